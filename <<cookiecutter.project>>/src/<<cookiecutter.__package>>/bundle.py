@@ -1,0 +1,104 @@
+"""The bundle: what is trained, judged, stored and served is this one directory.
+
+    model.skops         the fitted pipeline, in a format that runs no code when it is loaded
+    *.whl               the code of this package as it was
+    requirements.txt    the hashed lock that the model needs to answer
+    split.json          the split rule with its watermark: which rows the model was trained on
+    golden.json         some rows with the model's answers
+    lineage.json        key, commit, data, parameters, versions, times
+
+Its key is the fingerprint of what it was made from; its digest is the sha256 over its files.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .data import SplitRule
+from .errors import Misuse
+from .files import read_json, sha256
+
+
+def digest_of(files: dict[str, bytes]) -> str:
+    """The sha256 over the names and contents of a bundle's files."""
+    return sha256("".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode())
+
+
+class Bundle:
+    """A bundle on disk. Nothing in it is executed before its digest has been checked by the caller."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in sorted(self.path.iterdir()) if file.is_file()}
+
+    @cached_property
+    def digest(self) -> str:
+        return digest_of(self.files)
+
+    @cached_property
+    def lineage(self) -> dict[str, Any]:
+        return read_json(self.path / "lineage.json", made_by="train")
+
+    @property
+    def key(self) -> str:
+        return self.lineage["key"]
+
+    @cached_property
+    def split(self) -> SplitRule:
+        return SplitRule.model_validate(read_json(self.path / "split.json", made_by="train"))
+
+    @property
+    def golden(self) -> dict[str, Any]:
+        return json.loads(self.files["golden.json"])
+
+    @property
+    def wheel(self) -> Path:
+        return next(self.path.glob("*.whl"))
+
+    @property
+    def requirements(self) -> bytes:
+        return self.files["requirements.txt"]
+
+    def load_model(self, trusted_types: tuple[str, ...]) -> Any:
+        """The fitted pipeline; see ``unpack``."""
+        return unpack(self.files["model.skops"], trusted_types)
+
+
+def pack(fitted: Any) -> bytes:
+    """A fitted pipeline as skops bytes; two calls differ in ids and clock times, so bytes are no identity: the key is."""
+    import skops.io
+
+    return skops.io.dumps(fitted, compression=zipfile.ZIP_DEFLATED)
+
+
+def unpack(content: bytes, trusted_types: tuple[str, ...]) -> Any:
+    """The fitted pipeline in skops bytes.
+
+    Args:
+        content: what ``pack`` made.
+        trusted_types: the reviewed list, of type names that skops does not trust by itself.
+
+    Raises:
+        Misuse: the model holds a type that is not on the list, or is no skops file.
+    """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.loads(content, trusted=list(trusted_types))
+    except UntrustedTypesFoundException:
+        refused = sorted(set(skops.io.get_untrusted_types(data=content)) - set(trusted_types))
+        raise Misuse(
+            f"model.skops: holds {', '.join(refused)}, which model.trusted_types in params.yaml does not list;"
+            " add it there once reviewed"
+        ) from None
+    except Exception as error:
+        # Whatever a damaged or foreign file makes skops raise, it is not a model of ours.
+        raise Misuse(f"model.skops: no skops model ({type(error).__name__}); train again") from None

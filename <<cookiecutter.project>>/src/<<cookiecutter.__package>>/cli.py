@@ -1,0 +1,144 @@
+"""The commands: one verb per step, each a thin line over its module. Exit 0 done, 1 the gate said no, 2 misuse."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import Misuse, Refused
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+Pull = Annotated[Path | None, typer.Option(help="A checkout of a pull request: its data are judged by the rule here.")]
+Push = Annotated[bool, typer.Option(help="Write the ledger at origin. Without a remote it is local anyway.")]
+
+
+def _step(name: str, pull: Path | None = None, push: bool = False) -> None:
+    from .pipeline import BY_NAME, show
+    from .project import Project
+
+    show(BY_NAME[name], Project(Path.cwd(), pull=pull, push=push))
+
+
+@app.command("data-lock")
+def data_lock() -> None:
+    """Pin the data as they are now: writes data.sha256 in params.yaml."""
+    from . import data
+    from .files import write_text
+    from .project import Project
+
+    project = Project(Path.cwd())
+    old, new = project.params.data.sha256, data.lock(project.root, project.params.data)
+    path = project.root / "params.yaml"
+    # In place, so that the comments and the order of the file survive.
+    write_text(path, path.read_text(encoding="utf-8").replace(old, new))
+    print(f"data-lock {'unchanged' if old == new else 'pinned'}: {project.params.data.path} {new}")
+
+
+@app.command()
+def validate(pull: Pull = None) -> None:
+    """Check the data against expectations/data.json, before anything is trained."""
+    _step("validate", pull)
+
+
+@app.command()
+def train() -> None:
+    """Fit model.py on the training rows and write the candidate bundle."""
+    _step("train")
+
+
+@app.command()
+def score() -> None:
+    """Predict the holdout with the candidate and with the champion."""
+    _step("score")
+
+
+@app.command()
+def compare(pull: Pull = None) -> None:
+    """Decide whether the challenger is better than the champion; exit 1 if it is blocked."""
+    _step("compare", pull)
+
+
+@app.command()
+def promote(push: Push = False) -> None:
+    """Make the candidate champion if the gate said so."""
+    _step("promote", push=push)
+
+
+@app.command()
+def report(pull: Pull = None) -> None:
+    """Write build/report.md and build/report.html."""
+    _step("report", pull)
+
+
+@app.command()
+def pipeline(push: Push = False) -> None:
+    """validate, train, score, compare, promote and report, in one process; what did not change is not repeated."""
+    from .pipeline import run_all
+    from .project import Project
+
+    run_all(Project(Path.cwd(), push=push))
+
+
+@app.command("try")
+def try_(changes: Annotated[list[str], typer.Argument(help="model.seed=8 model.params.estimator=forest ...")]) -> None:
+    """Train with changed parameters and show the difference to the champion; promotes nothing."""
+    from . import experiment
+
+    experiment.run(Path.cwd(), changes)
+
+
+@app.command()
+def history(json: Annotated[bool, typer.Option(help="The events as JSON.")] = False) -> None:
+    """Every event of the ledger, the newest last."""
+    from .files import to_json
+    from .project import Project
+
+    events = Project(Path.cwd()).ledger.events
+    if json:
+        print(to_json([event.model_dump(by_alias=True) for event in events]), end="")
+    elif not events:
+        print("no events yet; `make pipeline` bootstraps the first champion")
+    for event in [] if json else events:
+        print(
+            f"{event.number:06d}  {event.time}  {event.type:<9} {event.key[:12]}  {event.commit[:12]}  {event.reason}"
+        )
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Open the MLflow runs of this repository on the loopback address."""
+    import subprocess
+
+    from .project import Project
+    from .train import tracking_uri
+
+    words = [
+        "mlflow",
+        "ui",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--backend-store-uri",
+        tracking_uri(Project(Path.cwd())),
+    ]
+    raise SystemExit(subprocess.run([sys.executable, "-m", *words]).returncode)
+
+
+def main() -> None:
+    """Run the command line; every foreseen end is one line on standard error."""
+    # Progress is shown as it comes, also into a file or a workflow's log.
+    sys.stdout.reconfigure(line_buffering=True)
+    try:
+        app(prog_name=__package__)
+    except (Refused, Misuse) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.code) from None
+    except Exception:
+        # Not foreseen: a traceback for whoever mends it, and never the exit code of the gate.
+        traceback.print_exc()
+        raise SystemExit(2) from None

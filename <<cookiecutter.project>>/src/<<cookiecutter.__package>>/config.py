@@ -1,0 +1,188 @@
+"""params.yaml and the environment, as frozen models that refuse what they do not know."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import Misuse
+from .metrics import METRICS
+
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists, a frozen model wants tuples
+
+
+class Frozen(BaseModel):
+    """Cannot be changed, knows its keys, and takes no text for a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class Data(Frozen):
+    path: str = Field(min_length=1)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    target: str = Field(min_length=1)
+    key: Names = Field(min_length=1)
+    time: str | None
+    ignore: Names = ()
+
+
+class Split(Frozen):
+    holdout: float = Field(gt=0, lt=1)
+    shared_rows: int = Field(default=0, ge=0)
+
+
+class Model(Frozen):
+    seed: int = Field(ge=0, lt=2**32)
+    params: dict[str, Any]
+    trusted_types: Names = ()
+
+
+class Gate(Frozen):
+    metric: str
+    promote_when: Literal["superior", "non_inferior"]
+    margin: float = Field(ge=0)
+    confidence: float = Field(gt=0.5, lt=1)
+    floors: dict[str, float] = {}
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, name: str) -> str:
+        return _known(name)
+
+    @field_validator("floors")
+    @classmethod
+    def _known_floors(cls, floors: dict[str, float]) -> dict[str, float]:
+        return {_known(name): floor for name, floor in floors.items()}
+
+
+def _known(metric: str) -> str:
+    if metric not in METRICS:
+        raise ValueError(f"no metric {metric!r}; there are {', '.join(METRICS)}")
+    return metric
+
+
+class Params(Frozen):
+    """The whole of params.yaml."""
+
+    data: Data
+    split: Split
+    model: Model
+    gate: Gate
+
+
+class Environment(Frozen):
+    """What comes from outside the repository. An empty variable counts as unset, as GitHub passes those."""
+
+    tracking_uri: str | None = None
+    token: str | None = None
+    server_url: str = "https://github.com"
+    summary: str | None = None
+    run_url: str | None = None
+
+    @classmethod
+    def read(cls, variables: dict[str, str] | None = None) -> Environment:
+        given = {name: value for name, value in (variables or dict(os.environ)).items() if value}
+        server = given.get("GITHUB_SERVER_URL", "https://github.com")
+        run = None
+        if "GITHUB_RUN_ID" in given and "GITHUB_REPOSITORY" in given:
+            run = f"{server}/{given['GITHUB_REPOSITORY']}/actions/runs/{given['GITHUB_RUN_ID']}"
+        return cls(
+            tracking_uri=given.get("MLFLOW_TRACKING_URI"),
+            token=given.get("GITHUB_TOKEN"),
+            server_url=server,
+            summary=given.get("GITHUB_STEP_SUMMARY"),
+            run_url=run,
+        )
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key written twice instead of keeping the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in ``path``.
+
+    Raises:
+        Misuse: the file is missing, empty, no UTF-8, no YAML or no mapping.
+    """
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError:
+        raise Misuse(f"{path.name}: missing; run this in the root of the repository") from None
+    except UnicodeDecodeError:
+        raise Misuse(f"{path.name}: not UTF-8 text; save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path.name}:{mark.line + 1}" if mark else path.name
+        raise Misuse(f"{where}: not YAML: {getattr(error, 'problem', None) or error}; mend that line") from None
+    if not isinstance(value, dict):
+        raise Misuse(f"{path.name}: holds no keys; `git checkout {path.name}` brings it back")
+    return value
+
+
+def checked(model: type[BaseModel], value: Any, where: str) -> Any:
+    """``value`` as ``model``.
+
+    Raises:
+        Misuse: with one line for the first key that is wrong; ``where`` is put before it.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise Misuse(f"{where}{first_error(error, model)}") from None
+
+
+def first_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first complaint of pydantic as one line: the key, what is wrong and the mend."""
+    errors = error.errors(include_url=False)
+    # An unknown key is named first: it explains the missing one that it was meant to be.
+    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        close = get_close_matches(str(first["loc"][-1]), _fields(model, first["loc"][:-1]), n=1)
+        text = f"{key}: unknown key; " + (f"did you mean {close[0]}?" if close else "remove it")
+    elif first["type"] == "missing":
+        text = f"{key}: missing; add it"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"{key}: {message[:1].lower()}{message[1:]}, not {first['input']!r}"
+    more = len(errors) - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _fields(model: Any, location: tuple[Any, ...]) -> list[str]:
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    return list(getattr(model, "model_fields", {}))
+
+
+def load(path: Path, overrides: dict[str, Any] | None = None) -> Params:
+    """params.yaml at ``path``, with dotted ``overrides`` such as ``{"model.seed": 8}`` put in.
+
+    Raises:
+        Misuse: naming the file, the key and the mend.
+    """
+    value = read_yaml(path)
+    for dotted, new in (overrides or {}).items():
+        *parents, last = dotted.split(".")
+        place: Any = value
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise Misuse(f"{dotted}: {path.name} has no such key; `make try SET=model.seed=8` shows the form")
+        place[last] = new
+    return checked(Params, value, f"{path.name}: ")

@@ -1,0 +1,225 @@
+"""Reading the data strictly, checking its pin, and splitting it so that a row never changes side unnoticed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from . import config
+from .config import Frozen
+from .errors import Misuse, Refused
+from .files import sha256
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+BUCKETS = 10_000
+
+
+def fetch(path: str, root: Path) -> bytes:
+    """The bytes at ``path``: relative to ``root``, or an fsspec URL.
+
+    Raises:
+        Misuse: there is no such file, or it cannot be read.
+    """
+    try:
+        if "://" not in path:
+            return (root / path).read_bytes()
+        import fsspec
+
+        with fsspec.open(path, "rb") as source:
+            return source.read()
+    except FileNotFoundError:
+        raise Misuse(f"{path}: no such file; put the data there or mend data.path in params.yaml") from None
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Misuse(f"{path}: cannot be read: {reason}; check data.path in params.yaml and its credentials") from None
+
+
+def read(data: config.Data, root: Path, check_pin: bool = True) -> pd.DataFrame:
+    """The data as a frame with the columns of the file, in its order.
+
+    Raises:
+        Misuse: the file is not the pinned one, not a well-formed CSV, or lacks a column that params.yaml names. The
+            line names the file, and the row or column where there is one.
+    """
+    where = data.path
+    content = fetch(where, root)
+    if not content:
+        raise Misuse(f"{where}: empty; fetch the file again")
+    if content.startswith(LFS_POINTER):
+        raise Misuse(f"{where}: a Git LFS pointer, not the data; run `git lfs pull`")
+    if check_pin and sha256(content) != data.sha256:
+        raise Misuse(
+            f"{where}: its sha256 {sha256(content)[:12]}… differs from the pin {data.sha256[:12]}… in params.yaml;"
+            " restore the file, or run `make data-lock` if the change is meant"
+        )
+    frame = parse(content, where)
+    named = {"data.target": [data.target], "data.time": [data.time] if data.time else []}
+    named |= {"data.key": list(data.key), "data.ignore": list(data.ignore)}
+    for key, columns in named.items():
+        for column in columns:
+            if column not in frame.columns:
+                raise Misuse(f"params.yaml: {key}: no column {column!r} in {where}; it has {', '.join(frame.columns)}")
+    if data.time and not isinstance(frame[data.time].dtype, pd.DatetimeTZDtype | np.dtypes.DateTime64DType):
+        raise Misuse(f"{where}: column {data.time!r} is no time; write it as 2013-06-30T12:00:00Z in every row")
+    if data.time and frame[data.time].isna().any():
+        row = int(frame[data.time].isna().to_numpy().argmax())
+        raise Misuse(f"{where}: column {data.time!r} has no value in row {row + 1}; fill it or drop the row")
+    return frame
+
+
+def parse(content: bytes, where: str) -> pd.DataFrame:
+    """CSV bytes, plain or gzip-compressed, as a frame; nothing is guessed, skipped or padded.
+
+    Raises:
+        Misuse: see ``read``.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error):
+            raise Misuse(f"{where}: truncated or damaged gzip; fetch the file again") from None
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise Misuse(f"{where}: UTF-16 text; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Misuse(f"{where}: no UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from None
+    if "\0" in text:
+        raise Misuse(f"{where}: binary, not text; save it as CSV in UTF-8")
+    header, _, rest = text.partition("\n")
+    if not rest.strip():
+        raise Misuse(f"{where}: has a header and no rows; fetch the file again")
+    try:
+        # One block, so that a column's type is inferred from all of its rows and errors name the row.
+        table = csv.read_csv(
+            io.BytesIO(text.encode()),
+            read_options=csv.ReadOptions(use_threads=False, block_size=max(len(content), 1) + 1),
+            convert_options=csv.ConvertOptions(null_values=[""], strings_can_be_null=True),
+        )
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0].removeprefix("CSV parse error: ")
+        raise Misuse(f"{where}: {reason}; mend that row") from None
+    if len(table.column_names) == 1 and any(mark in header for mark in ";\t|"):
+        raise Misuse(f"{where}: one column named {header.strip()[:40]!r}…; separate the columns by commas")
+    for column in table.column_names:
+        if table.column_names.count(column) > 1:
+            raise Misuse(f"{where}: column {column!r} stands twice; rename or drop one")
+    return table.to_pandas()
+
+
+def features(frame: pd.DataFrame, data: config.Data) -> pd.DataFrame:
+    """What a model may see: every column but target, time and those to ignore."""
+    hidden = {data.target, data.time, *data.ignore}
+    return frame[[column for column in frame.columns if column not in hidden]]
+
+
+def labels(frame: pd.DataFrame, data: config.Data) -> NDArray[np.int64]:
+    """The target as zeros and ones (n,); the larger of its two values is the positive one.
+
+    Raises:
+        Refused: the target is null somewhere, or has not exactly two values.
+    """
+    target = frame[data.target]
+    values = sorted(target.dropna().unique())
+    if target.isna().any() or len(values) != 2:
+        found = "nulls" if target.isna().any() else f"{len(values)} value" + "s" * (len(values) != 1)
+        raise Refused(f"{data.path}: column {data.target!r} has {found}; the target needs exactly two, in every row")
+    return (target == values[1]).to_numpy(dtype=np.int64)
+
+
+def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
+    """One number per row that depends on the row's values alone: not on its place, nor on the other rows.
+
+    A whole number hashes alike as integer and as float, for a column of integers turns to floats with its first null.
+    """
+    combined = np.zeros(len(frame), dtype=np.uint64)
+    for column in frame.columns:
+        values = frame[column]
+        if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
+            hashed = pd.util.hash_array(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        else:
+            hashed = pd.util.hash_array(values.astype(str).to_numpy(dtype=object), categorize=False)
+        combined = combined * np.uint64(1_099_511_628_211) + hashed  # wraps around, as a hash should
+    return combined
+
+
+class SplitRule(Frozen):
+    """Which rows a model was trained on, told from a row alone: it goes into the bundle and outlives the data.
+
+    by "time": rows up to and including ``watermark`` were (or could have been) trained on.
+    by "hash": rows whose key falls into the upper ``1 - holdout`` of the hash range.
+    """
+
+    by: Literal["time", "hash"]
+    columns: config.Names
+    holdout: float
+    watermark: str | None
+
+    def trained_on(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Mask (n,) of the rows on the training side.
+
+        Raises:
+            Misuse: the frame lacks a column of the rule.
+        """
+        for column in self.columns:
+            if column not in frame.columns:
+                raise Misuse(f"column {column!r} is missing; the split of a model needs it")
+        if self.by == "time":
+            return (_utc(frame[self.columns[0]]) <= pd.Timestamp(self.watermark)).to_numpy()
+        bucket = row_hash(frame[list(self.columns)]) % np.uint64(BUCKETS)
+        return bucket >= np.uint64(round(self.holdout * BUCKETS))
+
+
+def _utc(times: pd.Series) -> pd.Series:
+    return times.dt.tz_localize("UTC") if times.dt.tz is None else times.dt.tz_convert("UTC")
+
+
+def split(frame: pd.DataFrame, data: config.Data, rule: config.Split) -> SplitRule:
+    """The split of ``frame``: the newest rows if there is a time, else by a hash of the key.
+
+    Rows of one instant stay together, so the holdout may be a little smaller than asked for.
+
+    Raises:
+        Refused: one of the two sides would be empty.
+    """
+    if data.time:
+        times = _utc(frame[data.time]).sort_values()
+        first_held_out = times.iloc[min(int(len(times) * (1 - rule.holdout)), len(times) - 1)]
+        earlier = times[times < first_held_out]
+        if earlier.empty:
+            raise Refused(f"{data.path}: {len(frame)} rows leave nothing to train on beside the holdout; add rows")
+        watermark = earlier.iloc[-1].isoformat()
+        made = SplitRule(by="time", columns=(data.time,), holdout=rule.holdout, watermark=watermark)
+    else:
+        made = SplitRule(by="hash", columns=data.key, holdout=rule.holdout, watermark=None)
+    trained = made.trained_on(frame)
+    if trained.all() or not trained.any():
+        side = "the holdout" if trained.all() else "training"
+        raise Refused(f"{data.path}: {len(frame)} rows leave none for {side}; add rows or change split.holdout")
+    return made
+
+
+def shared_rows(frame: pd.DataFrame, trained: NDArray[np.bool_], data: config.Data) -> NDArray[np.int64]:
+    """Positions of the holdout rows that equal a training row in all features and the target."""
+    content = row_hash(features(frame, data).assign(**{data.target: frame[data.target]}))
+    return np.flatnonzero(~trained & np.isin(content, content[trained]))
+
+
+def lock(project_root: Path, data: config.Data) -> str:
+    """The digest to pin, of data that can be read.
+
+    Raises:
+        Misuse: the file is not well-formed; junk is never pinned.
+    """
+    read(data, project_root, check_pin=False)
+    return sha256(fetch(data.path, project_root))

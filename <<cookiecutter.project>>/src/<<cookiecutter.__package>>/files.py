@@ -1,0 +1,80 @@
+"""Files that are whole or absent: everything is written beside its place and then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import Misuse
+
+
+def sha256(content: bytes) -> str:
+    """Hex digest of ``content``."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content`` in one rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+        os.chmod(temporary, 0o644)  # mkstemp makes it private; an artifact is not
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` (UTF-8, line feeds) in one rename."""
+    write_bytes(path, text.encode())
+
+
+def to_json(value: Any) -> str:
+    """JSON as it is stored: readable, in a stable order, without NaN or infinities (which are no JSON)."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` by ``value`` as JSON in one rename."""
+    write_text(path, to_json(value))
+
+
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """The object stored at ``path``.
+
+    Raises:
+        Misuse: there is no such file, or it is no JSON object; the line names the step that makes it.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise Misuse(f"{path}: missing; run `make {made_by}` first") from None
+    except (ValueError, UnicodeDecodeError):
+        value = None
+    if not isinstance(value, dict):
+        raise Misuse(f"{path}: not a JSON object; delete it and run `make {made_by}`")
+    return value
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A fresh directory that takes the place of ``path`` when the block ends well, and vanishes otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".writing-"))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,59 @@
+"""The one way in which git is run: bounded in time, without prompts, and with its complaint as one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+SECONDS = 120
+
+
+class GitError(Exception):
+    """git said no; the text is the last line of its complaint."""
+
+
+class Git:
+    """git in one working tree."""
+
+    def __init__(self, root: Path, variables: dict[str, str] | None = None) -> None:
+        self.root = root
+        # A prompt would hang a workflow; the language fixes the texts that are read.
+        self.variables = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(variables or {})}
+
+    def bytes(self, *words: str, stdin: bytes | None = None, more: dict[str, str] | None = None) -> bytes:
+        """Standard output of ``git words``.
+
+        Raises:
+            GitError: git is missing, exited with an error, or did not answer in time.
+        """
+        try:
+            done = subprocess.run(
+                ["git", *words],
+                cwd=self.root,
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                env={**self.variables, **(more or {})},
+                timeout=SECONDS,
+            )
+        except FileNotFoundError:
+            raise GitError("git is not installed") from None
+        except subprocess.TimeoutExpired:
+            raise GitError(f"git {words[0]} did not answer within {SECONDS} seconds") from None
+        if done.returncode:
+            complaint = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+            raise GitError(complaint[-1] if complaint else f"git {words[0]} exited with {done.returncode}")
+        return done.stdout
+
+    def __call__(self, *words: str, stdin: bytes | None = None, more: dict[str, str] | None = None) -> str:
+        """Standard output of ``git words`` as text without the last line feed."""
+        return self.bytes(*words, stdin=stdin, more=more).decode().rstrip("\n")
+
+    def succeeds(self, *words: str) -> bool:
+        """Whether ``git words`` exits with 0."""
+        try:
+            self.bytes(*words)
+        except GitError:
+            return False
+        return True

@@ -1,0 +1,44 @@
+"""Yours to change: what is trained. The rest of the pipeline knows no more of the model than this file says."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from .config import Frozen
+
+CATEGORIES = ["carrier", "origin", "dest"]
+NUMBERS = ["distance", "weekday", "departure_minute", "temp", "humid", "wind_speed", "precip", "pressure", "visib"]
+
+
+class Params(Frozen):
+    """What stands under model.params in params.yaml: the estimator, and options of each by scikit-learn's names."""
+
+    estimator: Literal["logistic", "forest", "boosting"]
+    logistic: dict[str, Any] = {}
+    forest: dict[str, Any] = {}
+    boosting: dict[str, Any] = {}
+
+
+def build(params: Params, seed: int) -> Pipeline:
+    """An unfitted pipeline from the feature columns to the probability of the positive class.
+
+    Raises:
+        TypeError: the estimator knows no such option.
+    """
+    estimator = {
+        "logistic": LogisticRegression,
+        "forest": RandomForestClassifier,
+        "boosting": HistGradientBoostingClassifier,
+    }[params.estimator](**getattr(params, params.estimator), random_state=seed)
+    # Rare and unseen categories share one column: a new destination must not break a prediction.
+    categories = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=20, sparse_output=False)
+    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    columns = ColumnTransformer([("categories", categories, CATEGORIES), ("numbers", numbers, NUMBERS)])
+    return Pipeline([("columns", columns), ("estimator", estimator)])

@@ -1,0 +1,170 @@
+"""The steps with what each reads and writes, and the rule that an unchanged step is not run again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from .errors import Misuse, Refused
+from .files import read_json, sha256, to_json, write_json
+from .project import Project, code_sha256
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step is a module with ``run(project)``.
+
+    Attributes:
+        name: the verb, and the module.
+        code: modules whose code it runs, besides all that those import.
+        reads: files it reads, relative to the repository ("build/" means the build folder).
+        settings: sections of params.yaml that it reads.
+        writes: files and folders under the build folder that it makes.
+        champion: whether it reads the ledger.
+        always: whether it runs even if nothing changed, because it acts on the outside.
+    """
+
+    name: str
+    code: tuple[str, ...]
+    reads: tuple[str, ...]
+    settings: tuple[str, ...]
+    writes: tuple[str, ...]
+    champion: bool = False
+    always: bool = False
+
+
+STEPS = (
+    Step(
+        name="validate",
+        code=("validate",),
+        reads=("expectations/data.json",),
+        settings=("data", "split"),
+        writes=("validation.json", "data_docs"),
+    ),
+    Step(
+        name="train",
+        code=("train",),
+        reads=("requirements/run.txt", "requirements/serve.txt"),
+        settings=("data", "split", "model"),
+        writes=("candidate",),
+    ),
+    Step(
+        name="score",
+        code=("score", "data"),
+        reads=("requirements/run.txt", "build/candidate"),
+        settings=("data", "model"),
+        writes=("scores.parquet",),
+        champion=True,
+    ),
+    Step(
+        name="compare",
+        code=("compare",),
+        reads=("requirements/run.txt", "build/scores.parquet"),
+        settings=("data", "split", "gate"),
+        writes=("decision.json",),
+        champion=True,
+    ),
+    Step(
+        name="promote",
+        code=("promote",),
+        reads=("build/decision.json", "build/candidate"),
+        settings=(),
+        writes=(),
+        champion=True,
+        always=True,
+    ),
+    Step(
+        name="report",
+        code=("report",),
+        reads=("build/validation.json", "build/decision.json", "build/scores.parquet", "build/candidate"),
+        settings=("data",),
+        writes=("report.md", "report.html"),
+        always=True,
+    ),
+)
+BY_NAME = {step.name: step for step in STEPS}
+# Gone as soon as a step before them runs: a verdict on what was there before is none on what is there now.
+VERDICT = ("decision.json", "report.md", "report.html")
+
+
+def digest(path: Path) -> str:
+    """Digest of a file or of all files below a folder, "absent" if there is nothing."""
+    if path.is_file():
+        return sha256(path.read_bytes())
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return sha256("".join(f"{file.relative_to(path).as_posix()} {digest(file)}\n" for file in files).encode())
+    return "absent"
+
+
+def fingerprint(step: Step, project: Project) -> dict[str, str]:
+    """Everything that a step reads, each thing by name with its digest: what differs says why it runs again."""
+    found = {"code": code_sha256(*step.code)}
+    for path in step.reads:
+        place = project.build / path.removeprefix("build/") if path.startswith("build/") else project.root / path
+        found[path] = digest(place)
+    for section in step.settings:
+        value = getattr(project.params, section).model_dump(mode="json")
+        found[f"params.{section}"] = sha256(to_json(value).encode())
+    if "data" in step.settings:
+        found["data"] = digest(project.data_root / project.params.data.path)
+    if step.champion:
+        champion = project.ledger.champion()
+        found["champion"] = champion.digest if champion else "none"
+    return found
+
+
+def run(step: Step, project: Project) -> str:
+    """Run a step unless nothing changed; returns its message.
+
+    Raises:
+        Refused, Misuse: as the step does.
+    """
+    record = project.build / "steps" / f"{step.name}.json"
+    reads = fingerprint(step, project)
+    writes = {name: digest(project.build / name) for name in step.writes}
+    if not step.always and record.is_file():
+        known = read_json(record, made_by=step.name)
+        if known.get("reads") == reads and known.get("writes") == writes:
+            return f"unchanged: {known['message']}"
+    record.unlink(missing_ok=True)
+    if not step.always:
+        for name in VERDICT:
+            (project.build / name).unlink(missing_ok=True)
+    message = import_module(f".{step.name}", __package__).run(project)
+    writes = {name: digest(project.build / name) for name in step.writes}
+    write_json(record, {**project.header(), "reads": reads, "writes": writes, "message": message})
+    return message
+
+
+def show(step: Step, project: Project, say: Callable[[str], None] = print) -> None:
+    """Run a step and say so in one line: its name, its message and how long it took."""
+    began = time.monotonic()
+    try:
+        message = run(step, project)
+    except (Refused, Misuse):
+        say(f"{step.name:<9} stopped ({time.monotonic() - began:.1f} s)")
+        raise
+    say(f"{step.name:<9} {message} ({time.monotonic() - began:.1f} s)")
+
+
+def run_all(project: Project, say: Callable[[str], None] = print) -> None:
+    """validate, train, score, compare, promote and report, in one process.
+
+    Raises:
+        Refused, Misuse: from the step that stopped; the report is made all the same.
+    """
+    stopped: Refused | Misuse | None = None
+    for step in STEPS[:-1]:
+        try:
+            show(step, project, say)
+        except (Refused, Misuse) as error:
+            stopped = error
+            break
+    if stopped is None or (project.build / "validation.json").is_file():
+        show(BY_NAME["report"], project, say)
+    if stopped:
+        raise stopped

@@ -1,0 +1,129 @@
+"""The repository that a step works in: its parameters, its data, its commit and its build folder."""
+
+from __future__ import annotations
+
+import ast
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import config
+from .errors import Misuse
+from .files import sha256
+from .git import Git, GitError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .ledger import Ledger
+
+PACKAGE = Path(__file__).resolve().parent
+SCHEMA = 1
+
+
+def now() -> str:
+    """This second in UTC, ISO 8601."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Project:
+    """A repository on disk, read once per process.
+
+    Args:
+        root: where params.yaml is.
+        pull: a checkout of a pull request, or None. Its data and the pin of its data are used, nothing else of it:
+            the code and the rule of ``root`` judge.
+        overrides: parameters by dotted name that are put over those of params.yaml.
+        build: where the steps keep their files.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        pull: Path | None = None,
+        overrides: dict[str, Any] | None = None,
+        build: str = "build",
+        push: bool = False,
+    ) -> None:
+        self.root = root
+        self.build = root / build
+        self.push = push
+        self.environment = config.Environment.read()
+        self.params = config.load(root / "params.yaml", overrides)
+        self.data_root = root
+        if pull is not None:
+            if not (pull / "params.yaml").is_file():
+                raise Misuse(f"{pull}: no checkout of a pull request; it holds no params.yaml")
+            pinned = config.load(pull / "params.yaml").data
+            data = self.params.data.model_copy(update={"path": pinned.path, "sha256": pinned.sha256})
+            self.params = self.params.model_copy(update={"data": data})
+            self.data_root = pull
+
+    @cached_property
+    def git(self) -> Git:
+        git = Git(self.root)
+        try:
+            git("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        except GitError as error:
+            if "not installed" in str(error):
+                raise Misuse("git is not installed; install it") from None
+            raise Misuse("not a git repository with a commit; run `git init`, `git add -A` and `git commit`") from None
+        return git
+
+    @cached_property
+    def commit(self) -> str:
+        """The commit of the working tree, 40 hex digits."""
+        return self.git("rev-parse", "HEAD")
+
+    @cached_property
+    def dirty(self) -> bool:
+        """Whether the working tree holds changes that the commit does not. Allowed, and recorded."""
+        return bool(self.git("status", "--porcelain", "--untracked-files=normal"))
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The pinned data; see data.read."""
+        from . import data
+
+        return data.read(self.params.data, self.data_root)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        from .ledger import Ledger
+
+        return Ledger(self)
+
+    def header(self) -> dict[str, Any]:
+        """What every JSON of a step begins with."""
+        return {
+            "schema": SCHEMA,
+            "commit": self.commit,
+            "dirty": self.dirty,
+            "data_sha256": self.params.data.sha256,
+            "created": now(),
+        }
+
+    def file_sha256(self, path: str) -> str:
+        """Digest of a file of the repository, "absent" if there is none."""
+        file = self.root / path
+        return sha256(file.read_bytes()) if file.is_file() else "absent"
+
+
+def code_sha256(*modules: str) -> str:
+    """Digest of modules of this package and of all that they import from it at their top, at any depth.
+
+    An import inside a function belongs to another step, which names its own modules.
+    """
+    seen: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in seen or not (PACKAGE / f"{module}.py").is_file():
+            continue
+        seen.add(module)
+        for node in ast.parse((PACKAGE / f"{module}.py").read_bytes()).body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                waiting += [node.module] if node.module else [name.name for name in node.names]
+    listing = [f"{name} {sha256((PACKAGE / f'{name}.py').read_bytes())}" for name in sorted(seen)]
+    return sha256("\n".join(listing).encode())

@@ -1,0 +1,221 @@
+"""Fit the model on the training rows, log the run to MLflow, and write the candidate bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from . import data, model, score
+from .bundle import Bundle, pack, unpack
+from .config import checked
+from .errors import Misuse
+from .files import new_directory, read_json, sha256, to_json
+from .metrics import METRICS
+from .project import Project, code_sha256, now
+
+GOLDEN_ROWS = 20
+LIBRARIES = ("numpy", "pandas", "scikit-learn", "skops")
+
+
+def train(rows: pd.DataFrame, y: NDArray[np.int64], params: model.Params, seed: int) -> Any:
+    """The pipeline of model.py, fitted.
+
+    Args:
+        rows: the features of the training rows (n x features).
+        y: their labels, zeros and ones (n,).
+        params: model.params of params.yaml.
+        seed: what every random draw of the fit comes from.
+
+    Raises:
+        Misuse: the estimator refuses an option or its value.
+    """
+    try:
+        return model.build(params, seed).fit(rows, y)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise Misuse(f"model.py: {reason[:300]}; mend model.params in params.yaml, or model.py") from error
+
+
+def inputs(project: Project) -> dict[str, str]:
+    """What a model is made from, each as a digest. The key of the bundle is the digest of these."""
+    params = project.params
+    settings = {
+        "data": params.data.model_dump(exclude={"path", "sha256"}),
+        "split": params.split.model_dump(exclude={"shared_rows"}),
+        "model": params.model.model_dump(exclude={"trusted_types"}),
+    }
+    return {
+        "data": params.data.sha256,
+        "params": sha256(to_json(settings).encode()),
+        "code": code_sha256("train"),
+        "locks": sha256(
+            (project.file_sha256("requirements/run.txt") + project.file_sha256("requirements/serve.txt")).encode()
+        ),
+    }
+
+
+def key(project: Project) -> str:
+    """The key of the bundle that training would make now."""
+    return sha256(to_json(inputs(project)).encode())
+
+
+def run(project: Project) -> str:
+    validation = read_json(project.build / "validation.json", made_by="validate")
+    if not validation.get("passed") or validation.get("data_sha256") != project.params.data.sha256:
+        raise Misuse("validation.json: these data have not passed validation; run `make validate` first")
+    candidate = project.build / "candidate"
+    if project.ledger.restore(key(project), candidate):
+        # Trained before, from equal inputs: what was judged then is what is judged now, to the byte.
+        return f"restored model {key(project)[:12]} from the ledger; nothing it depends on changed"
+
+    params = checked(model.Params, project.params.model.params, "params.yaml: model.params.")
+    frame, names = project.frame, project.params.data
+    y = data.labels(frame, names)
+    rule = data.split(frame, names, project.params.split)
+    trained = rule.trained_on(frame)
+    features = data.features(frame, names)
+    fitted = train(features[trained], y[trained], params, project.params.model.seed)
+
+    # From here on the stored bytes are the model, loaded as they will be: a type nobody reviewed stops here.
+    packed = pack(fitted)
+    fitted = unpack(packed, project.params.model.trusted_types)
+    held_out = features[~trained]
+    predicted = score.predict(fitted, held_out)
+    measured = {name: _value(name, y[~trained], predicted) for name in METRICS}
+    run_id = log(project, fitted, features[trained], params, measured)
+    write(project, candidate, packed, predicted, rule, held_out, int(trained.sum()), run_id)
+    return f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out"
+
+
+def _value(metric: str, y: NDArray[np.int64], predicted: NDArray[np.float64]) -> float | None:
+    try:
+        value = float(METRICS[metric].function(y, predicted[None])[0][0])
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def log(
+    project: Project,
+    fitted: Any,
+    rows: pd.DataFrame,
+    params: model.Params,
+    measured: dict[str, float | None],
+) -> str:
+    """Log the run to MLflow, and return its id: the team's server if there is one, else a SQLite file here.
+
+    Raises:
+        Misuse: the server that MLFLOW_TRACKING_URI names does not take the run. Nothing is logged elsewhere instead.
+    """
+    # Set before the import, for MLflow reads them while it loads. A server that is down must fail in seconds.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    import mlflow
+    import mlflow.sklearn
+
+    names = project.params.data
+    # Whole numbers are declared as doubles: the service must take a missing one as it takes any other.
+    example = rows.head(200).astype({column: float for column in rows.select_dtypes("integer")})
+    try:
+        mlflow.set_tracking_uri(tracking_uri(project))
+        mlflow.set_experiment(experiment_id=_experiment(project))
+        with warnings.catch_warnings(), mlflow.start_run(run_name=getattr(params, "estimator", None)) as active:
+            warnings.simplefilter("ignore")  # hints of MLflow at its own source classes
+            mlflow.log_params({"seed": project.params.model.seed, **_flat(params.model_dump())})
+            mlflow.log_metrics({f"holdout_{name}": value for name, value in measured.items() if value is not None})
+            mlflow.set_tags({"commit": project.commit, "dirty": project.dirty, "key": key(project)})
+            source = mlflow.data.from_pandas(rows, source=names.path, name=names.path, digest=names.sha256[:36])
+            mlflow.log_input(source, context="training")
+            mlflow.sklearn.log_model(
+                fitted,
+                name="model",
+                signature=mlflow.models.infer_signature(example, score.predict(fitted, example)),
+                serialization_format="skops",
+                skops_trusted_types=list(project.params.model.trusted_types),
+                pip_requirements=[f"{name}=={version(name)}" for name in LIBRARIES],
+            )
+            return active.info.run_id
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        where = "MLFLOW_TRACKING_URI: the server" if project.environment.tracking_uri else "mlruns: MLflow's database"
+        raise Misuse(f"{where} did not take the run: {reason}; mend that and train again") from error
+
+
+def tracking_uri(project: Project) -> str:
+    """The server of the environment, else the SQLite file that `make ui` opens."""
+    if project.environment.tracking_uri:
+        return project.environment.tracking_uri
+    local = project.root / "mlruns"
+    local.mkdir(exist_ok=True)
+    return f"sqlite:///{(local / 'mlflow.db').as_posix()}"
+
+
+def _experiment(project: Project) -> str:
+    """The experiment of this package; a local one keeps its artifacts beside its database."""
+    import mlflow
+
+    name = __package__
+    found = mlflow.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    place = None if project.environment.tracking_uri else (project.root / "mlruns" / "artifacts").as_uri()
+    return mlflow.create_experiment(name, artifact_location=place)
+
+
+def _flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flat(inner, f"{before}{name}.") if isinstance(inner, dict) else {f"{before}{name}": inner}
+    return flat
+
+
+def write(
+    project: Project,
+    path: Path,
+    packed: bytes,
+    predicted: NDArray[np.float64],
+    rule: data.SplitRule,
+    held_out: pd.DataFrame,
+    trained_rows: int,
+    run_id: str,
+) -> None:
+    """Write the bundle to ``path``, whole or not at all."""
+    from flit_core.wheel import make_wheel_in
+
+    golden = held_out.head(GOLDEN_ROWS)
+    with new_directory(path) as new:
+        (new / "model.skops").write_bytes(packed)
+        make_wheel_in(project.root / "pyproject.toml", new)
+        (new / "requirements.txt").write_bytes((project.root / "requirements" / "serve.txt").read_bytes())
+        (new / "split.json").write_text(to_json(rule.model_dump(mode="json")))
+        answers = {
+            "rows": json.loads(golden.to_json(orient="records", double_precision=15)),
+            "answers": predicted[:GOLDEN_ROWS].tolist(),
+        }
+        (new / "golden.json").write_text(to_json(answers))
+        lineage = {
+            **project.header(),
+            "key": key(project),
+            "inputs": inputs(project),
+            "params": project.params.model.params,
+            "seed": project.params.model.seed,
+            "target": project.params.data.target,
+            "features": {column: str(dtype) for column, dtype in held_out.dtypes.items()},
+            "trained_rows": trained_rows,
+            "scoring_code": code_sha256("score", "model"),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+            "mlflow_run": run_id,
+            "finished": now(),
+        }
+        (new / "lineage.json").write_text(to_json(lineage))

@@ -1,0 +1,29 @@
+"""Refuse what cannot become a repository, one line for each bad answer, before a file is written.
+Answers come as JSON in a raw string, so nothing in them is ever read as Python. The folder is made before this runs:
+`__project` in cookiecutter.json keeps the answer, and the folder of an illegal one is called `illegal-project`."""
+
+import json
+import keyword
+import re
+import sys
+import unicodedata
+
+given, answers = json.loads(r"""<< [_cookiecutter | default({}), cookiecutter] | tojson >>""")
+answers["project"] = answers["__project"]
+libraries = """docker fastapi flit_core fsspec great_expectations jinja2 joblib matplotlib mlflow numpy pandas pip
+    pyarrow pydantic pytest scipy skops sklearn starlette tests typer uvicorn yaml"""
+windows = ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
+words, bad = "[A-Za-z0-9]+(-[A-Za-z0-9]+)*", {}
+if not re.fullmatch(rf"(?=[A-Za-z])(?=.{{1,100}}\Z){words}", answers["project"]):
+    bad["project"] = "use letters, digits and single hyphens, first a letter, last no hyphen, at most 100 characters"
+elif answers["__package"] in {*sys.stdlib_module_names, *keyword.kwlist, *libraries.split(), *windows}:
+    bad["project"] = f"a name of Python, of a library or of Windows, add a word: '{answers['project']}-model'"
+if not re.fullmatch(rf"(?=.{{1,39}}\Z){words}", answers["owner"]):
+    bad["owner"] = "use a GitHub account name: letters, digits and single hyphens inside, at most 39 characters"
+kinds = {unicodedata.category(character) for character in answers["description"].strip(" ")}
+if not kinds or kinds & {"Cc", "Cs", "Zl", "Zp"}:
+    bad["description"] = "write one line of text, without control characters"
+for key in ("project", "description", "owner"):  # Cookiecutter renders the answers of a command line before we see them
+    if re.search("<[#%<]|#%", f"{given.get(key)} {answers[key]}"):
+        bad[key] = "leave out \x3c<, \x3c%, \x3c# and #%, they mark the template's own parts"
+sys.exit("\n".join(f"{key} {answers[key]!r}: {mend}" for key, mend in bad.items()) or None)
