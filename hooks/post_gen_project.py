@@ -8,10 +8,10 @@ import sys
 
 [owner] = json.loads(r"""<< [cookiecutter.owner] | tojson >>""")
 # Nobody's signing key, hooks or private ignore list may stop or shrink this commit, and no identity is guessed.
-settings = ["commit.gpgsign=false", "user.useConfigOnly=true", "core.hooksPath=/dev/null", "core.excludesFile=/dev/null"]
+neutral = ["commit.gpgsign=false", "user.useConfigOnly=true", "core.hooksPath=/dev/null", "core.excludesFile=/dev/null"]
 
 
-def git(*words: str, config: list[str] = settings, check: bool = True) -> subprocess.CompletedProcess:
+def git(*words: str, config: list[str] = neutral, check: bool = True) -> subprocess.CompletedProcess:
     options = [word for setting in config for word in ("-c", setting)]
     return subprocess.run(["git", *options, *words], check=check, capture_output=True, text=True)
 
@@ -24,7 +24,7 @@ try:
         git("add", "--all")
         commit = ("commit", "--message=First commit")
         if git(*commit, check=False).returncode:  # no identity configured: the owner's name, an address of nobody
-            git(*commit, config=[*settings, f"user.name={owner}", "user.email=noreply@localhost"])
+            git(*commit, config=[*neutral, f"user.name={owner}", "user.email=noreply@localhost"])
 except (OSError, subprocess.CalledProcessError) as error:
     reason = " ".join((getattr(error, "stderr", "") or "git is not installed").split())
     print(f"No first commit, make it before you run the pipeline: {reason}", file=sys.stderr)

@@ -23,7 +23,7 @@ if not re.fullmatch(rf"(?=.{{1,39}}\Z){words}", answers["owner"]):
 kinds = {unicodedata.category(character) for character in answers["description"].strip(" ")}
 if not kinds or kinds & {"Cc", "Cs", "Zl", "Zp"}:
     bad["description"] = "write one line of text, without control characters"
-for key in ("project", "description", "owner"):  # Cookiecutter renders the answers of a command line before we see them
-    if re.search("<[#%<]|#%", f"{given.get(key)} {answers[key]}"):
-        bad[key] = "leave out \x3c<, \x3c%, \x3c# and #%, they mark the template's own parts"
+for key, text in (*given.items(), *answers.items()):  # as given too: Cookiecutter rendered what a command line gave it
+    if key in ("project", "description", "owner") and re.search("<[#%<]|#%", text):
+        answers[key], bad[key] = text, "leave out \x3c<, \x3c%, \x3c# and #%, they mark the template's own parts"
 sys.exit("\n".join(f"{key} {answers[key]!r}: {mend}" for key, mend in bad.items()) or None)

@@ -5,6 +5,7 @@ stand-ins beside this file; a pin without a stand-in, or an input that a stand-i
 ignores is either done here (branch filters, the right to push) or asserted in test_workflows_static.py.
 """
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -58,8 +59,11 @@ class Run:
 
 def git(folder, *arguments, check=True) -> str:
     """Runs git for a test: with an identity, without the machine's settings."""
-    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
-           for what, value in (("NAME", "A Tester"), ("EMAIL", "tester@example.com"))}
+    who = {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "A Tester"), ("EMAIL", "tester@example.com"))
+    }
     environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", **who}
     done = subprocess.run(["git", "-C", str(folder), *arguments], env=environment, capture_output=True, text=True)
     if check and done.returncode:
@@ -91,7 +95,14 @@ def push(project, remote, branch="main") -> dict:
 def open_pull_request(project, remote, number=1) -> dict:
     """Pushes HEAD as a pull request against main, with GitHub's merge commit; returns the payload of its event."""
     head, base = git(project, "rev-parse", "HEAD"), git(remote, "rev-parse", "refs/heads/main")
-    git(project, "push", "--quiet", f"file://{remote}", f"HEAD:refs/heads/pull-{number}", f"HEAD:refs/pull/{number}/head")
+    git(
+        project,
+        "push",
+        "--quiet",
+        f"file://{remote}",
+        f"HEAD:refs/heads/pull-{number}",
+        f"HEAD:refs/pull/{number}/head",
+    )
     with tempfile.TemporaryDirectory() as scratch:
         git(scratch, "clone", "--quiet", "--branch=main", f"file://{remote}", "clone")
         clone = Path(scratch) / "clone"
@@ -146,7 +157,9 @@ def refs(remote, prefix) -> list[str]:
 # --- The run ----------------------------------------------------------------------------------------------------------
 
 
-def run_event(remote, event, payload, scratch, *, workflows=None, venv=None, env=None, secrets=None, timeout=300) -> Run:
+def run_event(
+    remote, event, payload, scratch, *, workflows=None, venv=None, env=None, secrets=None, timeout=300
+) -> Run:
     """Runs every workflow that the event starts, or only the named ones of them.
 
     scratch: an existing folder of this run alone. venv: the environment that `make setup` finds ready.
@@ -174,6 +187,10 @@ def run_event(remote, event, payload, scratch, *, workflows=None, venv=None, env
     if not started:
         return Run(artifacts=artifacts)
 
+    venv, lock = Path(venv or sys.prefix), project / "requirements/dev.txt"
+    if lock.is_file() and (venv / "installed.txt").read_text() != lock.read_text():
+        raise ActError(f"{venv} does not hold the project's lock: `make setup` would install it, from the network")
+
     ids = [job for workflow in started.values() for job in workflow["jobs"]]
     if len(ids) != len(set(ids)):
         raise ActError(f"two workflows of one event share the name of a job: {sorted(ids)}")
@@ -183,28 +200,54 @@ def run_event(remote, event, payload, scratch, *, workflows=None, venv=None, env
             labels.add(job["runs-on"])
             replacements |= _replacements(job["steps"], project)
     (remote / "hooks").mkdir(exist_ok=True)
-    (remote / "hooks/writers").write_text("".join(
-        f"{workflow['name']}/{name}\n" for workflow in parsed.values() for name, job in workflow["jobs"].items()
-        if (job.get("permissions") or {}).get("contents") == "write"))
+    (remote / "hooks/writers").write_text(
+        "".join(
+            f"{workflow['name']}/{name}\n"
+            for workflow in parsed.values()
+            for name, job in workflow["jobs"].items()
+            if (job.get("permissions") or {}).get("contents") == "write"
+        )
+    )
     (remote / "hooks/pre-receive").write_text(HOOK)
     (remote / "hooks/pre-receive").chmod(0o755)
     _adapt(project)
 
     variables = {
-        **SWITCHES, **THREADS, **NO_TERMINAL,
-        "VENV": str(venv or sys.prefix),
+        **SWITCHES,
+        **THREADS,
+        **NO_TERMINAL,
+        "VENV": str(venv),
         "STANDIN_PYTHON": sys.executable,
         "STANDIN_REMOTE": str(remote),
         "STANDIN_ARTIFACTS": str(artifacts),
         **(env or {}),
     }
     command = [
-        "env", "-i", f"HOME={home}", "PATH=/usr/local/bin:/usr/bin:/bin",
-        str(Path(sys.executable).parent / "act"), "--json", "--no-skip-checkout", "--no-cache-server",
-        "--defaultbranch", "main", "--action-cache-path", str(scratch / "cache"),
+        "env",
+        "-i",
+        f"HOME={home}",
+        "PATH=/usr/local/bin:/usr/bin:/bin",
+        str(Path(sys.executable).parent / "act"),
+        "--json",
+        "--no-skip-checkout",
+        "--no-cache-server",
+        "--defaultbranch",
+        "main",
+        "--action-cache-path",
+        str(scratch / "cache"),
         # Files of a project that act would otherwise read.
-        "--env-file", os.devnull, "--secret-file", os.devnull, "--var-file", os.devnull, "--input-file", os.devnull,
-        "-e", str(scratch / "event.json"), "-W", str(folder),
+        "--env-file",
+        os.devnull,
+        "--secret-file",
+        os.devnull,
+        "--var-file",
+        os.devnull,
+        "--input-file",
+        os.devnull,
+        "-e",
+        str(scratch / "event.json"),
+        "-W",
+        str(folder),
     ]
     for label in sorted(labels):
         command += ["-P", f"{label}=-self-hosted"]
@@ -250,7 +293,8 @@ def _replacements(steps, project) -> set[str]:
         if not uses:
             continue
         if uses.startswith(("$/", "./")):
-            found |= _replacements(yaml.safe_load((project / uses[2:] / "action.yml").read_text())["runs"]["steps"], project)
+            local = yaml.safe_load((project / uses[2:] / "action.yml").read_text())
+            found |= _replacements(local["runs"]["steps"], project)
             continue
         definition = STANDINS / uses.partition("@")[0] / "action.yml"
         if not definition.is_file():
@@ -274,16 +318,21 @@ def _adapt(project) -> None:
 
 def _bounded(command, folder, timeout) -> tuple[str, str, int]:
     """Runs a command for so long and no longer; its steps live in sessions of their own and end with it."""
-    process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         out, err = process.communicate(timeout=timeout)
     except BaseException as error:
         for pid in [*_descendants(process.pid), process.pid]:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         out, err = process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
             raise ActError(f"act was stopped after {timeout} s:\n{_read(out).log}\n{err}") from None
@@ -325,8 +374,15 @@ def _read(out) -> Run:
                 written.append((step, entry["content"]))
         elif entry.get("command") in ("error", "warning", "notice"):
             where = entry.get("kvPairs") or {}
-            run.annotations.append({"job": job, "level": entry["command"], "message": entry["arg"],
-                                    "file": where.get("file", ""), "line": where.get("line", "")})
+            run.annotations.append(
+                {
+                    "job": job,
+                    "level": entry["command"],
+                    "message": entry["arg"],
+                    "file": where.get("file", ""),
+                    "line": where.get("line", ""),
+                }
+            )
         if entry.get("raw_output"):
             run.logs[job] = run.logs.get(job, "") + text
         log.append(f"[{job or 'act'}{'/' + entry['step'] if 'step' in entry else ''}] {text.rstrip()}")

@@ -59,13 +59,14 @@ def commit(project, name, text):
 
 
 def test_a_failed_step_a_skipped_job_and_a_gate_are_told_apart(hosted, tmp_path):
-    _, remote, payload = hosted(workflow(
-        '{name: Write, run: "echo spoken; echo written >> $GITHUB_STEP_SUMMARY"}',
-        '{name: Annotate, run: "echo ::error file=a,line=3::broken"}',
-        '{name: Fail, run: "false"}',
-        '{name: Never, run: "true"}',
-        '{name: Still, if: "${{ !cancelled() }}", run: "true"}',
-        more="""
+    _, remote, payload = hosted(
+        workflow(
+            '{name: Write, run: "echo spoken; echo written >> $GITHUB_STEP_SUMMARY"}',
+            '{name: Annotate, run: "echo ::error file=a,line=3::broken"}',
+            '{name: Fail, run: "false"}',
+            '{name: Never, run: "true"}',
+            '{name: Still, if: "${{ !cancelled() }}", run: "true"}',
+            more="""
   second:
     needs: [first]
     runs-on: ubuntu-24.04
@@ -78,11 +79,18 @@ def test_a_failed_step_a_skipped_job_and_a_gate_are_told_apart(hosted, tmp_path)
       - name: Results
         env: {RESULTS: "${{ join(needs.*.result, ' ') }}"}
         run: test "$RESULTS" = "failure skipped"
-"""))
+""",
+        )
+    )
     run = act.run_event(remote, "push", payload, tmp_path / "run")
     assert run.jobs == {"first": "failure", "gate": "success"}
     assert run.steps["first"] == {
-        "Check out": "success", "Write": "success", "Annotate": "success", "Fail": "failure", "Still": "success"}
+        "Check out": "success",
+        "Write": "success",
+        "Annotate": "success",
+        "Fail": "failure",
+        "Still": "success",
+    }
     assert run.summary == {"first": "written\n"}
     assert run.annotations == [{"job": "first", "level": "error", "message": "broken", "file": "a", "line": "3"}]
     assert run.logs["first"] == "spoken\n"
@@ -92,7 +100,8 @@ def test_only_what_github_would_start_runs(hosted, tmp_path):
     _, remote, payload = hosted(
         workflow(name="main", job="main", on="{push: {branches: [main]}}"),
         workflow(name="other", job="other", on="{push: {branches: ['release/*']}}"),
-        workflow(name="pull", job="pull", on="pull_request"))
+        workflow(name="pull", job="pull", on="pull_request"),
+    )
     assert act.run_event(remote, "push", payload, tmp_path / "run").jobs == {"main": "success"}
     with pytest.raises(act.ActError, match="this push does not start w1"):
         (tmp_path / "again").mkdir()
@@ -109,11 +118,14 @@ def test_nothing_of_this_machines_environment_reaches_a_job(hosted, tmp_path, mo
 
 
 def test_a_pull_request_is_checked_out_as_its_merge_commit_and_its_base_beside_it(hosted, tmp_path):
-    project, remote, _ = hosted(workflow(
-        f'{{name: Base, uses: {PINS["checkout"]}, with: {{ref: "${{{{ github.event.pull_request.base.sha }}}}",'
-        ' path: base, persist-credentials: false}}',
-        '{name: Look, run: "cat a b base/a; ls base; git rev-parse HEAD; git -C base rev-parse HEAD; git branch -r"}',
-        on="pull_request"))
+    project, remote, _ = hosted(
+        workflow(
+            f'{{name: Base, uses: {PINS["checkout"]}, with: {{ref: "${{{{ github.event.pull_request.base.sha }}}}",'
+            " path: base, persist-credentials: false}}",
+            '{name: Look, run: "cat a b base/a; ls base; git rev-parse HEAD; git branch -r; cd base; git rev-parse HEAD"}',
+            on="pull_request",
+        )
+    )
     act.git(project, "checkout", "-q", "-b", "topic")
     commit(project, "a", "2")
     commit(project, "b", "3")
@@ -121,15 +133,19 @@ def test_a_pull_request_is_checked_out_as_its_merge_commit_and_its_base_beside_i
     base, merge = pull["pull_request"]["base"]["sha"], pull["pull_request"]["merge_commit_sha"]
     run = act.run_event(remote, "pull_request", pull, tmp_path / "run")
     assert run.jobs == {"first": "success"}
-    assert run.logs["first"].split() == ["231a", merge, base, "origin/main", "origin/pull-1", "pull/1/merge"]
+    assert run.logs["first"].split() == ["231a", merge, "origin/main", "origin/pull-1", "pull/1/merge", base]
     assert act.merge_pull_request(remote, pull)["after"] == act.git(remote, "rev-parse", "main") == merge
 
 
-@pytest.mark.parametrize(("granted", "token", "result", "words"), [
-    ("write", "stand-in", "success", ""),
-    ("read", "stand-in", "failure", "the token of one/first may not write"),
-    ("write", "", "failure", "this step was given no token to push with"),
-], ids=["granted", "read-only", "no-token"])
+@pytest.mark.parametrize(
+    ("granted", "token", "result", "words"),
+    [
+        ("write", "stand-in", "success", ""),
+        ("read", "stand-in", "failure", "the token of one/first may not write"),
+        ("write", "", "failure", "this step was given no token to push with"),
+    ],
+    ids=["granted", "read-only", "no-token"],
+)
 def test_a_push_needs_a_token_and_the_right_to_write(hosted, tmp_path, granted, token, result, words):
     text = workflow(f'{{name: Push, env: {{GITHUB_TOKEN: "{token}"}}, run: "{PUSH}"}}')
     _, remote, payload = hosted(text.replace("contents: read", f"contents: {granted}"))
@@ -141,15 +157,18 @@ def test_a_push_needs_a_token_and_the_right_to_write(hosted, tmp_path, granted, 
 
 def test_an_artifact_holds_the_contents_of_its_folder_without_hidden_files_and_modes(hosted, tmp_path):
     fill = "mkdir -p build/in .x; touch build/.hidden build/in/b; chmod +x build/in/b; echo a > build/a"
-    _, remote, payload = hosted(workflow(
-        f'{{name: Fill, run: "{fill}"}}',
-        f'{{name: Folder, uses: {PINS["upload"]}, with: {{name: folder, path: build/}}}}',
-        f'{{name: Two, uses: {PINS["upload"]}, with: {{name: two, path: "build/a\\nbuild/in/b\\nbuild/absent"}}}}',
-        f'{{name: One, uses: {PINS["upload"]}, with: {{name: one, path: build/in/b}}}}',
-        f'{{name: None, uses: {PINS["upload"]}, with: {{name: none, path: absent}}}}',
-        f'{{name: Back, uses: {PINS["download"]}, with: {{name: folder, path: back/}}}}',
-        '{name: Look, run: "find back -type f -perm -u+x; find back -type f | sort"}',
-        f'{{name: Twice, uses: {PINS["upload"]}, with: {{name: folder, path: build/}}}}'))
+    _, remote, payload = hosted(
+        workflow(
+            f'{{name: Fill, run: "{fill}"}}',
+            f"{{name: Folder, uses: {PINS['upload']}, with: {{name: folder, path: build/}}}}",
+            f'{{name: Two, uses: {PINS["upload"]}, with: {{name: two, path: "build/a\\nbuild/in/b\\nbuild/absent"}}}}',
+            f"{{name: One, uses: {PINS['upload']}, with: {{name: one, path: build/in/b}}}}",
+            f"{{name: None, uses: {PINS['upload']}, with: {{name: none, path: absent}}}}",
+            f"{{name: Back, uses: {PINS['download']}, with: {{name: folder, path: back/}}}}",
+            '{name: Look, run: "find back -type f -perm -u+x; find back -type f | sort"}',
+            f"{{name: Twice, uses: {PINS['upload']}, with: {{name: folder, path: build/}}}}",
+        )
+    )
     run = act.run_event(remote, "push", payload, tmp_path / "run")
     found = sorted(str(path.relative_to(run.artifacts)) for path in run.artifacts.rglob("*") if path.is_file())
     assert found == ["folder/a", "folder/in/b", "one/b", "two/a", "two/in/b"]
@@ -157,14 +176,18 @@ def test_an_artifact_holds_the_contents_of_its_folder_without_hidden_files_and_m
     assert run.steps["first"]["Look"] == "success" and run.steps["first"]["Twice"] == "failure"
 
 
-@pytest.mark.parametrize("step", [
-    f'{{uses: {PINS["upload"]}, with: {{path: absent, if-no-files-found: error}}}}',
-    f'{{uses: {PINS["upload"]}, with: {{path: a, name: "a:b"}}}}',
-    f'{{uses: {PINS["download"]}, with: {{name: absent}}}}',
-    f'{{uses: {PINS["python"]}, with: {{python-version: 3.10}}}}',
-    f'{{uses: {PINS["checkout"]}, with: {{path: ../out, persist-credentials: false}}}}',
-    f'{{uses: {PINS["checkout"]}}}',
-], ids=["nothing-to-upload", "name", "nothing-to-download", "unquoted-python", "outside", "credentials"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        f"{{uses: {PINS['upload']}, with: {{path: absent, if-no-files-found: error}}}}",
+        f'{{uses: {PINS["upload"]}, with: {{path: a, name: "a:b"}}}}',
+        f"{{uses: {PINS['download']}, with: {{name: absent}}}}",
+        f"{{uses: {PINS['python']}, with: {{python-version: 3.10}}}}",
+        f"{{uses: {PINS['checkout']}, with: {{path: ../out, persist-credentials: false}}}}",
+        f"{{uses: {PINS['checkout']}}}",
+    ],
+    ids=["nothing-to-upload", "name", "nothing-to-download", "unquoted-python", "outside", "credentials"],
+)
 def test_a_stand_in_fails_where_the_real_action_would(hosted, tmp_path, step):
     _, remote, payload = hosted(workflow(step))
     run = act.run_event(remote, "push", payload, tmp_path / "run")
@@ -172,15 +195,22 @@ def test_a_stand_in_fails_where_the_real_action_would(hosted, tmp_path, step):
     assert list(run.steps["first"].values()) == ["success", "failure"]
 
 
-@pytest.mark.parametrize(("step", "words"), [
-    ("uses: actions/cache@27d5ce7f107fe9357f9df03efb73ab90386fccae", "no stand-in for actions/cache"),
-    (f'{{uses: {PINS["python"]}, with: {{python-versoin: "3.12"}}}}', "does not know python-versoin"),
-    ("uses: $/.github/actions/own", "no stand-in for some/thing@v1"),
-], ids=["action", "input", "inside-a-composite"])
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ("uses: actions/cache@27d5ce7f107fe9357f9df03efb73ab90386fccae", "no stand-in for actions/cache"),
+        (f'{{uses: {PINS["python"]}, with: {{python-versoin: "3.12"}}}}', "does not know python-versoin"),
+        ("uses: $/.github/actions/own", "no stand-in for some/thing@v1"),
+    ],
+    ids=["action", "input", "inside-a-composite"],
+)
 def test_what_has_no_stand_in_is_an_error_before_anything_runs(hosted, tmp_path, step, words):
     project, remote, _ = hosted(workflow(step))
-    commit(project, ".github/actions/own/action.yml",
-           "{name: own, description: own, runs: {using: composite, steps: [{uses: some/thing@v1}]}}")
+    commit(
+        project,
+        ".github/actions/own/action.yml",
+        "{name: own, description: own, runs: {using: composite, steps: [{uses: some/thing@v1}]}}",
+    )
     with pytest.raises(act.ActError, match=words):
         act.run_event(remote, "push", act.push(project, remote), tmp_path / "run")
 

@@ -1,0 +1,57 @@
+"""The model of model.py and params.yaml: it fits, answers with probabilities, repeats itself, and can be stored."""
+
+import numpy as np
+import pytest
+
+from << cookiecutter.__package >> import data, model, score, train
+from << cookiecutter.__package >>.bundle import pack, unpack
+from << cookiecutter.__package >>.errors import Misuse
+
+ESTIMATORS = model.Params.model_fields["estimator"].annotation.__args__
+
+
+@pytest.fixture(scope="module")
+def rows(frame, params):
+    """A thousand training rows and their labels: enough to fit, quick to repeat."""
+    few = frame.iloc[:1000]
+    return data.features(few, params.data), data.labels(few, params.data)
+
+
+@pytest.fixture(params=ESTIMATORS)
+def choice(request, params):
+    return model.Params.model_validate({**params.model.params, "estimator": request.param})
+
+
+def test_every_estimator_answers_with_probabilities(rows, choice):
+    predicted = score.predict(train.train(*rows, choice, seed=1), rows[0])
+    assert predicted.shape == (1000,)
+    assert ((predicted >= 0) & (predicted <= 1)).all() and predicted.std() > 0.01
+
+
+def test_the_same_seed_gives_the_same_model(rows, choice):
+    first, second = (score.predict(train.train(*rows, choice, seed=5), rows[0]) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_a_stored_model_answers_as_before_and_holds_reviewed_types_only(rows, choice, params):
+    fitted = train.train(*rows, choice, seed=1)
+    stored = unpack(pack(fitted), params.model.trusted_types)
+    assert np.array_equal(score.predict(stored, rows[0]), score.predict(fitted, rows[0]))
+
+
+def test_a_type_that_nobody_reviewed_is_refused_by_name(rows, params):
+    forest = model.Params.model_validate({**params.model.params, "estimator": "forest"})
+    with pytest.raises(Misuse, match=r"holds sklearn\.tree\._tree\.Tree, which model\.trusted_types"):
+        unpack(pack(train.train(*rows, forest, seed=1)), ("numpy.dtype",))
+
+
+def test_an_unseen_category_and_a_missing_number_are_scored(rows, choice):
+    fitted = train.train(*rows, choice, seed=1)
+    strange = rows[0].head(2).assign(dest="XXX", temp=np.nan)
+    assert np.isfinite(score.predict(fitted, strange)).all()
+
+
+def test_an_unknown_option_of_an_estimator_is_named(rows, params):
+    wrong = model.Params.model_validate({"estimator": "logistic", "logistic": {"depth": 3}})
+    with pytest.raises(Misuse, match="unexpected keyword argument 'depth'"):
+        train.train(*rows, wrong, seed=1)

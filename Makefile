@@ -1,0 +1,46 @@
+# Two verbs matter here: `make demo` plays the product through, `make test` proves it. Both set up what they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PRODUCT := <<cookiecutter.project>>
+LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
+OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup install demo test check format lock sample-data
+
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /' | awk -F': ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+# The stamp is a copy of the locks that were installed: setup does nothing while they are equal.
+setup:  ## install the locked requirements of product and template into .venv
+	@cat $(LOCKS) | cmp -s - $(VENV)/template.txt || $(MAKE) --no-print-directory install
+
+install:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setup     installing the locked requirements into $(VENV) (about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes $(foreach lock,$(LOCKS),-r $(lock))
+	@cp '$(PRODUCT)/requirements/dev.txt' $(VENV)/installed.txt
+	@cat $(LOCKS) > $(VENV)/template.txt
+
+demo: setup  ## play the acts of a model's life on real data
+	@$(OFF) $(BIN)/python tools/demo.py
+
+test: setup check  ## run every test
+	$(OFF) $(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+
+check: setup  ## lint the template's own code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## format the template's own code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup  ## resolve requirements/dev.in again, within the lock of the product
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  -c '$(PRODUCT)/requirements/dev.txt' requirements/dev.in -o requirements/dev.txt
+
+sample-data: setup  ## make the sample data again
+	$(BIN)/python tools/sample_data.py

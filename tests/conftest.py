@@ -1,0 +1,176 @@
+"""Baked projects for every test: each set of answers is generated once, each test gets a copy of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TEMPLATE = ROOT / "<<cookiecutter.project>>"
+QUESTIONS = {
+    key: value for key, value in json.loads((ROOT / "cookiecutter.json").read_text()).items() if not key.startswith("_")
+}
+OPTIONS = {key: value for key, value in QUESTIONS.items() if isinstance(value, list)}
+DEFAULTS = {key: value[0] if key in OPTIONS else value for key, value in QUESTIONS.items()}
+# What the machine or a surrounding `make` or workflow says must not reach a project under test.
+FOREIGN = ("GIT_", "GITHUB_", "MLFLOW_", "COOKIECUTTER_", "PYTEST_", "PYTHON", "MAKE", "MFLAGS", "VIRTUAL_ENV")
+SWITCHES = {
+    "DO_NOT_TRACK": "true",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MPLBACKEND": "Agg",
+}
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)} | SWITCHES | more
+
+
+def run(*argv: str | Path, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(word) for word in argv],
+        cwd=cwd,
+        env=environment(**env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    if check:
+        assert done.returncode == 0, f"{argv} returned {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def generate(
+    output: Path,
+    *options: str,
+    template: Path = ROOT,
+    check: bool = True,
+    env: dict[str, str] | None = None,
+    **answers: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run Cookiecutter as a user does; its replay files stay out of the home directory."""
+    config = output / ".cookiecutter.yaml"
+    config.write_text(json.dumps({key: str(output / ".cookiecutter") for key in ("cookiecutters_dir", "replay_dir")}))
+    pairs = [f"{key}={value}" for key, value in answers.items()]
+    command = (sys.executable, "-m", "cookiecutter", "--no-input", *options, template, *pairs)
+    try:
+        return run(*command, cwd=output, check=check, **{"COOKIECUTTER_CONFIG": str(config)} | (env or {}))
+    finally:
+        config.unlink()
+        shutil.rmtree(output / ".cookiecutter", ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class BakedProject:
+    path: Path
+    options: dict[str, str]
+    venv: Path
+
+    @property
+    def package(self) -> str:
+        return self.options["project"].lower().replace("-", "_")
+
+    def run(self, *argv: str | Path, env: dict[str, str] | None = None, check: bool = True):
+        return run(*argv, cwd=self.path, check=check, **env or {})
+
+    def make(self, *targets: str, check: bool = True, **env: str):
+        return self.run("make", *targets, check=check, env={"VENV": str(self.venv)} | env)
+
+    def git(self, *args: str, check: bool = True):
+        identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+        return self.run("git", *identity, *args, check=check)
+
+    def cli(self, *args: str, check: bool = True, **env: str):
+        return self.run(sys.executable, "-m", self.package, *args, check=check, env={"PYTHONPATH": "src"} | env)
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        text = (self.path / path).read_text(encoding="utf-8")
+        assert old in text, f"{old!r} is not in {path}"
+        (self.path / path).write_text(text.replace(old, new), encoding="utf-8")
+
+    def set_param(self, key: str, value: object) -> None:
+        """Set one value of params.yaml by its dotted name, which must exist up to its last part."""
+        file = self.path / "params.yaml"
+        params = yaml.safe_load(file.read_text(encoding="utf-8"))
+        *sections, name = key.split(".")
+        section = params
+        for part in sections:
+            section = section[part]
+        section[name] = value
+        file.write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    def files(self) -> list[Path]:
+        """Everything that is generated, relative to the project; git's own files are not."""
+        found = (path.relative_to(self.path) for path in self.path.rglob("*") if not path.is_dir())
+        return sorted(path for path in found if path.parts[0] != ".git")
+
+    def texts(self) -> dict[Path, str]:
+        contents = {path: (self.path / path).read_bytes() for path in self.files()}
+        return {path: content.decode() for path, content in contents.items() if b"\0" not in content}
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """One directory for all workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def venv(tmp_path_factory) -> Path:
+    """The environment that runs these tests, dressed as one that `make setup` has just installed from the lock."""
+    face = tmp_path_factory.mktemp("venv")
+    for entry in Path(sys.prefix).iterdir():
+        (face / entry.name).symlink_to(entry)
+    stamp = face / "installed.txt"
+    stamp.unlink(missing_ok=True)
+    shutil.copyfile(TEMPLATE / "requirements/dev.txt", stamp)
+    return face
+
+
+@pytest.fixture(scope="session")
+def bake(shared, venv, tmp_path_factory):
+    def bake(**answers: str) -> BakedProject:
+        options = DEFAULTS | answers
+        kept = shared / f"bake-{sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]}"
+        if not kept.exists():
+            fresh = Path(tempfile.mkdtemp(dir=shared))
+            generate(fresh, **options)
+            try:
+                fresh.rename(kept)
+            except OSError:  # another worker was faster, and its bake is the same
+                shutil.rmtree(fresh)
+        path = tmp_path_factory.mktemp("project") / options["project"]
+        shutil.copytree(kept / options["project"], path, symlinks=True)
+        return BakedProject(path, options, venv)
+
+    return bake
+
+
+@pytest.fixture
+def project(bake) -> BakedProject:
+    """A private copy of what the default answers generate."""
+    return bake()
+
+
+@pytest.fixture(scope="session")
+def product(bake):
+    """The package that the default answers generate, imported; it works in any baked project."""
+    project = bake()
+    sys.path.insert(0, str(project.path / "src"))
+    for name in ("project", "bundle", "ledger", "errors", "git", "config", "data", "compare", "metrics"):
+        import_module(f"{project.package}.{name}")
+    yield sys.modules[project.package]
+    sys.path.remove(str(project.path / "src"))

@@ -1,0 +1,292 @@
+"""Risk: a workflow that runs well and is unsafe, or says what act does not look at: rights, pins, triggers, limits."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import OPTIONS
+
+BIN = Path(sys.executable).parent
+TRIGGERS = {
+    "ci": {"push": {"branches": ["main"]}, "pull_request": None},
+    "compare": {"pull_request": None},
+    "deliver": {"push": {"branches": ["main"]}},
+}
+ACTIONS = ("actions/checkout", "actions/setup-python", "actions/upload-artifact", "actions/download-artifact")
+# Every value of the two answers that a workflow could depend on.
+COMBINATIONS = [{"python": value} for value in OPTIONS["python"]] + [
+    {"deploy": value} for value in OPTIONS["deploy"][1:]
+]
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=lambda answers: "-".join(answers.values()))
+def baked(request, bake):
+    return bake(**request.param)
+
+
+@pytest.fixture(scope="module")
+def files(baked):
+    """Every YAML file that GitHub Actions reads."""
+    return sorted([*(baked.path / ".github/workflows").glob("*"), *(baked.path / ".github/actions").rglob("*.yml")])
+
+
+@pytest.fixture(scope="module")
+def workflows(baked):
+    """name -> the parsed workflow, with `on` under its own name."""
+    found = {}
+    for path in sorted((baked.path / ".github/workflows").iterdir()):
+        parsed = yaml.safe_load(path.read_text())
+        found[path.stem] = {"on": parsed.pop(True), **parsed}
+    return found
+
+
+@pytest.fixture(scope="module")
+def composite(baked):
+    return yaml.safe_load((baked.path / ".github/actions/setup/action.yml").read_text())
+
+
+def jobs(workflows):
+    return [(name, job, body) for name, workflow in workflows.items() for job, body in workflow["jobs"].items()]
+
+
+def using(action, workflows):
+    """(workflow, job, inputs) of each step that uses this action."""
+    found = [(name, job, step) for name, job, body in jobs(workflows) for step in body["steps"] if "uses" in step]
+    return [(name, job, step["with"]) for name, job, step in found if step["uses"].startswith(f"{action}@")]
+
+
+def lines(files):
+    return [line for path in files for line in path.read_text().splitlines()]
+
+
+def steps(workflows, composite):
+    found = [(f"{name}.{job}", step) for name, job, body in jobs(workflows) for step in body["steps"]]
+    return found + [("setup", step) for step in composite["runs"]["steps"]]
+
+
+def tool(baked, name, *arguments):
+    return subprocess.run([BIN / name, *arguments], cwd=baked.path, capture_output=True, text=True)
+
+
+def test_zizmor_at_its_strictest_finds_nothing_in_any_file(baked, files):
+    done = tool(baked, "zizmor", "--offline", "--persona=auditor", ".")
+    assert done.returncode == 0, done.stdout
+    for path in files:
+        assert f"completed ./{path.relative_to(baked.path)}" in done.stderr
+
+
+def test_actionlint_finds_nothing(baked, files):
+    done = tool(baked, "actionlint", *[path for path in files if path.parent.name == "workflows"])
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_github_would_parse_every_file(baked, files):
+    for path in files:
+        schema = "github-workflows" if path.parent.name == "workflows" else "github-actions"
+        done = tool(baked, "check-jsonschema", "--builtin-schema", f"vendor.{schema}", path)
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_workflows_start_on_exactly_these_events(workflows):
+    assert {name: workflow["on"] for name, workflow in workflows.items()} == TRIGGERS
+    assert all(workflow["name"] == name for name, workflow in workflows.items())
+
+
+def test_a_workflow_grants_nothing_and_a_job_only_what_it_names(workflows):
+    for name, workflow in workflows.items():
+        assert workflow["permissions"] == {}, name
+    for name, job, body in jobs(workflows):
+        if (name, job) == ("deliver", "promote"):
+            assert body["permissions"] == {"contents": "write"}
+        else:
+            assert body["permissions"] in ({}, {"contents": "read"}), f"{name}.{job}"
+
+
+def test_every_grant_says_why(files, workflows):
+    grants = [line for line in lines(files) if re.match(r" +[a-z-]+: (read|write)\b", line)]
+    assert len(grants) == sum(len(body["permissions"]) for _, _, body in jobs(workflows)) > 0
+    for line in grants:
+        assert re.search(r": (read|write) # \w.{10,}", line), line
+
+
+def test_no_workflow_that_a_pull_request_starts_can_write(workflows):
+    started = [name for name, workflow in workflows.items() if "pull_request" in workflow["on"]]
+    assert started == ["ci", "compare"]
+    for name in started:
+        granted = [workflows[name]["permissions"], *(body["permissions"] for body in workflows[name]["jobs"].values())]
+        assert "write" not in str(granted)
+
+
+def test_every_action_is_pinned_to_a_commit_with_its_version_beside_it_and_to_one_only(files):
+    pins = {}
+    for line in lines(files):
+        if "uses:" in line and "uses: $/.github/actions/setup" not in line:
+            pin = re.fullmatch(r" +(?:- )?uses: ([\w-]+/[\w-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)", line)
+            assert pin, line
+            pins.setdefault(pin[1], set()).add((pin[2], pin[3]))
+    assert set(pins) == set(ACTIONS)
+    assert all(len(found) == 1 for found in pins.values()), pins
+
+
+def test_every_job_has_a_limit_and_a_runner_that_does_not_change_by_itself(workflows):
+    for name, job, body in jobs(workflows):
+        assert 1 <= body["timeout-minutes"] <= 60, f"{name}.{job}"
+        assert body["runs-on"] == "ubuntu-24.04", f"{name}.{job}"
+
+
+def test_a_newer_push_cancels_checks_of_a_pull_request_but_never_a_delivery(workflows):
+    pulls = "${{ github.event_name == 'pull_request' }}"
+    assert {name: workflow["concurrency"] for name, workflow in workflows.items()} == {
+        "ci": {"group": "ci-${{ github.ref }}", "cancel-in-progress": pulls},
+        "compare": {"group": "compare-${{ github.ref }}", "cancel-in-progress": True},
+        "deliver": {"group": "deliver", "cancel-in-progress": False, "queue": "max"},
+    }
+
+
+def test_every_command_is_one_line_that_a_developer_can_type(baked, workflows, composite):
+    verbs = re.findall(r"(?m)^([a-z-]+):", (baked.path / "Makefile").read_text())
+    commands = [(where, step["run"]) for where, step in steps(workflows, composite) if "run" in step]
+    assert len(commands) > 10
+    for where, command in commands:
+        assert "\n" not in command and "${{" not in command, where
+        if not command.startswith('echo "$RESULTS"'):
+            make, *words = command.split()
+            assert make == "make" and words, where
+            for word in words:
+                assert word in verbs or word == "PUSH=1", f"{where}: the Makefile has no {word}"
+
+
+def test_only_the_last_step_of_a_delivery_pushes(workflows, composite):
+    pushing = [where for where, step in steps(workflows, composite) if "PUSH" in step.get("run", "")]
+    assert pushing == ["deliver.promote"]
+    assert workflows["deliver"]["jobs"]["promote"]["steps"][-1]["run"] == "make promote PUSH=1"
+
+
+def test_the_token_reaches_only_the_steps_that_read_or_move_the_ledger(workflows, composite):
+    given = {(where, step["run"]) for where, step in steps(workflows, composite) if "github.token" in str(step)}
+    assert given == {
+        ("compare.challenger", "make validate train score"),
+        ("compare.decide", "make compare"),
+        ("deliver.train", "make validate train score compare"),
+        ("deliver.promote", "make promote PUSH=1"),
+    }
+
+
+def test_no_secret_is_needed_on_the_first_push(files):
+    for path in files:
+        assert "secrets" not in path.read_text(), path.name
+
+
+def test_each_workflow_has_one_gate_that_needs_every_other_job(workflows):
+    for name, workflow in workflows.items():
+        gate = workflow["jobs"][name]
+        assert gate["name"] == name
+        assert gate["if"] == "always()"
+        assert sorted(gate["needs"]) == sorted(set(workflow["jobs"]) - {name}) != []
+        assert gate["permissions"] == {}
+
+
+@pytest.mark.parametrize(
+    ("results", "passes"),
+    [
+        ("success", True),
+        ("success success", True),
+        ("", False),
+        ("failure", False),
+        ("success failure", False),
+        ("failure success", False),
+        ("success skipped", False),
+        ("cancelled success", False),
+    ],
+    ids=lambda value: str(value).replace(" ", "-") or "none",
+)
+def test_a_gate_passes_only_if_every_job_succeeded(bake, results, passes):
+    for path in sorted((bake().path / ".github/workflows").iterdir()):
+        (step,) = yaml.safe_load(path.read_text())["jobs"][path.stem]["steps"]
+        assert step["env"] == {"RESULTS": "${{ join(needs.*.result, ' ') }}"}
+        done = subprocess.run(
+            ["bash", "-e", "-c", step["run"]], env={"RESULTS": results, "PATH": "/usr/bin:/bin"}, capture_output=True
+        )
+        assert (done.returncode == 0) == passes, path.stem
+
+
+def test_nothing_softens_a_failure_or_is_used_that_the_tests_cannot_execute(workflows, composite):
+    for where, body in [*((f"{n}.{j}", b) for n, j, b in jobs(workflows)), *steps(workflows, composite)]:
+        # act ignores the last ones: use them with an assertion of their own.
+        for key in ("continue-on-error", "working-directory", "defaults", "container", "services", "environment"):
+            assert key not in body, f"{where}: {key}"
+    for name, workflow in workflows.items():
+        assert set(workflow) == {"on", "name", "permissions", "concurrency", "jobs"}, name
+
+
+def test_a_step_that_failed_stops_its_job_except_for_what_reports_it(workflows, composite):
+    conditions = {(where, step["name"]): step["if"] for where, step in steps(workflows, composite) if "if" in step}
+    assert set(conditions.values()) == {"${{ !cancelled() }}"}
+    assert set(conditions) == {
+        ("compare.decide", "Report"),
+        ("compare.decide", "Keep the report"),
+        ("deliver.train", "Report"),
+        ("deliver.train", "Keep the model"),
+    }
+    assert workflows["compare"]["jobs"]["decide"]["if"] == "${{ !cancelled() }}"
+    assert "if" not in workflows["deliver"]["jobs"]["promote"]
+
+
+def test_python_is_the_answer_in_quotes(baked, composite):
+    asked = composite["runs"]["steps"][0]["with"]["python-version"]
+    assert asked == baked.options["python"]
+    assert f'python-version: "{asked}"' in (baked.path / ".github/actions/setup/action.yml").read_text()
+
+
+def test_no_checkout_leaves_credentials_behind(workflows):
+    found = using("actions/checkout", workflows)
+    assert len(found) == 6
+    assert all(inputs["persist-credentials"] is False for _, _, inputs in found)
+
+
+def test_a_job_that_asks_the_ledger_has_all_branches(workflows):
+    for name, job, body in jobs(workflows):
+        if any("github.token" in str(step) for step in body["steps"]):
+            assert body["steps"][0]["with"]["fetch-depth"] == 0, f"{name}.{job}"
+
+
+def test_the_base_judges_and_the_pull_request_is_data(workflows):
+    base, pull, *rest = workflows["compare"]["jobs"]["decide"]["steps"]
+    assert base["with"]["ref"] == "${{ github.event.pull_request.base.sha }}"
+    assert "path" not in base["with"]
+    assert pull["with"] == {"path": "pull", "persist-credentials": False}
+    assert [step["run"] for step in rest if step.get("env", {}).get("PULL") == "pull"] == [
+        "make validate",
+        "make compare",
+        "make report",
+    ]
+    assert [step["run"] for step in rest if "run" in step] == ["make validate", "make compare", "make report"]
+
+
+def test_the_untrusted_job_hands_over_a_model_and_its_scores_and_no_verdict(workflows):
+    *_, handed = workflows["compare"]["jobs"]["challenger"]["steps"]
+    assert handed["with"]["path"].split() == ["build/candidate/", "build/scores.parquet"]
+    assert handed["with"]["if-no-files-found"] == "error"
+    assert handed["with"]["include-hidden-files"] is False
+    assert handed["with"]["retention-days"] == 7
+    decide = workflows["compare"]["jobs"]["decide"]["steps"]
+    names = [step.get("uses", step.get("run")).partition("@")[0] for step in decide]
+    # Validated before anything of the untrusted job lies beside it.
+    assert names.index("make validate") < names.index("actions/download-artifact") < names.index("make compare")
+
+
+def test_an_artifact_is_fetched_under_the_name_it_was_kept_and_into_the_folder_it_came_from(workflows):
+    kept = {(name, with_["name"]): job for name, job, with_ in using("actions/upload-artifact", workflows)}
+    fetched = {(name, with_["name"]): job for name, job, with_ in using("actions/download-artifact", workflows)}
+    assert kept == {
+        ("compare", "challenger"): "challenger",
+        ("compare", "report"): "decide",
+        ("deliver", "model"): "train",
+    }
+    assert fetched == {("compare", "challenger"): "decide", ("deliver", "model"): "promote"}
+    assert all(with_["path"] == "build/" for _, _, with_ in using("actions/download-artifact", workflows))
+    for (name, artifact), job in fetched.items():
+        assert kept[name, artifact] in workflows[name]["jobs"][job]["needs"]

@@ -1,0 +1,194 @@
+"""Play the acts of a model's life on the sample data, in a repository generated with the default answers.
+
+Every challenger comes from an edit of params.yaml or model.py, and the data are broken in their file: nothing is
+injected behind the pipeline's back. The demo fails if an act ends otherwise than it should. A second run repeats
+only what changed: acts that ended well before, on the same template, are not played again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGE = ROOT / "build" / "demo"
+RECORD = STAGE / "acts.json"
+REPORTS = STAGE / "reports"
+MAKE_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MAKE", "MFLAGS"))}
+TEMPLATE = ["cookiecutter.json", "hooks", "<<cookiecutter.project>>", "tools/demo.py"]
+
+
+@dataclass(frozen=True)
+class Act:
+    """One change to the repository and how the pipeline must answer it.
+
+    Attributes:
+        name: of the branch and of the report.
+        story: what somebody did.
+        change: edits the files of the repository.
+        outcome: of the gate, or "refused" if the data never reach it.
+        merged: whether the change stays on main.
+    """
+
+    name: str
+    story: str
+    change: Callable[[Path], None]
+    outcome: str
+    merged: bool
+
+
+def replace(repo: Path, file: str, old: str, new: str) -> None:
+    """Edit a file as a person would; the text to replace must stand there once."""
+    path = next(repo.glob(file))
+    text = path.read_text()
+    if text.count(old) != 1:
+        sys.exit(f"error: {file} of the generated repository holds {old!r} {text.count(old)} times, not once")
+    path.write_text(text.replace(old, new))
+
+
+def nothing(repo: Path) -> None:
+    """The repository as it was generated."""
+
+
+def forest(repo: Path) -> None:
+    replace(repo, "params.yaml", "estimator: logistic ", "estimator: forest ")
+
+
+def forgetful(repo: Path) -> None:
+    """A colleague drops what tells most: when the flight leaves, and the weather."""
+    replace(repo, "src/*/model.py", '"weekday", "departure_minute", "temp", "humid", "wind_speed", ', '"weekday", ')
+
+
+def another_seed(repo: Path) -> None:
+    replace(repo, "params.yaml", "seed: 7", "seed: 8")
+
+
+def broken_column(repo: Path) -> None:
+    """An export went wrong: distances come in with a unit. The pin is renewed, as somebody in a hurry would do."""
+    path = repo / "data" / "flights.csv.gz"
+    header, *rows = gzip.decompress(path.read_bytes()).decode().splitlines()
+    column = header.split(",").index("distance")
+    cells = [row.split(",") for row in rows]
+    broken = [",".join([*row[:column], row[column] + " mi", *row[column + 1 :]]) for row in cells]
+    path.write_bytes(gzip.compress("\n".join([header, *broken, ""]).encode(), mtime=0))
+    make(repo, "data-lock")
+
+
+ACTS = (
+    Act("first-champion", "the repository as generated: a logistic regression", nothing, "bootstrap", merged=True),
+    Act("forest", "params.yaml: a random forest instead", forest, "promote", merged=True),
+    Act("forgetful", "model.py: forgets departure time and weather", forgetful, "block", merged=False),
+    Act("another-seed", "params.yaml: the champion with another seed", another_seed, "keep", merged=False),
+    Act("broken-column", "data: a column of numbers arrives as text", broken_column, "refused", merged=False),
+)
+
+
+def make(repo: Path, *targets: str) -> int:
+    """Run make in the generated repository, its output shown as it comes; returns the exit code."""
+    words = ["make", "--no-print-directory", *targets, f"VENV={sys.prefix}"]
+    return subprocess.run(words, cwd=repo, env=MAKE_ENVIRONMENT).returncode
+
+
+def git(repo: Path, *words: str) -> str:
+    identity = ["-c", "user.name=Demo", "-c", "user.email=demo@example.com", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *words], cwd=repo, env=MAKE_ENVIRONMENT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: git {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def fingerprint() -> str:
+    """Digest of everything that the demo plays on."""
+    files = sorted(f for name in TEMPLATE for f in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*")))
+    seen = hashlib.sha256()
+    for file in files:
+        if file.is_file() and "__pycache__" not in file.parts:
+            seen.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    return seen.hexdigest()
+
+
+def stage() -> tuple[Path, dict]:
+    """The generated repository and the record of the acts that were played in it."""
+    record = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+    if record.get("template") != fingerprint():
+        shutil.rmtree(STAGE, ignore_errors=True)
+        REPORTS.mkdir(parents=True)
+        print("bake      the default answers into build/demo")
+        from cookiecutter.main import cookiecutter
+
+        cookiecutter(str(ROOT), no_input=True, output_dir=str(STAGE))
+        record = {"template": fingerprint(), "acts": {}}
+    repo = next(path for path in STAGE.iterdir() if (path / "params.yaml").is_file())
+    return repo, record
+
+
+def play(repo: Path, act: Act) -> dict:
+    """One act: change, commit, pipeline. Returns its line of the table.
+
+    Exits with an error if the act does not end as it should.
+    """
+    git(repo, "checkout", "--quiet", "--force", "main")
+    git(repo, "checkout", "--quiet", "-B", act.name)
+    act.change(repo)
+    git(repo, "commit", "--quiet", "--all", "--allow-empty", "--message", act.story)
+    code = make(repo, "pipeline")
+    decision = repo / "build" / "decision.json"
+    found = json.loads(decision.read_text()) if decision.is_file() else {}
+    outcome = found["decision"]["outcome"] if found else "refused"
+    if outcome != act.outcome or code != (2 if outcome in ("block", "refused") else 0):  # make turns a 1 into a 2
+        sys.exit(f"error: act {act.name} ended as {outcome} (exit {code}), it should end as {act.outcome}")
+    report = REPORTS / f"{len(list(REPORTS.iterdir())) + 1}-{act.name}.html"
+    shutil.copyfile(repo / "build" / "report.html", report)
+    git(repo, "checkout", "--quiet", "--force", "main")
+    if act.merged:
+        git(repo, "merge", "--quiet", "--ff-only", act.name)
+    metric = next((m for m in found["decision"]["metrics"] if m["name"] == found["decision"]["metric"]), {}) if found else {}
+    return {
+        "story": act.story,
+        "outcome": outcome,
+        "metric": metric,
+        "champion": git(repo, "describe", "--tags", "--match", "champion/*", "refs/heads/ledger"),
+        "report": report.relative_to(ROOT).as_posix(),
+    }
+
+
+def table(lines: dict[str, dict]) -> str:
+    """The acts with metric and interval, and the paths of the reports."""
+    shown = [("act", "outcome", "roc_auc", "gain", "interval", "champion after it")]
+    for line in lines.values():
+        metric = line["metric"]
+        value = f"{metric['challenger']:.4f}" if metric else "-"
+        gain, interval = "-", "-"
+        if metric.get("gain") is not None:
+            gain, interval = f"{metric['gain']:+.4f}", f"[{metric['gain_low']:+.4f}, {metric['gain_high']:+.4f}]"
+        shown.append((line["story"], line["outcome"], value, gain, interval, line["champion"]))
+    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
+    text = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown)
+    return text + "\n\nreports:\n" + "\n".join(f"  {line['report']}" for line in lines.values())
+
+
+def main() -> None:
+    began = time.monotonic()
+    sys.stdout.reconfigure(line_buffering=True)
+    repo, record = stage()
+    for number, act in enumerate(ACTS, 1):
+        print(f"\nact {number} of {len(ACTS)}: {act.story}")
+        if act.name in record["acts"]:
+            print(f"unchanged: {record['acts'][act.name]['outcome']}")
+            continue
+        record["acts"][act.name] = play(repo, act)
+        RECORD.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"\n{table(record['acts'])}\n\nThe repository is {repo.relative_to(ROOT)}; {time.monotonic() - began:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()
