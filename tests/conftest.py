@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "<<cookiecutter.project>>"
@@ -174,3 +177,53 @@ def product(bake):
         import_module(f"{project.package}.{name}")
     yield sys.modules[project.package]
     sys.path.remove(str(project.path / "src"))
+
+
+@pytest.fixture
+def one_line():
+    """Asserts how a foreseen end looks: its exit code, one line on standard error, nothing half-written."""
+
+    def one_line(done: subprocess.CompletedProcess[str], code: int, message: str) -> None:
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        lines = done.stderr.strip().splitlines()
+        assert (done.returncode, len(lines)) == (code, 1), done.stdout + done.stderr
+        assert re.fullmatch(f"error: {message}", lines[0]), lines[0]
+
+    return one_line
+
+
+def once(shared: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """A directory that one worker makes and all read: expensive states are reached once per run."""
+    place = shared / name
+    with FileLock(f"{place}.lock"):
+        if not place.exists():
+            fresh = Path(tempfile.mkdtemp(dir=shared))
+            make(fresh)
+            fresh.rename(place)
+    return place
+
+
+@pytest.fixture
+def sound(project, shared) -> BakedProject:
+    """A project whose data were validated."""
+
+    def validate(fresh: Path) -> None:
+        project.cli("validate")
+        shutil.copytree(project.path / "build", fresh, dirs_exist_ok=True)
+
+    shutil.copytree(once(shared, "validated", validate), project.path / "build", dirs_exist_ok=True)
+    return project
+
+
+@pytest.fixture
+def bootstrapped(project, shared) -> BakedProject:
+    """A project that has its first champion: a logistic regression, promoted by `pipeline`."""
+
+    def pipeline(fresh: Path) -> None:
+        (fresh / "output.txt").write_text(project.cli("pipeline").stdout)
+        shutil.copytree(project.path, fresh / "project", symlinks=True)
+
+    kept = once(shared, "bootstrapped", pipeline) / "project"
+    shutil.rmtree(project.path)
+    shutil.copytree(kept, project.path, symlinks=True)
+    return project

@@ -122,7 +122,7 @@ def test_a_pull_request_is_checked_out_as_its_merge_commit_and_its_base_beside_i
         workflow(
             f'{{name: Base, uses: {PINS["checkout"]}, with: {{ref: "${{{{ github.event.pull_request.base.sha }}}}",'
             " path: base, persist-credentials: false}}",
-            '{name: Look, run: "cat a b base/a; ls base; git rev-parse HEAD; git branch -r; cd base; git rev-parse HEAD"}',
+            '{name: Look, run: "cat a b base/a; git rev-parse HEAD; git branch -r; git -C base rev-parse HEAD"}',
             on="pull_request",
         )
     )
@@ -133,7 +133,7 @@ def test_a_pull_request_is_checked_out_as_its_merge_commit_and_its_base_beside_i
     base, merge = pull["pull_request"]["base"]["sha"], pull["pull_request"]["merge_commit_sha"]
     run = act.run_event(remote, "pull_request", pull, tmp_path / "run")
     assert run.jobs == {"first": "success"}
-    assert run.logs["first"].split() == ["231a", merge, "origin/main", "origin/pull-1", "pull/1/merge", base]
+    assert run.logs["first"].split() == [f"231{merge}", "origin/main", "origin/pull-1", "pull/1/merge", base]
     assert act.merge_pull_request(remote, pull)["after"] == act.git(remote, "rev-parse", "main") == merge
 
 

@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGE = ROOT / "build" / "demo"
 RECORD = STAGE / "acts.json"
 REPORTS = STAGE / "reports"
-MAKE_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MAKE", "MFLAGS"))}
+MAKE_ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MAKE", "MFLAGS"))
+}
 TEMPLATE = ["cookiecutter.json", "hooks", "<<cookiecutter.project>>", "tools/demo.py"]
 
 
@@ -108,7 +110,9 @@ def git(repo: Path, *words: str) -> str:
 
 def fingerprint() -> str:
     """Digest of everything that the demo plays on."""
-    files = sorted(f for name in TEMPLATE for f in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*")))
+    files = sorted(
+        f for name in TEMPLATE for f in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"))
+    )
     seen = hashlib.sha256()
     for file in files:
         if file.is_file() and "__pycache__" not in file.parts:
@@ -151,7 +155,9 @@ def play(repo: Path, act: Act) -> dict:
     git(repo, "checkout", "--quiet", "--force", "main")
     if act.merged:
         git(repo, "merge", "--quiet", "--ff-only", act.name)
-    metric = next((m for m in found["decision"]["metrics"] if m["name"] == found["decision"]["metric"]), {}) if found else {}
+    metric = (
+        next((m for m in found["decision"]["metrics"] if m["name"] == found["decision"]["metric"]), {}) if found else {}
+    )
     return {
         "story": act.story,
         "outcome": outcome,
@@ -172,7 +178,9 @@ def table(lines: dict[str, dict]) -> str:
             gain, interval = f"{metric['gain']:+.4f}", f"[{metric['gain_low']:+.4f}, {metric['gain_high']:+.4f}]"
         shown.append((line["story"], line["outcome"], value, gain, interval, line["champion"]))
     widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
-    text = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown)
+    text = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown
+    )
     return text + "\n\nreports:\n" + "\n".join(f"  {line['report']}" for line in lines.values())
 
 

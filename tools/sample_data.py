@@ -73,7 +73,8 @@ def main() -> None:
         content = as_gzip(half.sample(ROWS, random_state=SEED).sort_index())
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        print(f"{path.relative_to(ROOT)}: {ROWS} of {len(half)} rows, {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+        digest = hashlib.sha256(content).hexdigest()
+        print(f"{path.relative_to(ROOT)}: {ROWS} of {len(half)} rows, {len(content)} bytes, sha256 {digest}")
 
 
 if __name__ == "__main__":

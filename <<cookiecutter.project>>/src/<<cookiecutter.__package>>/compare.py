@@ -222,11 +222,17 @@ def run(project: Project) -> str:
     if champion and not error:
         fresh &= ~project.ledger.bundle(champion).split.trained_on(frame)
     positions = np.flatnonzero(fresh)
+    rows = frame.iloc[positions]
     # A row counts only if the scores are of this very row: place and content.
     given = scores.astype({"content": "UInt64"}).drop_duplicates("row").set_index("row").reindex(positions)
-    same = given["content"].to_numpy(dtype=np.uint64, na_value=0) == data.row_hash(frame.iloc[positions])
+    same = given["content"].to_numpy(dtype=np.uint64, na_value=0) == data.row_hash(rows)
     ours = np.where(same, given["challenger"].to_numpy(dtype=np.float64), np.nan)
     theirs = np.where(same, given["champion"].to_numpy(dtype=np.float64), np.nan) if champion else None
+    if champion and project.untrusted:
+        # The champion's bytes are in the ledger: what a pull request says of its predictions need not be believed.
+        from . import score
+
+        theirs, error = score.of_champion(project, champion, data.features(rows, names))
     decision = decide(data.labels(frame, names)[positions], theirs, ours, project.params.gate, error)
     write_json(
         project.build / "decision.json",

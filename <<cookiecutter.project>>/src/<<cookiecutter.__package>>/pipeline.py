@@ -61,7 +61,7 @@ STEPS = (
     ),
     Step(
         name="compare",
-        code=("compare",),
+        code=("compare", "score"),
         reads=("requirements/run.txt", "build/scores.parquet"),
         settings=("data", "split", "gate"),
         writes=("decision.json",),

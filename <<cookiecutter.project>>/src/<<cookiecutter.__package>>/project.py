@@ -52,10 +52,13 @@ class Project:
         self.environment = config.Environment.read()
         self.params = config.load(root / "params.yaml", overrides)
         self.data_root = root
+        self.untrusted = pull is not None
         if pull is not None:
             if not (pull / "params.yaml").is_file():
                 raise Misuse(f"{pull}: no checkout of a pull request; it holds no params.yaml")
-            pinned = config.load(pull / "params.yaml").data
+            # Its other sections are for the code of the pull request: this code need not understand them.
+            section = config.read_yaml(pull / "params.yaml").get("data")
+            pinned = config.checked(config.Data, section, f"{pull}/params.yaml: data.")
             data = self.params.data.model_copy(update={"path": pinned.path, "sha256": pinned.sha256})
             self.params = self.params.model_copy(update={"data": data})
             self.data_root = pull

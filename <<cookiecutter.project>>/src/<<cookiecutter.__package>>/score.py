@@ -24,6 +24,7 @@ from .errors import Misuse
 from .files import sha256, write_bytes
 
 if TYPE_CHECKING:
+    from .ledger import Champion
     from .project import Project
 
 SECONDS = 1800
@@ -133,6 +134,20 @@ def of_own_bundle(project: Project, bundle: Bundle, rows: pd.DataFrame) -> NDArr
     return score_apart(project, bundle, rows)
 
 
+def of_champion(
+    project: Project, champion: Champion | None, rows: pd.DataFrame
+) -> tuple[NDArray[np.float64], str | None]:
+    """The champion's predictions (n,), NaN with the reason in words where it cannot score these rows."""
+    nothing = np.full(len(rows), np.nan)
+    if champion is None:
+        return nothing, None
+    bundle = project.ledger.bundle(champion)  # damage in the ledger is an error, not a champion that cannot score
+    try:
+        return of_own_bundle(project, bundle, rows), None
+    except Misuse as error:
+        return nothing, str(error)
+
+
 def run(project: Project) -> str:
     """Write build/scores.parquet: a row for each holdout row, with the predictions of champion and challenger."""
     import pyarrow as pa
@@ -144,19 +159,17 @@ def run(project: Project) -> str:
     frame = project.frame
     positions = np.flatnonzero(~challenger.split.trained_on(frame))
     rows = data.features(frame.iloc[positions], project.params.data)
-    champion, about = project.ledger.champion(), {"champion": None, "champion_error": None}
-    theirs = np.full(len(positions), np.nan)
-    if champion:
-        about["champion"] = champion.model_dump()
-        try:
-            theirs = of_own_bundle(project, project.ledger.bundle(champion), rows)
-        except Misuse as error:
-            about["champion_error"] = str(error)
+    champion = project.ledger.champion()
+    theirs, error = of_champion(project, champion, rows)
     ours = of_own_bundle(project, challenger, rows)
     table = pa.table(
         {"row": positions, "content": data.row_hash(frame.iloc[positions]), "champion": theirs, "challenger": ours}
     )
-    about |= {"challenger": {"key": challenger.key, "digest": challenger.digest}, "ledger": project.ledger.number}
+    about = {
+        "champion": champion.model_dump() if champion else None,
+        "champion_error": error,
+        "challenger": {"key": challenger.key, "digest": challenger.digest},
+    }
     packed = pa.BufferOutputStream()
     parquet.write_table(table.replace_schema_metadata({b"scores": json.dumps(about)}), packed)
     write_bytes(project.build / "scores.parquet", packed.getvalue().to_pybytes())

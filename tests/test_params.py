@@ -1,0 +1,116 @@
+"""Risk: a mistake in params.yaml is ignored, or ends in a traceback."""
+
+import pytest
+
+MISTAKES = {
+    "unparseable": (("data:\n", "data: [\n"), r"params.yaml:\d+: not YAML: .*; mend that line"),
+    "a key twice": (
+        ("seed: 7", "seed: 7\n  seed: 8"),
+        r"params.yaml:\d+: not YAML: key 'seed' stands twice; mend that line",
+    ),
+    "unknown key": (
+        ("margin: 0.0", "margn: 0.0"),
+        "params.yaml: gate.margn: unknown key; did you mean margin\\? .and 1 more.",
+    ),
+    "unknown section": (("gate:", "gaet:"), "params.yaml: gaet: unknown key; did you mean gate\\? .and 1 more."),
+    "wrong type": (("seed: 7", "seed: seven"), "params.yaml: model.seed: input should be a valid integer, not 'seven'"),
+    "number as text": (
+        ("holdout: 0.2", 'holdout: "0.2"'),
+        "params.yaml: split.holdout: input should be a valid number, not '0.2'",
+    ),
+    "fraction of one": (
+        ("holdout: 0.2", "holdout: 1.0"),
+        "params.yaml: split.holdout: input should be less than 1, not 1.0",
+    ),
+    "fraction of zero": (
+        ("holdout: 0.2", "holdout: 0"),
+        "params.yaml: split.holdout: input should be greater than 0, not 0",
+    ),
+    "not a number": (("margin: 0.0", "margin: .nan"), "params.yaml: gate.margin: input should be .*, not nan"),
+    "unknown metric": (
+        ("metric: roc_auc", "metric: auc"),
+        "params.yaml: gate.metric: no metric 'auc'; there are roc_auc, log_loss, brier, accuracy, not 'auc'",
+    ),
+    "floor of an unknown metric": (
+        ("{roc_auc: 0.65}", "{auc: 0.65}"),
+        "params.yaml: gate.floors: no metric 'auc'; there are roc_auc, log_loss, brier, accuracy, not {'auc': 0.65}",
+    ),
+    "no such rule": (
+        ("promote_when: superior ", "promote_when: better "),
+        "params.yaml: gate.promote_when: input should be 'superior' or 'non_inferior', not 'better'",
+    ),
+    "no such target": (
+        ("target: late ", "target: delayed "),
+        "params.yaml: data.target: no column 'delayed' in data/flights.csv.gz; it has scheduled, carrier, .*",
+    ),
+    "no such key column": (
+        ("carrier, flight, origin]", "carrier, flight, orgin]"),
+        "params.yaml: data.key: no column 'orgin' in .*",
+    ),
+    "a pin that is none": (("sha256: b", "sha256: X"), "params.yaml: data.sha256: string should match pattern .*"),
+}
+
+
+@pytest.mark.parametrize("edit, message", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_key(project, one_line, edit, message):
+    project.edit("params.yaml", *edit)
+    one_line(project.cli("pipeline", check=False), 2, message)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n# nothing\n", b"- a\n- list\n"], ids=["empty", "only a comment", "a list"]
+)
+def test_a_file_without_keys_is_named(project, one_line, content):
+    (project.path / "params.yaml").write_bytes(content)
+    one_line(
+        project.cli("train", check=False), 2, "params.yaml: holds no keys; `git checkout params.yaml` brings it back"
+    )
+
+
+def test_text_that_is_not_utf8_is_named(project, one_line):
+    (project.path / "params.yaml").write_bytes(b"data: \xff\xfe")
+    one_line(project.cli("train", check=False), 2, "params.yaml: not UTF-8 text; save it as UTF-8")
+
+
+def test_a_missing_file_is_named(project, one_line):
+    (project.path / "params.yaml").unlink()
+    one_line(project.cli("train", check=False), 2, "params.yaml: missing; run this in the root of the repository")
+
+
+MODEL_MISTAKES = {
+    "unknown estimator": (
+        "model.params.estimator=svm",
+        "params.yaml: model.params.estimator: input should be 'logistic', 'forest' or 'boosting', not 'svm'",
+    ),
+    "unknown key": ("model.params.trees=3", "params.yaml: model.params.trees: unknown key; remove it"),
+    "unknown option": (
+        "model.params.logistic.depth=3",
+        r"model.py: LogisticRegression.__init__\(\) got an unexpected keyword argument 'depth'; mend .*",
+    ),
+    "impossible value": (
+        "model.params.logistic.C=-1",
+        "model.py: The 'C' parameter of LogisticRegression must be .*; mend .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("change, message", MODEL_MISTAKES.values(), ids=MODEL_MISTAKES)
+def test_a_mistake_in_the_models_own_parameters_is_named_before_anything_is_logged(sound, one_line, change, message):
+    # `sound` has validated its data: only training is left to go wrong.
+    key, value = change.split("=")
+    sound.set_param(key, int(value) if value.lstrip("-").isdigit() else value)
+    one_line(sound.cli("train", check=False), 2, message)
+    assert not (sound.path / "build" / "candidate").exists() and not (sound.path / "mlruns").exists()
+
+
+def test_an_empty_tracking_uri_counts_as_unset(sound):
+    sound.cli("train", MLFLOW_TRACKING_URI="", GITHUB_TOKEN="")
+    assert (sound.path / "mlruns" / "mlflow.db").is_file()
+
+
+def test_a_tracking_server_that_is_down_fails_the_run_and_nothing_is_logged_elsewhere(sound, one_line):
+    done = sound.cli(
+        "train", check=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"
+    )
+    one_line(done, 2, "MLFLOW_TRACKING_URI: the server did not take the run: .*; mend that and train again")
+    assert not (sound.path / "mlruns").exists() and not (sound.path / "build" / "candidate").exists()

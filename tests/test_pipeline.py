@@ -1,0 +1,291 @@
+"""Risk: the steps do not fit together, repeat what did not change, or keep what did."""
+
+import json
+import re
+import sqlite3
+import sys
+
+import pytest
+
+
+def decision(project) -> dict:
+    return json.loads((project.path / "build" / "decision.json").read_text())["decision"]
+
+
+def events(project) -> list[tuple[int, str]]:
+    listed = json.loads(project.cli("history", "--json").stdout)
+    return [(event["number"], event["type"]) for event in listed]
+
+
+def runs(project) -> int:
+    with sqlite3.connect(project.path / "mlruns" / "mlflow.db") as database:
+        return database.execute("select count(*) from runs").fetchone()[0]
+
+
+def said(done, step: str) -> str:
+    return next(line for line in done.stdout.splitlines() if line.startswith(step))
+
+
+def test_the_first_run_bootstraps_a_champion(bootstrapped):
+    assert decision(bootstrapped)["outcome"] == "bootstrap"
+    assert events(bootstrapped) == [(1, "accepted"), (2, "live")]
+    assert bootstrapped.git("status", "--porcelain").stdout == ""
+
+
+def test_a_second_run_trains_nothing_and_promotes_nothing(bootstrapped):
+    before = runs(bootstrapped)
+    done = bootstrapped.cli("pipeline")
+    assert said(done, "validate").startswith("validate  unchanged:") and said(done, "train").startswith(
+        "train     unchanged:"
+    )
+    assert runs(bootstrapped) == before == 1
+    assert decision(bootstrapped)["outcome"] == "keep" and events(bootstrapped) == [(1, "accepted"), (2, "live")]
+    third = bootstrapped.cli("pipeline")
+    assert all(said(third, step).split()[1] == "unchanged:" for step in ("validate", "train", "score", "compare"))
+
+
+def test_a_machine_without_the_build_folder_restores_the_model_instead_of_training_it(bootstrapped):
+    before = runs(bootstrapped)
+    bootstrapped.run("rm", "-rf", "build")
+    done = bootstrapped.cli("pipeline")
+    assert said(done, "train").startswith("train     restored model")
+    assert (
+        runs(bootstrapped) == before
+        and decision(bootstrapped)["reason"] == "the two models predict the same on 4000 rows"
+    )
+
+
+def test_each_kind_of_challenger_gets_its_outcome(bootstrapped):
+    project = bootstrapped
+    project.set_param("model.params.estimator", "forest")
+    project.cli("pipeline")
+    assert decision(project)["outcome"] == "promote" and events(project)[2:] == [(3, "accepted"), (4, "live")]
+
+    project.set_param("model.seed", 8)
+    project.cli("pipeline")
+    assert decision(project)["outcome"] == "keep"
+
+    project.set_param("model.params.estimator", "logistic")
+    done = project.cli("pipeline", check=False)
+    assert (done.returncode, decision(project)["outcome"]) == (1, "block")
+    assert re.fullmatch(r"error: block: shown to be worse: roc_auc .*\n", done.stderr)
+    assert len(events(project)) == 4
+    assert (project.path / "build" / "report.md").read_text().startswith("**Verdict: block**")
+
+
+def test_the_steps_run_alone_one_after_the_other(sound):
+    for step in ("train", "score", "compare", "promote", "report"):
+        sound.cli(step)
+    assert decision(sound)["outcome"] == "bootstrap" and len(events(sound)) == 2
+
+
+@pytest.mark.parametrize(
+    "step, message",
+    {
+        "train": r".*validation.json: missing; run `make validate` first",
+        "score": r"ledger.*|.*candidate.*; run `make train` first",
+        "compare": "scores.parquet: missing; run `make score` first",
+        "promote": r".*decision.json: missing; run `make compare` first",
+        "report": r".*validation.json: missing; run `make validate` first",
+    }.items(),
+)
+def test_a_step_before_its_turn_names_the_step_to_run_first(project, one_line, step, message):
+    one_line(project.cli(step, check=False), 2, message)
+
+
+def test_a_run_is_logged_with_all_that_made_it(bootstrapped):
+    with sqlite3.connect(bootstrapped.path / "mlruns" / "mlflow.db") as database:
+        tags = dict(database.execute("select key, value from tags").fetchall())
+        params = dict(database.execute("select key, value from params").fetchall())
+        metrics = dict(database.execute("select key, value from metrics").fetchall())
+        data_sets = database.execute("select digest from datasets").fetchall()
+    lineage = json.loads((bootstrapped.path / "build" / "candidate" / "lineage.json").read_text())
+    assert tags["commit"] == bootstrapped.git("rev-parse", "HEAD").stdout.strip() == lineage["commit"]
+    assert params["estimator"] == "logistic" and params["seed"] == "7" and params["logistic.C"] == "1.0"
+    assert metrics["holdout_roc_auc"] == pytest.approx(decision(bootstrapped)["metrics"][0]["challenger"], abs=1e-9)
+    assert data_sets == [(lineage["data_sha256"][:36],)]
+    models = list((bootstrapped.path / "mlruns" / "artifacts").rglob("MLmodel"))
+    assert len(models) == 1 and "departure_minute" in models[0].read_text().split("signature:")[1]
+
+
+def test_every_json_names_schema_commit_data_and_time(bootstrapped):
+    commit = bootstrapped.git("rev-parse", "HEAD").stdout.strip()
+    for name in ("validation.json", "decision.json", "candidate/lineage.json", "steps/train.json"):
+        value = json.loads((bootstrapped.path / "build" / name).read_text())
+        assert (value["schema"], value["commit"], value["dirty"]) == (1, commit, False)
+        assert re.fullmatch("[0-9a-f]{64}", value["data_sha256"])
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value["created"])
+
+
+def test_a_dirty_tree_is_allowed_and_recorded(sound):
+    (sound.path / "notes.txt").write_text("not committed")
+    sound.cli("train")
+    assert json.loads((sound.path / "build" / "candidate" / "lineage.json").read_text())["dirty"] is True
+
+
+def test_outside_of_a_git_repository_nothing_starts(project, one_line):
+    project.run("rm", "-rf", ".git")
+    message = "not a git repository with a commit; run `git init`, `git add -A` and `git commit`"
+    one_line(project.cli("pipeline", check=False), 2, message)
+    assert not list((project.path / "build").rglob("*.json"))
+
+
+def test_try_shows_the_difference_and_promotes_nothing(bootstrapped):
+    before = bootstrapped.git("for-each-ref").stdout
+    candidate = (bootstrapped.path / "build" / "candidate" / "lineage.json").read_bytes()
+    done = bootstrapped.cli("try", "model.params.estimator=forest")
+    assert re.search(r"roc_auc +0\.\d{4} +0\.\d{4} +0\.\d{4}   \[\+0\.\d{4}, \+0\.\d{4}\]", done.stdout)
+    assert "promote: shown to be better" in done.stdout and "Nothing was promoted" in done.stdout
+    assert bootstrapped.git("for-each-ref").stdout == before
+    assert (bootstrapped.path / "build" / "candidate" / "lineage.json").read_bytes() == candidate
+    assert bootstrapped.git("status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("model.seed", "model.seed: not a change; write it as model.seed=8"),
+        ("model.sed=8", r"params.yaml: model.sed: unknown key; did you mean seed\?"),
+        ("nothing.there=8", "nothing.there: params.yaml has no such key; .*"),
+        ("model.seed=[", r"model.seed=\[: the value is not YAML; quote it"),
+    ],
+)
+def test_a_change_that_cannot_be_tried_is_named(project, one_line, change, message):
+    one_line(project.cli("try", change, check=False), 2, message)
+
+
+def test_history_shows_events_for_people_and_for_programs(bootstrapped):
+    lines = bootstrapped.cli("history").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["000001", "000002"]
+    assert [line.split()[2] for line in lines] == ["accepted", "live"]
+
+
+def test_history_of_a_new_repository_says_how_to_begin(project):
+    assert project.cli("history").stdout == "no events yet; `make pipeline` bootstraps the first champion\n"
+
+
+def test_data_lock_pins_what_is_there_and_refuses_junk(project, one_line):
+    path = project.path / "data" / "flights.csv.gz"
+    comments = (project.path / "params.yaml").read_text().count("#")
+    rows = path.read_bytes()
+    path.write_bytes(b"junk\0\xff")
+    one_line(
+        project.cli("data-lock", check=False),
+        2,
+        r"data/flights.csv.gz: no UTF-8 text \(byte 5\); save it as CSV in UTF-8",
+    )
+    assert project.git("status", "--porcelain", "params.yaml").stdout == ""
+    path.write_bytes(rows + b"\0" * 0)
+    assert project.cli("data-lock").stdout.startswith("data-lock unchanged")
+
+    import gzip
+
+    path.write_bytes(gzip.compress(gzip.decompress(rows).rsplit(b"\n", 2)[0] + b"\n", mtime=0))
+    assert project.cli("data-lock").stdout.startswith("data-lock pinned")
+    assert (project.path / "params.yaml").read_text().count("#") == comments
+
+
+# The champion is scored by its own bundle
+
+
+def test_a_champion_whose_code_is_gone_is_scored_by_its_own_wheel(sound):
+    """The champion's transformer stands in model.py when it is trained, and does not any more when it is compared."""
+    project = sound
+    project.edit(
+        "src/late_flights/model.py",
+        'CATEGORIES = ["carrier", "origin", "dest"]',
+        "class Doubled(StandardScaler):\n"
+        '    """Scales, then doubles."""\n\n'
+        "    def transform(self, X):\n"
+        "        return 2 * super().transform(X)\n\n\n"
+        'CATEGORIES = ["carrier", "origin", "dest"]',
+    )
+    project.edit(
+        "src/late_flights/model.py",
+        'SimpleImputer(strategy="median"), StandardScaler()',
+        'SimpleImputer(strategy="median"), Doubled()',
+    )
+    project.edit("params.yaml", "    - numpy.dtype", "    - late_flights.model.Doubled\n    - numpy.dtype")
+    project.git("commit", "--all", "-m", "a transformer of our own")
+    project.cli("pipeline")
+    first = decision(project)["metrics"][0]["challenger"]
+
+    project.git("checkout", "HEAD~1", "--", "src")
+    assert "Doubled" not in (project.path / "src/late_flights/model.py").read_text()
+    project.set_param("model.params.estimator", "forest")
+    project.cli("pipeline")
+    metric = decision(project)["metrics"][0]
+    assert (decision(project)["outcome"], metric["champion"]) == ("promote", pytest.approx(first, abs=1e-12))
+
+
+def test_a_champion_with_another_lock_is_scored_in_an_environment_of_that_lock(bootstrapped):
+    project = bootstrapped
+    first = decision(project)["metrics"][0]["challenger"]
+    lock = project.path / "requirements" / "serve.txt"
+    lock.write_text("# another lock\n" + lock.read_text())
+    project.set_param("model.params.estimator", "forest")
+    project.cli("pipeline")
+    assert decision(project)["metrics"][0]["champion"] == pytest.approx(first, abs=1e-12)
+    [environment] = (project.path / "build" / "environments").iterdir()
+    assert (environment / "complete").is_file()
+
+
+def test_a_champion_that_cannot_score_is_incomparable_and_stays(bootstrapped):
+    project = bootstrapped
+    project.edit("params.yaml", "ignore: [flight]", "ignore: [flight, visib]")
+    project.edit("src/late_flights/model.py", '"pressure", "visib"]', '"pressure"]')
+    project.cli("pipeline")
+    assert decision(project)["outcome"] == "incomparable" and len(events(project)) == 2
+    assert "column 'visib' is missing" in decision(project)["reason"]
+
+
+# A remote
+
+
+def test_a_laptop_reads_the_ledger_at_origin_and_writes_it_only_when_told(sound, tmp_path):
+    bare = tmp_path / "remote.git"
+    sound.git("clone", "--quiet", "--bare", str(sound.path), str(bare))
+    sound.git("remote", "add", "origin", str(bare))
+    done = sound.cli("pipeline")
+    assert "bootstrap: the ledger at origin is read-only from here; PUSH=1 writes it" in said(done, "promote")
+    assert sound.git("ls-remote", "origin").stdout.count("refs/") == 1
+    sound.cli("promote", "--push")
+    assert len(events(sound)) == 2 and sound.git("ls-remote", "origin").stdout.count("refs/") == 4
+
+
+def test_a_decision_that_was_overtaken_is_made_again_against_the_new_champion(bootstrapped, tmp_path):
+    """Two clones decide against the same champion; the second to promote meets the first one's model."""
+    bare, other = tmp_path / "remote.git", tmp_path / "other"
+    bootstrapped.git("clone", "--quiet", "--mirror", str(bootstrapped.path), str(bare))
+    bootstrapped.git("remote", "add", "origin", str(bare))
+    bootstrapped.run("cp", "-r", str(bootstrapped.path), str(other))
+    first, second = bootstrapped, type(bootstrapped)(other, bootstrapped.options, bootstrapped.venv)
+    for project, seed in ((first, 7), (second, 8)):
+        project.set_param("model.params.estimator", "forest")
+        project.set_param("model.seed", seed)
+        project.cli("pipeline")  # reads origin, writes nothing there
+        assert decision(project)["outcome"] == "promote"
+    first.cli("promote", "--push")
+    done = second.cli("promote", "--push")
+    assert said(done, "promote").startswith("promote   keep: nothing to promote, champion/000004 stays")
+    assert decision(second)["outcome"] == "keep" and len(events(second)) == 4
+
+
+def test_promote_refuses_a_candidate_that_was_not_judged(sound, one_line):
+    for step in ("train", "score", "compare"):
+        sound.cli(step)
+    (sound.path / "build" / "candidate" / "model.skops").write_bytes(b"another model")
+    message = "decision.json: is about another candidate; run `make score compare` first"
+    one_line(sound.cli("promote", check=False), 2, message)
+    assert sound.git("for-each-ref", "refs/heads/ledger").stdout == ""
+
+
+def test_a_step_imports_only_what_it_uses(sound):
+    """Great Expectations, MLflow and matplotlib take seconds to import: nobody pays for them who does not use them."""
+    script = """import sys; from late_flights import cli, {0}
+heavy = {{"great_expectations", "mlflow", "sklearn", "matplotlib", "skops"}}
+print(*sorted(heavy & set(sys.modules)))"""
+    used = {"score": "", "compare": "", "promote": "", "train": "sklearn", "pipeline": ""}
+    for step, expected in used.items():
+        done = sound.run(sys.executable, "-c", script.format(step), env={"PYTHONPATH": "src"})
+        assert done.stdout.strip() == expected, step
