@@ -77,19 +77,18 @@ def compare(
         values, covariance = metric.function(y, np.stack(models))
     except ValueError:
         return Comparison(name=name, higher_is_better=metric.higher_is_better)
-    z = float(norm.ppf(confidence))
-    spread = z * float(np.sqrt(covariance[0, 0]))
-    given: dict[str, Any] = {
-        "challenger": values[0],
-        "challenger_low": values[0] - spread,
-        "challenger_high": values[0] + spread,
-    }
+    given = {"challenger": values[0]}
     if champion is not None:
-        gain = (values[0] - values[1]) * (1 if metric.higher_is_better else -1)
-        # Rounding may leave a hair below zero where the two models agree everywhere.
-        variance = max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)
-        spread = z * float(np.sqrt(variance))
-        given |= {"champion": values[1], "gain": gain, "gain_low": gain - spread, "gain_high": gain + spread}
+        given |= {"champion": values[1], "gain": (values[0] - values[1]) * (1 if metric.higher_is_better else -1)}
+    # A single row of a class leaves nothing to estimate a variance from: then there are values without bounds.
+    if np.isfinite(covariance).all():
+        z = norm.ppf(confidence)
+        spread = z * np.sqrt(covariance[0, 0])
+        given |= {"challenger_low": values[0] - spread, "challenger_high": values[0] + spread}
+        if champion is not None:
+            # Rounding may leave a hair below zero where the two models agree everywhere.
+            spread = z * np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0))
+            given |= {"gain_low": given["gain"] - spread, "gain_high": given["gain"] + spread}
     # Adding zero turns a negative zero into zero.
     finite = {key: float(value) + 0.0 for key, value in given.items() if np.isfinite(value)}
     return Comparison(name=name, higher_is_better=metric.higher_is_better, **finite)
