@@ -1,0 +1,96 @@
+"""Risk: the generated repository does not pass its own checks, on its owner's first day."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from conftest import OPTIONS, environment
+
+
+@pytest.mark.parametrize("deploy", OPTIONS["deploy"])
+def test_its_own_check_and_test_pass_and_leave_nothing_behind(bake, deploy):
+    project = bake(deploy=deploy)
+    done = project.make("check", "test")
+    assert " passed" in done.stdout and "skipped" not in done.stdout
+    assert project.git("status", "--porcelain").stdout == ""
+
+
+def test_its_formatter_changes_nothing(project):
+    project.make("format")
+    assert project.git("status", "--porcelain").stdout == ""
+
+
+def test_its_commit_hook_runs_the_same_check(project):
+    project.run(project.venv / "bin" / "pre-commit", "run", "--all-files", env={"VENV": str(project.venv)})
+    project.edit("src/late_flights/errors.py", "code = 1", "code  =  1")
+    project.git("add", "--all")
+    done = project.run(
+        project.venv / "bin" / "pre-commit", "run", "--all-files", env={"VENV": str(project.venv)}, check=False
+    )
+    assert done.returncode == 1 and "Would reformat" in done.stdout
+
+
+def test_make_pipeline_then_check_and_test_leave_the_tree_clean(bootstrapped):
+    bootstrapped.make("pipeline", "check", "test")
+    assert bootstrapped.git("status", "--porcelain").stdout == ""
+
+
+def test_every_verb_of_the_makefile_is_explained(project):
+    listed = {line.split()[0] for line in project.make().stdout.splitlines()}
+    commands = project.cli("--help").stdout
+    verbs = "data-lock validate train score compare promote report pipeline try history ui"
+    for verb in verbs.split():
+        "data-lock",
+        "validate",
+        "train",
+        "score",
+        "compare",
+        "promote",
+        "report",
+        "pipeline",
+        "try",
+        "history",
+        "ui",
+    ]:
+        assert verb in listed and f"  {verb} " in commands
+    assert {"setup", "check", "test", "format", "lock", "clean"} < listed
+
+
+def test_the_paths_and_verbs_that_its_readme_names_exist(project):
+    readme = (project.path / "README.md").read_text()
+    verbs = {line.split()[0] for line in project.make().stdout.splitlines()}
+    named = {word for call in re.findall(r"^    make ([a-z -]+)", readme, re.M) for word in call.split()}
+    assert named and named <= verbs
+    for path in re.findall(r"`((?:src|expectations|params)[^`\s]*)`", readme):
+        assert (project.path / path).exists(), path
+
+
+def test_ui_serves_the_runs_on_loopback(bootstrapped):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", bootstrapped.package, "ui", "--port", str(port)],
+        cwd=bootstrapped.path,
+        env=environment(PYTHONPATH="src"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        for _ in range(240):
+            try:
+                body = urllib.request.urlopen(f"http://127.0.0.1:{port}/version", timeout=2).read()
+                break
+            except OSError:
+                time.sleep(0.25)
+        assert body.decode().startswith("3.")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)

@@ -1,0 +1,56 @@
+"""Risk: `make demo`, the first thing that anybody runs, does not do what the README says."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, environment
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory, venv):
+    """A copy of the template in which the demo can be played, without the results of this one."""
+    copy = tmp_path_factory.mktemp("template") / "template"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", ".*_cache"))
+    return copy
+
+
+def play(stage) -> subprocess.CompletedProcess[str]:
+    # What the Makefile runs after set-up, with the interpreter of these tests.
+    return subprocess.run(
+        [sys.executable, "tools/demo.py"],
+        cwd=stage,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv):
+    first = play(stage)
+    assert first.returncode == 0, first.stdout + first.stderr
+    record = json.loads((stage / "build" / "demo" / "acts.json").read_text())
+    assert [act["outcome"] for act in record["acts"].values()] == ["bootstrap", "promote", "block", "keep", "refused"]
+    assert [act["champion"] for act in record["acts"].values()] == ["champion/000002", *["champion/000004"] * 4]
+    for act in record["acts"].values():
+        page = (stage / act["report"]).read_text()
+        assert act["report"] in first.stdout and "<html" in page
+        if act["metric"]:
+            assert f"{act['metric']['challenger']:.4f}" in first.stdout
+    again = play(stage)
+    assert again.returncode == 0 and again.stdout.count("unchanged:") == 5
+    assert "fitted" not in again.stdout and "restored" not in again.stdout
+
+
+def test_an_act_that_ends_otherwise_fails_the_demo(stage):
+    """The demo is a check: with a gate that lets everything pass it must not end well."""
+    [compare] = (stage / "<<cookiecutter.project>>" / "src").glob("*/compare.py")
+    sound = compare.read_text()
+    assert sound.count("if high < 0:") == 1
+    compare.write_text(sound.replace("if high < 0:", "if False:"))
+    done = play(stage)
+    assert done.returncode == 1
+    assert "error: act forgetful ended as keep (exit 0), it should end as block" in done.stderr
