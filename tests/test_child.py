@@ -41,23 +41,13 @@ def test_make_pipeline_then_check_and_test_leave_the_tree_clean(bootstrapped):
     assert bootstrapped.git("status", "--porcelain").stdout == ""
 
 
+STEPS = ["data-lock", "validate", "train", "score", "compare", "promote", "report", "pipeline"]
+
+
 def test_every_verb_of_the_makefile_is_explained(project):
     listed = {line.split()[0] for line in project.make().stdout.splitlines()}
     commands = project.cli("--help").stdout
-    verbs = "data-lock validate train score compare promote report pipeline try history ui"
-    for verb in verbs.split():
-        "data-lock",
-        "validate",
-        "train",
-        "score",
-        "compare",
-        "promote",
-        "report",
-        "pipeline",
-        "try",
-        "history",
-        "ui",
-    ]:
+    for verb in [*STEPS, "try", "history", "ui"]:
         assert verb in listed and f"  {verb} " in commands
     assert {"setup", "check", "test", "format", "lock", "clean"} < listed
 

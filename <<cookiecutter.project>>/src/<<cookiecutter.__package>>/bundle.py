@@ -72,7 +72,7 @@ class Bundle:
 
 
 def pack(fitted: Any) -> bytes:
-    """A fitted pipeline as skops bytes; two calls differ in ids and clock times, so bytes are no identity: the key is."""
+    """A fitted pipeline as skops bytes; bytes are no identity, for they hold ids and clock times."""
     import skops.io
 
     return skops.io.dumps(fitted, compression=zipfile.ZIP_DEFLATED)

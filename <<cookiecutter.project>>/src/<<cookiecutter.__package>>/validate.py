@@ -1,0 +1,227 @@
+"""Check the data against the contract in expectations/data.json, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import data
+from .errors import Misuse, Refused
+from .files import new_directory, write_json
+from .project import Project
+
+SUITE = "expectations/data.json"
+MEND = f"mend the data, or {SUITE} if the contract has changed"
+EXAMPLES = 3
+
+# What an expectation asks for, in words. Others are told by their name and arguments.
+WORDS = {
+    "expect_column_values_to_be_between": "values between {min_value:g} and {max_value:g}",
+    "expect_column_mean_to_be_between": "a mean between {min_value:g} and {max_value:g}",
+    "expect_column_values_to_be_in_set": "only {value_set}",
+    "expect_column_distinct_values_to_equal_set": "exactly the values {value_set}",
+    "expect_column_values_to_be_in_type_list": "the type {type_list}",
+    "expect_column_value_lengths_to_equal": "values of length {value}",
+    "expect_column_values_to_not_be_null": "no missing value",
+    "expect_compound_columns_to_be_unique": "no two rows alike in {column_list}",
+    "expect_table_row_count_to_be_between": "between {min_value} and {max_value} rows",
+    "expect_table_columns_to_match_ordered_list": "the columns {column_list}",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One expectation and whether it holds; ``detail`` says what was found, in a sentence, where it does not."""
+
+    type: str
+    column: str | None
+    passed: bool
+    detail: str
+
+
+def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = None) -> list[Outcome]:
+    """Hold a frame against a suite of Great Expectations.
+
+    Args:
+        frame: the data (n x columns).
+        suite: name and expectations, as Great Expectations writes them in JSON.
+        docs: where its Data Docs go, or None.
+
+    Returns:
+        An outcome per expectation, in the order of the suite.
+
+    Raises:
+        Misuse: the suite holds an expectation or an argument that Great Expectations does not know.
+    """
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    numbered = [{**e, "meta": {**e.get("meta", {}), "place": i}} for i, e in enumerate(suite["expectations"])]
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    actions = []
+    if docs:
+        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs)}
+        site = {
+            "class_name": "SiteBuilder",
+            "store_backend": backend,
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        }
+        context.add_data_docs_site("data_docs", site)
+        actions = [gx.checkpoint.UpdateDataDocsAction(name="docs", site_names=["data_docs"])]
+    asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("data")
+    batch = asset.add_batch_definition_whole_dataframe("all")
+    try:
+        built = context.suites.add(gx.ExpectationSuite(name=suite["name"], expectations=numbered))
+    except Exception as error:
+        # Great Expectations raises errors of pydantic, of its own and of Python for a suite that it cannot build.
+        raise Misuse(f"{SUITE}: {' '.join(str(error).split())[:200]}; mend that expectation") from None
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name="data", data=batch, suite=built))
+    checkpoint = gx.Checkpoint(name="data", validation_definitions=[definition], actions=actions)
+    checkpoint.result_format = {"result_format": "COMPLETE", "partial_unexpected_count": EXAMPLES}
+    [done] = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame}).run_results.values()
+    results = sorted(done.results, key=lambda result: result.expectation_config.meta["place"])
+    return [_outcome(result, frame) for result in results]
+
+
+def _outcome(result: Any, frame: pd.DataFrame) -> Outcome:
+    config = result.expectation_config
+    arguments = {name: value for name, value in config.kwargs.items() if name != "batch_id"}
+    column = arguments.pop("column", None)
+    wanted = WORDS.get(config.type, config.type.removeprefix("expect_").replace("_", " ") + " {}")
+    try:
+        wanted = wanted.format(", ".join(f"{n}={v}" for n, v in arguments.items()), **arguments)
+    except (KeyError, TypeError, ValueError):  # an argument is left out, or is another expectation's result
+        wanted = f"{config.type} {arguments}"
+    if arguments.get("mostly"):
+        wanted += f" in {arguments['mostly']:.0%} of the rows"
+    if result.success:
+        return Outcome(config.type, column, True, wanted)
+    subject = f"column {column!r}: " if column else ""
+    return Outcome(config.type, column, False, f"{subject}expected {wanted}, {_found(result, arguments, frame)}")
+
+
+def _found(result: Any, arguments: dict[str, Any], frame: pd.DataFrame) -> str:
+    """What was found instead, with examples by their row in the file (the first row under the header is 1)."""
+    if "column_list" in arguments and isinstance(result.result.get("observed_value"), list):
+        return _columns(arguments["column_list"], list(frame.columns))
+    if result.result.get("unexpected_count"):
+        count, total = result.result["unexpected_count"], result.result["element_count"]
+        pairs = zip(
+            result.result.get("partial_unexpected_list", []),
+            result.result.get("partial_unexpected_index_list", []),
+            strict=False,
+        )
+        examples = ", ".join(f"{_short(value)} in row {row + 1}" for value, row in pairs)
+        return f"{count} of {total} rows differ" + (f": {examples}" if examples else "")
+    if "observed_value" in result.result:
+        return f"found {_short(result.result['observed_value'])}"
+    return "which cannot be checked on these values"
+
+
+def _short(value: Any) -> str:
+    text = str(tuple(value.values())) if isinstance(value, dict) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _columns(wanted: list[str], found: list[str]) -> str:
+    for name in wanted:
+        if name not in found:
+            return f"column {name!r} is missing"
+    for name in found:
+        if name not in wanted:
+            return f"column {name!r} is not among them"
+    name = next(name for name, other in zip(found, wanted, strict=True) if name != other)
+    return f"column {name!r} stands in the place of {wanted[found.index(name)]!r}"
+
+
+def read_suite(path: Path) -> dict[str, Any]:
+    """The contract.
+
+    Raises:
+        Misuse: the file is missing, is no JSON, or is no suite.
+    """
+    try:
+        suite = json.loads(path.read_bytes())
+        if not suite["expectations"] or not all(isinstance(e["type"], str) for e in suite["expectations"]):
+            raise KeyError("expectations")
+    except FileNotFoundError:
+        raise Misuse(f"{SUITE}: missing; `git checkout {SUITE}` brings it back") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise Misuse(f"{SUITE}: not JSON: {error}; mend it") from None
+    except (KeyError, TypeError):
+        raise Misuse(f"{SUITE}: no suite of expectations; it needs `name` and a list `expectations`") from None
+    return {"name": "data", **suite}
+
+
+def failures(project: Project, frame: pd.DataFrame, outcomes: list[Outcome]) -> list[str]:
+    """What stands against the data, a sentence each, the most telling first."""
+    broken = [outcome for outcome in outcomes if not outcome.passed]
+    # A column of the wrong type, or that is missing, fails all that is expected of it: the cause is enough.
+    causes = [o for o in broken if "match_ordered_list" in o.type or "type" in o.type.removeprefix("expect_")]
+    caused = {o.column for o in causes if o.column} | (
+        set(project.params.data.key) | set(_missing(broken, frame)) if causes else set()
+    )
+    told = causes + [
+        o for o in broken if o not in causes and o.column not in caused and "cannot be checked" not in o.detail
+    ]
+    lines = [outcome.detail for outcome in told or broken]
+    if not lines:
+        lines += _shared(project, frame)
+    return lines
+
+
+def _missing(broken: list[Outcome], frame: pd.DataFrame) -> list[str]:
+    return [outcome.column for outcome in broken if outcome.column and outcome.column not in frame.columns]
+
+
+def _shared(project: Project, frame: pd.DataFrame) -> list[str]:
+    """Rows that stand on both sides of the split: a model that has learnt them by heart would look good."""
+    names, allowed = project.params.data, project.params.split.shared_rows
+    try:
+        data.labels(frame, names)
+        trained = data.split(frame, names, project.params.split).trained_on(frame)
+    except Refused as refused:
+        return [str(refused).removeprefix(f"{names.path}: ")]
+    shared = data.shared_rows(frame, trained, names)
+    if len(shared) <= allowed:
+        return []
+    rows = ", ".join(str(position + 1) for position in shared[:EXAMPLES])
+    return [
+        f"{len(shared)} holdout rows equal a training row in all features and the target, such as row {rows},"
+        f" split.shared_rows in params.yaml allows {allowed}"
+    ]
+
+
+def run(project: Project) -> str:
+    """Write build/validation.json and the Data Docs."""
+    header, names = project.header(), project.params.data
+    suite = read_suite(project.root / SUITE)
+    verdict: dict[str, Any] = {**header, "passed": False, "rows": None, "columns": [], "expectations": [], "docs": None}
+    place = project.build / "validation.json"
+    try:
+        frame = project.frame
+    except Misuse as error:
+        # Also data that cannot be read get their verdict, so that a report can say why nothing was trained.
+        write_json(place, {**verdict, "failures": [str(error)]})
+        raise
+    with new_directory(project.build / "data_docs") as docs:
+        outcomes = validate(frame, suite, docs)
+    told = failures(project, frame, outcomes)
+    verdict |= {
+        "passed": not told,
+        "rows": len(frame),
+        "columns": list(frame.columns),
+        "failures": [f"{names.path}: {line}" for line in told],
+        "expectations": [outcome.__dict__ for outcome in outcomes],
+        "docs": (project.build / "data_docs" / "index.html").relative_to(project.root).as_posix(),
+    }
+    write_json(place, verdict)
+    if told:
+        more = f" (and {len(told) - 1} more in {verdict['docs']})" if len(told) > 1 else ""
+        raise Refused(f"{verdict['failures'][0]}{more}; {MEND}")
+    return f"{len(outcomes)} expectations hold on {len(frame)} rows"
