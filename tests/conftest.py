@@ -173,7 +173,19 @@ def product(bake):
     """The package that the default answers generate, imported; it works in any baked project."""
     project = bake()
     sys.path.insert(0, str(project.path / "src"))
-    for name in ("bundle", "compare", "config", "data", "errors", "files", "git", "ledger", "metrics", "project"):
+    for name in (
+        "bundle",
+        "cli",
+        "compare",
+        "config",
+        "data",
+        "errors",
+        "files",
+        "git",
+        "ledger",
+        "metrics",
+        "project",
+    ):
         import_module(f"{project.package}.{name}")
     yield sys.modules[project.package]
     sys.path.remove(str(project.path / "src"))

@@ -166,8 +166,8 @@ def assert_one_commit_of_everything(project, author: str) -> None:
     assert "data/flights.csv.gz" in git(project, "ls-files").splitlines()
 
 
-def test_the_first_commit_needs_no_identity(tmp_path):
-    done = generate(tmp_path, env={"HOME": "/nonexistent"})
+def test_the_first_commit_needs_no_identity_and_guesses_none(tmp_path):
+    done = generate(tmp_path, env={"HOME": "/nonexistent", "EMAIL": "root@machine.example"})
     assert_one_commit_of_everything(tmp_path / "late-flights", "your-team <noreply@localhost>")
     assert done.stdout.splitlines() == [f"cd {tmp_path / 'late-flights'}", "make setup", "make pipeline"]
     assert done.stderr == ""

@@ -34,7 +34,8 @@ def test_a_difference_that_may_be_chance_is_kept(rule):
 
 def test_the_same_predictions_are_kept_by_either_rule(rule):
     for promote_when in ("superior", "non_inferior"):
-        assert decide(Y, GOOD, GOOD, rule.model_copy(update={"promote_when": promote_when, "margin": 0.1})).outcome == "keep"
+        either = rule.model_copy(update={"promote_when": promote_when, "margin": 0.1})
+        assert decide(Y, GOOD, GOOD, either).outcome == "keep"
 
 
 def test_flipped_labels_turn_the_verdict(rule):
@@ -65,5 +66,6 @@ def test_a_prediction_that_is_no_number_never_promotes(rule, broken):
 
 def test_a_holdout_of_one_class_or_no_row_is_blocked(rule):
     decision = decide(np.ones(len(Y), dtype=int), POOR, GOOD, rule)
-    assert (decision.outcome, decision.reason) == ("block", "roc_auc cannot be computed: the 4000 rows hold only one class")
+    assert decision.outcome == "block"
+    assert decision.reason == "roc_auc cannot be computed: the 4000 rows hold only one class"
     assert decide(Y[:0], POOR[:0], GOOD[:0], rule).outcome == "block"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # What it has to say is in its results and exceptions; its log repeats them with tracebacks.
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     numbered = [{**e, "meta": {**e.get("meta", {}), "place": i}} for i, e in enumerate(suite["expectations"])]
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -109,7 +112,7 @@ def _found(result: Any, arguments: dict[str, Any], frame: pd.DataFrame) -> str:
     """What was found instead, with examples by their row in the file (the first row under the header is 1)."""
     if "column_list" in arguments and isinstance(result.result.get("observed_value"), list):
         return _columns(arguments["column_list"], list(frame.columns))
-    if result.result.get("unexpected_count"):
+    if result.result.get("element_count") and result.result.get("unexpected_count"):
         count, total = result.result["unexpected_count"], result.result["element_count"]
         pairs = zip(
             result.result.get("partial_unexpected_list", []),

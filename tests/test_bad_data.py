@@ -1,0 +1,266 @@
+"""Risk: data that nobody should learn from are read, guessed at, or end in a traceback."""
+
+import gzip
+import re
+import sys
+from hashlib import sha256
+
+import pytest
+
+FILE = "data/flights.csv.gz"
+
+
+def rows_of(content: bytes) -> list[list[str]]:
+    return [line.split(",") for line in gzip.decompress(content).decode().splitlines()]
+
+
+def packed(rows: list[list[str]], separator: str = ",") -> bytes:
+    return gzip.compress("".join(separator.join(row) + "\n" for row in rows).encode(), mtime=0)
+
+
+def column(change):
+    """A change of every cell of the column `distance`, its header left as it is."""
+
+    def changed(content: bytes) -> bytes:
+        rows = rows_of(content)
+        place = rows[0].index("distance")
+        for number, row in enumerate(rows[1:], 1):
+            row[place] = change(number, row[place])
+        return packed(rows)
+
+    return changed
+
+
+def cells(change):
+    """A change of the whole table, given as rows of cells with the header first."""
+
+    def changed(content: bytes) -> bytes:
+        rows = rows_of(content)
+        return packed(change(rows) or rows)
+
+    return changed
+
+
+def ragged(rows):
+    del rows[41][3:]
+
+
+def without_distance(rows):
+    place = rows[0].index("distance")
+    for row in rows:
+        del row[place]
+
+
+def without_target(rows):
+    return [row[:-1] for row in rows]
+
+
+def distance_twice(rows):
+    return [[*row, row[rows[0].index("distance")]] for row in rows]
+
+
+def one_more(rows):
+    return [[*row, "x" if number else "airline"] for number, row in enumerate(rows)]
+
+
+def other_order(rows):
+    return [[row[0], row[2], row[1], *row[3:]] for row in rows]
+
+
+def one_class(rows):
+    for row in rows[1:]:
+        row[-1] = "0"
+
+
+def copied_into_the_holdout(rows):
+    """The last row becomes the first one in all but its time and its flight number."""
+    rows[-1][1:2], rows[-1][3:] = rows[1][1:2], rows[1][3:]
+
+
+def time_is_text(rows):
+    rows[7][0] = "yesterday"
+
+
+def time_is_missing(rows):
+    rows[7][0] = ""
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 286367\n"
+UNREADABLE = {
+    "empty": (lambda content: b"", f"{FILE}: empty; fetch the file again"),
+    "header only": (cells(lambda rows: rows[:1]), f"{FILE}: has a header and no rows; fetch the file again"),
+    "truncated gzip": (lambda content: content[:1000], f"{FILE}: truncated or damaged gzip; fetch the file again"),
+    "damaged gzip": (
+        lambda content: content[:500] + b"\0" * 500 + content[1000:],
+        f"{FILE}: truncated or damaged gzip; fetch the file again",
+    ),
+    "UTF-16": (
+        lambda content: gzip.decompress(content).decode().encode("utf-16"),
+        f"{FILE}: UTF-16 text; save it as UTF-8",
+    ),
+    "UTF-16 in gzip": (
+        lambda content: gzip.compress(gzip.decompress(content).decode().encode("utf-16")),
+        f"{FILE}: UTF-16 text; save it as UTF-8",
+    ),
+    "semicolons": (
+        lambda content: packed(rows_of(content), ";"),
+        f"{FILE}: one column named 'scheduled;carrier;flight;.*'…; separate the columns by commas",
+    ),
+    "binary": (lambda content: b"\x89PNG\r\n\x1a\n" * 9, rf"{FILE}: no UTF-8 text \(byte 0\); save it as CSV in UTF-8"),
+    "binary that is text": (lambda content: b"PK\0\0" * 99, f"{FILE}: binary, not text; save it as CSV in UTF-8"),
+    "ragged row": (cells(ragged), f"{FILE}: Row #42: Expected 15 columns, got 3: .*; mend that row"),
+    "Git LFS pointer": (lambda content: POINTER, f"{FILE}: a Git LFS pointer, not the data; run `git lfs pull`"),
+    "column twice": (cells(distance_twice), f"{FILE}: column 'distance' stands twice; rename or drop one"),
+    "target missing": (
+        cells(without_target),
+        f"params.yaml: data.target: no column 'late' in {FILE}; it has scheduled, carrier, .*",
+    ),
+    "time as text": (
+        cells(time_is_text),
+        f"{FILE}: column 'scheduled' is no time; write it as 2013-06-30T12:00:00Z in every row",
+    ),
+    "time missing": (
+        cells(time_is_missing),
+        f"{FILE}: column 'scheduled' has no value in row 7; fill it or drop the row",
+    ),
+}
+MEND = "mend the data, or expectations/data.json if the contract has changed"
+REFUSED = {
+    "column missing": (cells(without_distance), "expected the columns .*, column 'distance' is missing"),
+    "column extra": (cells(one_more), "expected the columns .*, column 'airline' is not among them"),
+    "columns reordered": (
+        cells(other_order),
+        "expected the columns .*, column 'flight' stands in the place of 'carrier'",
+    ),
+    "number as text": (
+        column(lambda number, cell: f"{cell} mi" if number == 3 else cell),
+        r"column 'distance': expected the type \['int64'\], found str",
+    ),
+    "infinities": (
+        column(lambda number, cell: "inf" if number == 3 else f"{cell}.5"),
+        r"column 'distance': expected the type \['int64'\], found float64",
+    ),
+    "infinities among fractions": (
+        cells(lambda rows: rows[5].__setitem__(rows[0].index("temp"), "inf")),
+        "column 'temp': expected values between -40 and 130, 1 of 20000 rows differ: inf in row 5",
+    ),
+    "all null": (column(lambda number, cell: ""), r"column 'distance': expected the type \['int64'\], found object"),
+    "one class": (
+        cells(one_class),
+        r"column 'late': expected exactly the values \[0, 1\], found \[0\] \(and 1 more in .*\)",
+    ),
+    "ten rows": (cells(lambda rows: rows[:11]), "expected between 1000 and 10000000 rows, found 10"),
+    "rows on both sides": (
+        cells(copied_into_the_holdout),
+        "1 holdout rows equal a training row in all features and the target, such as row 20000,"
+        " split.shared_rows in params.yaml allows 0",
+    ),
+}
+
+
+def plant(project, change) -> None:
+    """Spoil the data and pin what came of it, so that it is the content that is judged."""
+    path = project.path / FILE
+    before = path.read_bytes()
+    path.write_bytes(change(before))
+    assert path.read_bytes() != before
+    project.edit("params.yaml", sha256(before).hexdigest(), sha256(path.read_bytes()).hexdigest())
+
+
+def unharmed(project) -> None:
+    """Nothing was trained, nothing is half-written, no ref moved."""
+    build = project.path / "build"
+    assert not (build / "candidate").exists() and not list(build.rglob(".writing-*"))
+    assert project.git("for-each-ref", "--format=%(refname)").stdout.split() == ["refs/heads/main"]
+
+
+@pytest.mark.parametrize("change, message", UNREADABLE.values(), ids=UNREADABLE)
+def test_data_that_cannot_be_read_are_named(project, one_line, change, message):
+    plant(project, change)
+    one_line(project.cli("pipeline", check=False), 2, message)
+    unharmed(project)
+    assert (project.path / "build" / "report.md").read_text().startswith("**Verdict: data refused**")
+
+
+@pytest.mark.parametrize("change, message", REFUSED.values(), ids=REFUSED)
+def test_data_that_break_the_contract_are_named(project, product, monkeypatch, capsys, change, message):
+    # In this process, through the same main: importing Great Expectations takes longer than all of these checks.
+    plant(project, change)
+    monkeypatch.chdir(project.path)
+    monkeypatch.setattr(sys, "argv", ["late_flights", "pipeline"])
+    with pytest.raises(SystemExit) as ended:
+        product.cli.main()
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert (ended.value.code, len(lines)) == (1, 1), lines
+    assert re.fullmatch(rf"error: {FILE}: {message}.*; {MEND}", lines[0]), lines[0]
+    unharmed(project)
+    assert (project.path / "build" / "report.md").read_text().startswith("**Verdict: data refused**")
+    assert (project.path / "build" / "data_docs" / "index.html").is_file()
+
+
+def test_refused_data_end_a_process_with_exit_code_1(project, one_line):
+    plant(project, column(lambda number, cell: f"{cell} mi"))
+    message = rf"{FILE}: column 'distance': expected the type \['int64'\], found str; {MEND}"
+    one_line(project.cli("validate", check=False), 1, message)
+
+
+def test_a_missing_file_is_named(project, one_line):
+    (project.path / FILE).unlink()
+    message = f"{FILE}: no such file; put the data there or mend data.path in params.yaml"
+    one_line(project.cli("pipeline", check=False), 2, message)
+    unharmed(project)
+
+
+def test_data_that_differ_from_their_pin_are_named_and_the_way_out_too(project, one_line):
+    path = project.path / FILE
+    path.write_bytes(packed(rows_of(path.read_bytes())[:-1]))
+    message = (
+        f"{FILE}: its sha256 {sha256(path.read_bytes()).hexdigest()[:12]}… differs from the pin .*… in params.yaml;"
+        " restore the file, or run `make data-lock` if the change is meant"
+    )
+    one_line(project.cli("pipeline", check=False), 2, message)
+    unharmed(project)
+
+
+def test_data_behind_a_url_are_read_as_a_file_is(project, tmp_path):
+    """file:// goes the same way as every other fsspec URL."""
+    moved = tmp_path / "flights.csv.gz"
+    (project.path / FILE).rename(moved)
+    project.edit("params.yaml", f"path: {FILE}", f"path: file://{moved}")
+    assert "37 expectations hold on 20000 rows" in project.cli("validate").stdout
+
+
+@pytest.mark.parametrize("url", ["nonsense://bucket/file.csv", "s3://bucket/file.csv", "file:///nowhere/file.csv"])
+def test_a_url_that_cannot_be_read_is_named(project, one_line, url):
+    project.edit("params.yaml", f"path: {FILE}", f"path: {url}")
+    one_line(
+        project.cli("validate", check=False),
+        2,
+        f"{url}: (cannot be read: .*|no such file); .*data.path in params.yaml.*",
+    )
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "expectations/data.json: missing; `git checkout expectations/data.json` brings it back"),
+        ("{", "expectations/data.json: not JSON: .*; mend it"),
+        ("[]", "expectations/data.json: no suite of expectations; it needs `name` and a list `expectations`"),
+        (
+            '{"name": "data", "expectations": [{"type": "expect_nothing", "kwargs": {}}]}',
+            "expectations/data.json: .*expect_nothing.*; mend that expectation",
+        ),
+        (
+            '{"name": "data", "expectations": [{"type": "expect_column_to_exist", "kwargs": {"colum": "x"}}]}',
+            "expectations/data.json: .*; mend that expectation",
+        ),
+    ],
+    ids=["missing", "no JSON", "no suite", "unknown expectation", "unknown argument"],
+)
+def test_a_broken_contract_is_named(project, one_line, content, message):
+    path = project.path / "expectations" / "data.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    one_line(project.cli("validate", check=False), 2, message)
+    unharmed(project)
