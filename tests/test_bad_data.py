@@ -248,11 +248,11 @@ def test_a_url_that_cannot_be_read_is_named(project, one_line, url):
         ("[]", "expectations/data.json: no suite of expectations; it needs `name` and a list `expectations`"),
         (
             '{"name": "data", "expectations": [{"type": "expect_nothing", "kwargs": {}}]}',
-            "expectations/data.json: .*expect_nothing.*; mend that expectation",
+            "expectations/data.json: expectation 1, expect_nothing, is unknown, or its arguments {} are; mend it",
         ),
         (
             '{"name": "data", "expectations": [{"type": "expect_column_to_exist", "kwargs": {"colum": "x"}}]}',
-            "expectations/data.json: .*; mend that expectation",
+            "expectations/data.json: expectation 1, expect_column_to_exist, is unknown, or its arguments .*; mend it",
         ),
     ],
     ids=["missing", "no JSON", "no suite", "unknown expectation", "unknown argument"],

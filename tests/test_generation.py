@@ -71,7 +71,6 @@ def test_every_supported_combination_gives_files_that_parse(bake, answers):
             key,
             value,
             id=f"{key}-{value}",
-            marks=[pytest.mark.xfail(reason="image and deploy are not written yet")] if key == "deploy" else [],
         )
         for key, values in {**OPTIONS, "description": ["", "Another"], "owner": ["", "another"]}.items()
         for value in values[1:]
