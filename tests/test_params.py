@@ -32,7 +32,7 @@ MISTAKES = {
         "params.yaml: gate.metric: no metric 'auc'; there are roc_auc, log_loss, brier, accuracy, not 'auc'",
     ),
     "floor of an unknown metric": (
-        ("{roc_auc: 0.65}", "{auc: 0.65}"),
+        ("{roc_auc: 0.6}", "{auc: 0.65}"),
         "params.yaml: gate.floors: no metric 'auc'; there are roc_auc, log_loss, brier, accuracy, not {'auc': 0.65}",
     ),
     "no such rule": (

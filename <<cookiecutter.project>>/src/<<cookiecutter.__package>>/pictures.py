@@ -27,7 +27,6 @@ STYLE = {
     "axes.labelcolor": COLOUR["muted"],
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.unicode_minus": True,
     "xtick.color": COLOUR["line"],
     "ytick.color": COLOUR["line"],
     "xtick.labelcolor": COLOUR["muted"],
@@ -35,6 +34,7 @@ STYLE = {
     "lines.linewidth": 2,
     "path.simplify_threshold": 0.2,
     "svg.fonttype": "none",
+    "text.parse_math": False,
 }
 WIDTH = 360  # narrow, for text must stay legible where a phone shrinks the picture
 
@@ -104,8 +104,8 @@ def differences(metrics: list[dict[str, Any]], decision: dict[str, Any], names: 
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.locator_params(axis="x", nbins=4)
-        axes.text(0, -0.78, "worse ←", ha="right", transform=axes.transData)
-        axes.text(0, -0.78, " → better", ha="left", transform=axes.transData)
+        for text, offset, side in (("← worse", -8, "right"), ("better →", 8, "left")):
+            axes.annotate(text, (0, -0.6), xytext=(offset, 4), textcoords="offset points", ha=side)
 
     said = [
         f"{names[m['name']]} {m['gain']:+.4f}"
@@ -113,7 +113,7 @@ def differences(metrics: list[dict[str, Any]], decision: dict[str, Any], names: 
         for m in metrics
     ]
     label = "Gain of the challenger over the champion, positive is better: " + "; ".join(said)
-    return picture("differences", label, 60 + 34 * len(metrics), (82, 26, 62, 24), draw)
+    return picture("differences", label, 50 + 40 * len(metrics), (82, 26, 62, 24), draw)
 
 
 def roc(y: Labels, scores: Scores) -> tuple[Floats, Floats]:
@@ -134,7 +134,7 @@ def ranking(y: Labels, scores: Scores) -> str:
             axes.plot(*roc(y, predicted), color=COLOUR[role], linestyle=LINES[role])
         _square(axes, 1.0, "share of the negatives that are flagged too", "share of the positives that are found")
 
-    return picture("ranking", f"ROC curves of {' and '.join(scores)}; the diagonal is a guess", 330, SQUARE, draw)
+    return picture("ranking", f"ROC curves of {' and '.join(scores)}; the diagonal is a guess", *SQUARE, draw)
 
 
 def groups(y: Labels, predicted: Floats) -> list[Group]:
@@ -165,16 +165,17 @@ def calibration(made: dict[str, list[Group]]) -> str:
             axes.plot([g.predicted for g in own], [g.observed for g in own], "o", color=seen["color"], mfc=face)
         _square(axes, min(most * 1.04, 1.0), "predicted probability", "share that came true")
 
-    label = f"Calibration of {' and '.join(made)}: observed share against predicted probability; on the diagonal is ideal"
-    return picture("calibration", label, 330, SQUARE, draw)
+    label = f"Calibration of {' and '.join(made)}: the share that came true against the predicted probability"
+    return picture("calibration", label, *SQUARE, draw)
 
 
 LINES = {"champion": (0, (4, 2)), "challenger": "-"}
-SQUARE = (36, 36, 10, 24)
+SQUARE = (354, (28, 40, 10, 28))  # height and margins
 
 
 def _square(axes: Axes, most: float, x: str, y: str) -> None:
-    axes.set(xlim=(0, most), ylim=(0, most), xlabel=x)
+    axes.set(xlim=(0, most), ylim=(0, most))
+    axes.set_xlabel(x, labelpad=6)
     # Upright above its axis: a title that lies on its side is read by nobody.
-    axes.set_title(y, loc="left", x=-0.08, fontsize=11)
+    axes.set_title(y, loc="left", x=-0.075, pad=10, fontsize=11)
     axes.locator_params(nbins=5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from . import compare, data, pictures
 from .errors import Misuse
@@ -74,9 +74,8 @@ def interval(low: float | None, high: float | None, sign: str = "") -> str:
 def data_verdict(validation: Json) -> str:
     """How many expectations held, in words."""
     checked = validation["expectations"]
-    held = f"{sum(e['passed'] for e in checked)} of {len(checked)} expectations hold" if checked else "nothing checked"
-    rows = "" if validation["rows"] is None else f" on {validation['rows']:,} rows"
-    return f"{'passed' if validation['passed'] else 'refused'}, {held}{rows}"
+    held = f"{sum(e['passed'] for e in checked)} of {len(checked)} expectations hold" if checked else "none was checked"
+    return held if validation["rows"] is None else f"{held} on {validation['rows']:,} rows"
 
 
 def rows_used(decision: Json) -> str:
@@ -88,8 +87,9 @@ def rows_used(decision: Json) -> str:
 
 def lineage(validation: Json, decision: Json | None, made: Json | None) -> dict[str, str]:
     """What the verdict was drawn from, by name; of the candidate's lineage only if it is the challenger's."""
-    found = {"commit": validation["commit"][:12] + (" with uncommitted changes" if validation["dirty"] else "")}
-    found["data"] = validation["data_sha256"][:12]
+    header = decision or validation
+    found = {"commit": header["commit"][:12] + (" with uncommitted changes" if header["dirty"] else "")}
+    found["data"] = header["data_sha256"][:12]
     if decision and validation["passed"]:
         found["challenger"] = decision["challenger"]["key"][:12]
         champion = decision["champion"]
@@ -118,10 +118,12 @@ def markdown(validation: Json, decision: Json | None = None, made: Json | None =
             name = f"**{escape(m['name'])}** (decides)" if m["name"] == judged["metric"] else escape(m["name"])
             gain, bounds = number(m["gain"], "+"), interval(m["gain_low"], m["gain_high"], "+")
             text.append(f"| {name} | {number(m['champion'])} | {number(m['challenger'])} | {gain} | {bounds} |")
-        text += ["", f"A positive gain is in the challenger's favour; each bound holds with {judged['confidence']:.0%}."]
-        text += ["", *(f"- Floor: {escape(floor_line(f))}" for f in judged["floors"])]
-        text += [f"- Rows: {rows_used(decision)}"]
-    text += [f"- Data: {data_verdict(validation)}"]
+        text += ["", f"A positive gain favours the challenger; each bound holds with {judged['confidence']:.4g} certainty."]
+        text += [""]
+        for floor in judged["floors"]:
+            text.append(f"- Floor: {escape(floor['metric'])} {number(floor['value'])}, {floor_line(floor)}")
+        text.append(f"- Rows: {rows_used(decision)}")
+    text += [f"- Data: {'passed' if validation['passed'] else 'refused'}, {data_verdict(validation)}"]
     text += [f"  - {escape(line)}" for line in validation["failures"][:LINES]]
     if len(validation["failures"]) > LINES:
         text += [f"  - and {len(validation['failures']) - LINES} more"]
@@ -131,8 +133,7 @@ def markdown(validation: Json, decision: Json | None = None, made: Json | None =
 
 def floor_line(floor: Json) -> str:
     higher = floor["metric"] not in METRICS or METRICS[floor["metric"]].higher_is_better
-    state = "holds" if floor["holds"] else "does not hold"
-    return f"{floor['metric']} at {'least' if higher else 'most'} {floor['floor']:g}: {number(floor['value'])}, {state}"
+    return f"{'holds' if floor['holds'] else 'does not hold'}: at {'least' if higher else 'most'} {floor['floor']:g}"
 
 
 def unusable(y: Labels, predicted: Any) -> str | None:
@@ -179,17 +180,17 @@ def page(
                 shown["groups"] = {role: pictures.groups(y, predicted) for role, predicted in usable.items()}
                 shown |= {"ranking": pictures.ranking(y, usable), "calibration": pictures.calibration(shown["groups"])}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"plain": plain, "svg": lambda text: jinja2.utils.markupsafe.Markup(text)}
+    environment.filters |= {"plain": plain, "svg": Markup}
     tone, headline, sentence = MEANING[outcome]
     return environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")).render(
         title=title,
         outcome=outcome,
-        reason=reason,
+        reason=reason[:1].upper() + reason[1:],
+        when=(decision or validation)["created"].replace("T", " ").replace("Z", " UTC"),
         tone=tone,
         headline=headline,
         sentence=sentence,
         validation=validation,
-        failed_first=sorted(validation["expectations"], key=lambda e: e["passed"]),
         data_verdict=data_verdict(validation),
         decision=decision,
         judged=judged,

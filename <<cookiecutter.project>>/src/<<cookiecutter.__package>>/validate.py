@@ -97,8 +97,8 @@ def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
         except (TypeError, ValueError, KeyError, gx.exceptions.GreatExpectationsError):
             built = []
         if not built:
-            kind, arguments = expectation["type"], json.dumps(expectation.get("kwargs"))
-            raise Misuse(f"{SUITE}: expectation {number}, {kind}, is unknown, or its arguments {arguments} are; mend it")
+            told = f"expectation {number}, {expectation['type']}, is unknown"
+            raise Misuse(f"{SUITE}: {told}, or its arguments {json.dumps(expectation.get('kwargs'))} are; mend it")
     return gx.ExpectationSuite(name=name, expectations=expectations)
 
 
