@@ -9,7 +9,7 @@ MISTAKES = {
         r"params.yaml:\d+: not YAML: key 'seed' stands twice; mend that line",
     ),
     "unknown key": (
-        ("margin: 0.0", "margn: 0.0"),
+        ("margin: 0.001", "margn: 0.0"),
         "params.yaml: gate.margn: unknown key; did you mean margin\\? .and 1 more.",
     ),
     "unknown section": (("gate:", "gaet:"), "params.yaml: gaet: unknown key; did you mean gate\\? .and 1 more."),
@@ -26,7 +26,7 @@ MISTAKES = {
         ("holdout: 0.2", "holdout: 0"),
         "params.yaml: split.holdout: input should be greater than 0, not 0",
     ),
-    "not a number": (("margin: 0.0", "margin: .nan"), "params.yaml: gate.margin: input should be .*, not nan"),
+    "not a number": (("margin: 0.001", "margin: .nan"), "params.yaml: gate.margin: input should be .*, not nan"),
     "unknown metric": (
         ("metric: roc_auc", "metric: auc"),
         "params.yaml: gate.metric: no metric 'auc'; there are roc_auc, log_loss, brier, accuracy, not 'auc'",

@@ -68,7 +68,7 @@ def test_each_kind_of_challenger_gets_its_outcome(bootstrapped):
     project.set_param("model.params.estimator", "logistic")
     done = project.cli("pipeline", check=False)
     assert (done.returncode, decision(project)["outcome"]) == (1, "block")
-    assert re.fullmatch(r"error: block: shown to be worse: roc_auc .*\n", done.stderr)
+    assert re.fullmatch(r"error: block: shown to be worse by more than 0.001: roc_auc .*\n", done.stderr)
     assert len(events(project)) == 4
     assert (project.path / "build" / "report.md").read_text().startswith("**Verdict: block**")
 
@@ -135,7 +135,7 @@ def test_try_shows_the_difference_and_promotes_nothing(bootstrapped):
     candidate = (bootstrapped.path / "build" / "candidate" / "lineage.json").read_bytes()
     done = bootstrapped.cli("try", "model.params.estimator=forest")
     assert re.search(r"roc_auc +0\.\d{4} +0\.\d{4} +0\.\d{4}   \[\+0\.\d{4}, \+0\.\d{4}\]", done.stdout)
-    assert "promote: shown to be better" in done.stdout and "Nothing was promoted" in done.stdout
+    assert "promote: shown to be better by more than 0.001" in done.stdout and "Nothing was promoted" in done.stdout
     assert bootstrapped.git("for-each-ref").stdout == before
     assert (bootstrapped.path / "build" / "candidate" / "lineage.json").read_bytes() == candidate
     assert bootstrapped.git("status", "--porcelain").stdout == ""

@@ -105,7 +105,9 @@ def test_a_better_model_is_green_and_its_merge_moves_the_champion(team):
     team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
     run = team.propose("a forest")
     assert run.jobs == {"test": "success", "ci": "success", **GREEN}
-    assert verdict(run, "decide").startswith("**Verdict: promote** — shown to be better: roc_auc 0.7")
+    assert verdict(run, "decide").startswith(
+        "**Verdict: promote** — shown to be better by more than 0.001: roc_auc 0.7"
+    )
     assert len(events(team.remote)) == 2, "a pull request moves nothing"
 
     merged = team.merge("deliver")
@@ -122,7 +124,9 @@ def test_an_equal_model_is_green_and_its_merge_keeps_the_champion(team):
     team.project.edit("params.yaml", "{C: 1.0,", "{C: 0.8,")
     run = team.propose("a little more regularisation", "compare")
     assert run.jobs == GREEN
-    assert verdict(run, "decide").startswith("**Verdict: keep** — not shown to be better: roc_auc 0.7")
+    assert verdict(run, "decide").startswith(
+        "**Verdict: keep** — not shown to be better by more than 0.001: roc_auc 0.7"
+    )
 
     before = events(team.remote)
     merged = team.merge("deliver")
@@ -136,7 +140,7 @@ def test_a_worse_model_is_red_and_its_merge_changes_nothing(team):
     team.project.edit("src/late_flights/model.py", '"departure_minute", ', "")
     run = team.propose("fewer columns", "compare")
     assert run.jobs == {"challenger": "success", "decide": "failure", "compare": "failure"}
-    assert verdict(run, "decide").startswith("**Verdict: block** — shown to be worse: roc_auc 0.6")
+    assert verdict(run, "decide").startswith("**Verdict: block** — shown to be worse by more than 0.001: roc_auc 0.6")
 
     before = events(team.remote)
     merged = team.merge("deliver")
@@ -181,11 +185,11 @@ def test_flipped_labels_of_the_holdout_turn_the_verdict(team):
 def test_a_pull_request_that_loosens_the_rule_is_judged_by_the_rule_of_the_base(team):
     team.project.edit("src/late_flights/model.py", '"departure_minute", ', "")
     team.project.edit("params.yaml", "promote_when: superior ", "promote_when: non_inferior ")
-    team.project.edit("params.yaml", "margin: 0.0 ", "margin: 0.5 ")
+    team.project.edit("params.yaml", "margin: 0.001 ", "margin: 0.5 ")
     team.project.edit("src/late_flights/compare.py", '"block", f"shown to be worse', '"promote", f"shown to be worse')
     run = team.propose("everything passes", "compare")
     assert run.jobs == {"challenger": "success", "decide": "failure", "compare": "failure"}
-    assert verdict(run, "decide").startswith("**Verdict: block** — shown to be worse: roc_auc 0.6")
+    assert verdict(run, "decide").startswith("**Verdict: block** — shown to be worse by more than 0.001: roc_auc 0.6")
 
 
 def test_predictions_for_other_rows_or_a_forged_champion_do_not_help(team):

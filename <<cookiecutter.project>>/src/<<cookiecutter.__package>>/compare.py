@@ -182,8 +182,8 @@ def _outcome(
         return "promote", f"shown to be better{margin}: {numbers}"
     if rule.promote_when == "non_inferior" and low > -rule.margin:
         return "promote", f"shown not to be worse{margin}: {numbers}"
-    if high < 0:
-        return "block", f"shown to be worse: {numbers}"
+    if high < -rule.margin:
+        return "block", f"shown to be worse{margin}: {numbers}"
     wanted = "better" if rule.promote_when == "superior" else "no worse"
     return "keep", f"not shown to be {wanted}{margin}: {numbers}"
 

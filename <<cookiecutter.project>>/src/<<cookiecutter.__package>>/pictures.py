@@ -21,7 +21,7 @@ Scores = dict[str, Floats]  # predictions by the model's role, the champion firs
 ROLES = ("ink", "muted", "line", "champion", "challenger", "good", "bad")
 COLOUR = {role: f"#01020{i}" for i, role in enumerate(ROLES)}
 STYLE = {
-    "font.size": 11,
+    "font.size": 12,
     "text.color": COLOUR["muted"],
     "axes.edgecolor": COLOUR["line"],
     "axes.labelcolor": COLOUR["muted"],
@@ -113,7 +113,7 @@ def differences(metrics: list[dict[str, Any]], decision: dict[str, Any], names: 
         for m in metrics
     ]
     label = "Gain of the challenger over the champion, positive is better: " + "; ".join(said)
-    return picture("differences", label, 50 + 40 * len(metrics), (82, 26, 62, 24), draw)
+    return picture("differences", label, 50 + 40 * len(metrics), (86, 28, 66, 26), draw)
 
 
 def roc(y: Labels, scores: Scores) -> tuple[Floats, Floats]:
@@ -170,12 +170,12 @@ def calibration(made: dict[str, list[Group]]) -> str:
 
 
 LINES = {"champion": (0, (4, 2)), "challenger": "-"}
-SQUARE = (354, (28, 40, 10, 28))  # height and margins
+SQUARE = (358, (30, 42, 10, 30))  # height and margins
 
 
 def _square(axes: Axes, most: float, x: str, y: str) -> None:
     axes.set(xlim=(0, most), ylim=(0, most))
     axes.set_xlabel(x, labelpad=6)
     # Upright above its axis: a title that lies on its side is read by nobody.
-    axes.set_title(y, loc="left", x=-0.075, pad=10, fontsize=11)
+    axes.set_title(y, loc="left", x=-0.08, pad=10, fontsize=12)
     axes.locator_params(nbins=5)

@@ -118,8 +118,7 @@ def markdown(validation: Json, decision: Json | None = None, made: Json | None =
             name = f"**{escape(m['name'])}** (decides)" if m["name"] == judged["metric"] else escape(m["name"])
             gain, bounds = number(m["gain"], "+"), interval(m["gain_low"], m["gain_high"], "+")
             text.append(f"| {name} | {number(m['champion'])} | {number(m['challenger'])} | {gain} | {bounds} |")
-        text += ["", f"A positive gain favours the challenger; each bound holds with {judged['confidence']:.4g} certainty."]
-        text += [""]
+        text += ["", f"Positive gains favour the challenger; each bound holds with confidence {judged['confidence']:g}.", ""]
         for floor in judged["floors"]:
             text.append(f"- Floor: {escape(floor['metric'])} {number(floor['value'])}, {floor_line(floor)}")
         text.append(f"- Rows: {rows_used(decision)}")
@@ -185,7 +184,7 @@ def page(
     return environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")).render(
         title=title,
         outcome=outcome,
-        reason=reason[:1].upper() + reason[1:],
+        reason=reason,
         when=(decision or validation)["created"].replace("T", " ").replace("Z", " UTC"),
         tone=tone,
         headline=headline,
