@@ -17,7 +17,7 @@ setup:  ## install the locked requirements of product and template into .venv
 	@cat $(LOCKS) | cmp -s - $(VENV)/template.txt || $(MAKE) --no-print-directory install
 
 install:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name one: make demo PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup     installing the locked requirements into $(VENV) (about a minute)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes $(foreach lock,$(LOCKS),-r $(lock))
@@ -30,9 +30,11 @@ demo: setup  ## play the acts of a model's life on real data
 test: setup check  ## run every test
 	$(OFF) $(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
-check: setup  ## lint the template's own code
+check: setup  ## lint the template's own code and workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/actionlint .github/workflows/*.yml
+	$(BIN)/zizmor --quiet --offline --persona=auditor .github
 
 format: setup  ## format the template's own code
 	$(BIN)/ruff check --fix .

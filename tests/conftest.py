@@ -239,3 +239,11 @@ def bootstrapped(project, shared) -> BakedProject:
     shutil.rmtree(project.path)
     shutil.copytree(kept, project.path, symlinks=True)
     return project
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """In CI a skipped test is a failed one: it would hide what could not be shown there."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped and os.environ.get("NO_SKIPS"):
+        terminalreporter.write_line(f"{len(skipped)} skipped, which NO_SKIPS forbids", red=True)
+        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import OPTIONS, ROOT, TEMPLATE, generate
 
-NAME = "use letters, digits and single hyphens, first a letter, last no hyphen, at most 100 characters"
+NAME = "use letters, digits and single hyphens, first a letter, last no hyphen, at most 60 characters"
 ACCOUNT = "use a GitHub account name: letters, digits and single hyphens inside, at most 39 characters"
 LINE = "write one line of text, without control characters"
 MARKS = "leave out <<, <%, <# and #%, they mark the template's own parts"
@@ -56,7 +56,7 @@ def assert_refused(output, *lines: str, **answers: str) -> None:
         "a--b",
         "a\n",
         "å",
-        "a" * 101,
+        "a" * 61,
     ],
 )
 def test_a_name_that_no_repository_can_have_is_refused_and_nothing_is_written(output, project):
@@ -117,7 +117,7 @@ def test_an_unsupported_choice_is_refused_with_the_supported_ones(output, key, v
 
 
 def test_the_longest_legal_answers_are_accepted(output):
-    name = "a" + "-1" * 49 + "Z"
+    name = "a" + "-1" * 29 + "Z"
     generate(output, project=name, owner="a" * 39)
     assert [path.name for path in output.iterdir()] == [name]
     assert (output / name / "src" / name.lower().replace("-", "_")).is_dir()

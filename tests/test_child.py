@@ -21,7 +21,10 @@ def test_its_own_check_and_test_pass_and_leave_nothing_behind(bake, deploy):
     assert project.git("status", "--porcelain").stdout == ""
 
 
-def test_its_formatter_changes_nothing(project):
+@pytest.mark.parametrize("name", ["late-flights", "a", "x" * 60], ids=["default name", "shortest name", "longest name"])
+def test_its_formatter_changes_nothing(bake, name):
+    # The name of the package stands in imports: it must not push a line over the limit, or change their order.
+    project = bake(project=name)
     project.make("format")
     assert project.git("status", "--porcelain").stdout == ""
 

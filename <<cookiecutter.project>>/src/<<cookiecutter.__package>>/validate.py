@@ -132,6 +132,9 @@ def _found(result: Any, arguments: dict[str, Any], frame: pd.DataFrame) -> str:
         )
         examples = ", ".join(f"{_short(value)} in row {row + 1}" for value, row in pairs)
         return f"{count} of {total} rows differ" + (f": {examples}" if examples else "")
+    if "partial_missing_list" in result.result:  # of a set of distinct values
+        also, absent = result.result["partial_unexpected_list"], result.result["partial_missing_list"]
+        return " and ".join(f"{word} {_short(of)}" for word, of in (("found no", absent), ("found also", also)) if of)
     if "observed_value" in result.result:
         return f"found {_short(result.result['observed_value'])}"
     return "which cannot be checked on these values"
