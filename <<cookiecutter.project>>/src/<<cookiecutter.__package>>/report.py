@@ -118,7 +118,7 @@ def markdown(validation: Json, decision: Json | None = None, made: Json | None =
             name = f"**{escape(m['name'])}** (decides)" if m["name"] == judged["metric"] else escape(m["name"])
             gain, bounds = number(m["gain"], "+"), interval(m["gain_low"], m["gain_high"], "+")
             text.append(f"| {name} | {number(m['champion'])} | {number(m['challenger'])} | {gain} | {bounds} |")
-        text += ["", f"Positive gains favour the challenger; each bound holds with confidence {judged['confidence']:g}.", ""]
+        text += ["", f"Positive gains favour the challenger; each bound holds with {judged['confidence']:.0%}.", ""]
         for floor in judged["floors"]:
             text.append(f"- Floor: {escape(floor['metric'])} {number(floor['value'])}, {floor_line(floor)}")
         text.append(f"- Rows: {rows_used(decision)}")
