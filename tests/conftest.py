@@ -33,6 +33,7 @@ SWITCHES = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MPLBACKEND": "Agg",
+    "OMP_NUM_THREADS": "1",  # two workers share the cores, and waiting threads would spin
 }
 
 

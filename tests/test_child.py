@@ -36,7 +36,7 @@ def test_its_commit_hook_runs_the_same_check(project):
     done = project.run(
         project.venv / "bin" / "pre-commit", "run", "--all-files", env={"VENV": str(project.venv)}, check=False
     )
-    assert done.returncode == 1 and "Would reformat" in done.stdout
+    assert done.returncode == 1 and "1 file would be reformatted" in done.stdout
 
 
 def test_make_pipeline_then_check_and_test_leave_the_tree_clean(bootstrapped):

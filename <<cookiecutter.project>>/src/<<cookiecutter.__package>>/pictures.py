@@ -77,15 +77,19 @@ def picture(name: str, label: str, height: int, margins: tuple[int, ...], draw: 
 
 
 def differences(metrics: list[dict[str, Any]], decision: dict[str, Any], names: dict[str, str]) -> str:
-    """Each metric's gain with its interval, a line each; the metric that decides stands first, with its margin."""
-    bar = decision["margin"] * (1 if decision["promote_when"] == "superior" else -1)
+    """Each metric's gain with its interval, a line each; the one that decides stands first, on a band of its margin.
+
+    A line is green or red where the interval says so; the one that decides by the rule of the gate, the others by zero.
+    """
+    margin, superior = decision["margin"], decision["promote_when"] == "superior"
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=COLOUR["muted"], linewidth=1)
         for y, metric in enumerate(metrics):
             decides = metric["name"] == decision["metric"]
             gain, low, high = metric["gain"], metric["gain_low"], metric["gain_high"]
-            sign = 0 if low is None else (low > 0) - (high < 0)
+            edge = margin if decides else 0.0
+            sign = 0 if low is None else (low > (edge if superior else -edge)) - (high < -edge)
             colour = COLOUR[("muted", "good", "bad")[sign]]
             text = {"va": "center", "fontweight": "bold" if decides else "normal"}
             side = axes.get_yaxis_transform()
@@ -94,8 +98,8 @@ def differences(metrics: list[dict[str, Any]], decision: dict[str, Any], names: 
             if low is not None:
                 axes.plot([low, high], [y, y], color=colour, linewidth=4 if decides else 2, solid_capstyle="round")
             axes.plot([gain], [y], marker="o", markersize=9 if decides else 7, color=colour)
-            if decides and bar:
-                axes.plot([bar, bar], [y - 0.42, y + 0.42], color=COLOUR["ink"], linewidth=1.5, linestyle="--")
+            if decides and margin:
+                axes.fill_betweenx([y - 0.42, y + 0.42], -margin, margin, color=COLOUR["line"], linewidth=0, zorder=0)
         # Zero is in the picture, and the marks at its edges are not cut.
         left, right = axes.get_xlim()
         room = 0.06 * (right - left)

@@ -118,7 +118,7 @@ def markdown(validation: Json, decision: Json | None = None, made: Json | None =
             name = f"**{escape(m['name'])}** (decides)" if m["name"] == judged["metric"] else escape(m["name"])
             gain, bounds = number(m["gain"], "+"), interval(m["gain_low"], m["gain_high"], "+")
             text.append(f"| {name} | {number(m['champion'])} | {number(m['challenger'])} | {gain} | {bounds} |")
-        text += ["", f"Positive gains favour the challenger; each bound holds with {judged['confidence']:.0%}.", ""]
+        text += ["", f"Positive gains favour the challenger; each bound holds with {certain(judged)}.", ""]
         for floor in judged["floors"]:
             text.append(f"- Floor: {escape(floor['metric'])} {number(floor['value'])}, {floor_line(floor)}")
         text.append(f"- Rows: {rows_used(decision)}")
@@ -128,6 +128,10 @@ def markdown(validation: Json, decision: Json | None = None, made: Json | None =
         text += [f"  - and {len(validation['failures']) - LINES} more"]
     footer = " · ".join(f"{escape(n)} {escape(v)}" for n, v in lineage(validation, decision, made).items())
     return "\n".join([*text, "", f"<sub>{footer}</sub>", ""])
+
+
+def certain(judged: Json) -> str:
+    return f"{100 * judged['confidence']:.4g} %"
 
 
 def floor_line(floor: Json) -> str:
@@ -195,6 +199,7 @@ def page(
         judged=judged,
         shown=shown,
         names=names,
+        certain=certain,
         explained=NAMES,
         floor_line=floor_line,
         number=lambda *given: number(*given).replace("-", "−"),
