@@ -47,7 +47,7 @@ def test_a_type_that_nobody_reviewed_is_refused_by_name(rows, params):
 
 def test_an_unseen_category_and_a_missing_number_are_scored(rows, choice):
     fitted = train.train(*rows, choice, seed=1)
-    strange = rows[0].head(2).assign(dest="XXX", temp=np.nan)
+    strange = rows[0].head(2).assign(**{model.CATEGORIES[0]: "never seen", model.NUMBERS[0]: np.nan})
     assert np.isfinite(score.predict(fitted, strange)).all()
 
 
