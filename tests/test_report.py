@@ -14,7 +14,7 @@ HEADER = {"schema": 1, "commit": "c" * 40, "dirty": False, "data_sha256": "d" * 
 OUTCOMES = ["bootstrap", "promote", "keep", "block", "incomparable"]
 HOSTILE = [
     "a|b",
-    "`x` **y** _z_ ~~w~~ $q$",
+    "`x` **y** _z_ ~~w~~ $q^$",
     "<script>alert(1)</script>",
     '"><img src=http://evil.example/x.png onerror=alert(1)>',
     "[click](javascript:alert(1)) ![x](http://evil.example/y.png)",
