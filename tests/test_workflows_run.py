@@ -203,7 +203,7 @@ def test_predictions_for_other_rows_or_a_forged_champion_do_not_help(team):
     run = team.propose("a forgery", "compare")
     assert run.jobs == {"challenger": "success", "decide": "failure", "compare": "failure"}
     assert verdict(run, "decide").startswith(
-        "**Verdict: block** — the challenger gave no finite prediction for 4000 of 4000 rows"
+        "**Verdict: block** — the challenger gave no probability for 4000 of 4000 rows"
     )
 
 

@@ -55,8 +55,8 @@ def test_non_inferior_lets_a_loss_within_the_margin_through(rule):
     assert decide(Y, GOOD, POOR, lenient).outcome == "block"
 
 
-@pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_a_prediction_that_is_no_number_never_promotes(rule, broken):
+@pytest.mark.parametrize("broken", [np.nan, np.inf, 1.5, -0.1])
+def test_a_prediction_that_is_no_probability_never_promotes(rule, broken):
     spoilt = GOOD.copy()
     spoilt[3] = broken
     assert decide(Y, POOR, spoilt, rule).outcome == "block"

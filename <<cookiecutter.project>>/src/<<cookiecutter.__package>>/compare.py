@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from . import config, data
 from .config import Frozen
 from .errors import Misuse, Refused
-from .files import write_json
+from .files import write_bytes, write_json
 from .metrics import METRICS
 from .project import Project
 
@@ -70,7 +71,7 @@ def compare(
 
     metric = METRICS[name]
     models = [challenger] if champion is None else [challenger, champion]
-    usable = [model for model in models if len(model) and np.isfinite(model).all()]
+    usable = [model for model in models if len(model) and _is_probability(model).all()]
     if len(usable) < len(models):
         return Comparison(name=name, higher_is_better=metric.higher_is_better)
     try:
@@ -133,6 +134,10 @@ def decide(
     )
 
 
+def _is_probability(predicted: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.isfinite(predicted) & (predicted >= 0) & (predicted <= 1)
+
+
 def _floor(measured: Comparison, floor: float) -> Floor:
     value = measured.challenger
     holds = value is not None and (value >= floor if measured.higher_is_better else value <= floor)
@@ -151,11 +156,11 @@ def _outcome(
 ) -> tuple[Literal["bootstrap", "promote", "keep", "block", "incomparable"], str]:
     name, gate = rule.metric, compared[rule.metric]
     rows = f"on {len(y)} rows"
-    unscored = len(y) - int(np.isfinite(challenger).sum())
+    unscored = len(y) - int(_is_probability(challenger).sum())
     if not len(y):
         return "block", "there is no row that neither model was trained on"
     if unscored:
-        return "block", f"the challenger gave no finite prediction for {unscored} of {len(y)} rows"
+        return "block", f"the challenger gave no probability for {unscored} of {len(y)} rows"
     if alone[name].challenger is None or alone[name].challenger_low is None:
         only = "only one class" if len(np.unique(y)) < 2 else "too few rows"
         return "block", f"{name} cannot be computed: the {len(y)} rows hold {only}"
@@ -165,8 +170,8 @@ def _outcome(
             return "block", f"{floor.metric} {floor.value:.4f} is {side} the floor {floor.floor:g} {rows}"
     if champion is None:
         return "bootstrap", f"no champion yet and every floor holds: {name} {alone[name].challenger:.4f} {rows}"
-    if champion_error or not np.isfinite(champion).all():
-        why = champion_error or "it gave no finite prediction for some of them"
+    if champion_error or not _is_probability(champion).all():
+        why = champion_error or "it gave no probability for some of them"
         return "incomparable", f"the champion cannot score these rows: {why}"
     if np.array_equal(champion, challenger):
         # Neither superior nor merely non-inferior: there is nothing to promote, by whatever rule.
@@ -188,28 +193,52 @@ def _outcome(
     return "keep", f"not shown to be {wanted}{margin}: {numbers}"
 
 
+def _parquet(path: Path, damaged: str) -> Any:
+    """The table at ``path``.
+
+    Raises:
+        Misuse: it is no Parquet file; ``damaged`` says what to do then.
+    """
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.read_table(path)
+    except (ArrowException, OSError, ValueError) as error:
+        raise Misuse(f"{path.name}: damaged ({type(error).__name__}); {damaged}") from None
+
+
+def read_judged(path: Path) -> pd.DataFrame:
+    """build/judged.parquet: label, champion and challenger of each row that was judged.
+
+    Raises:
+        Misuse: it is damaged.
+    """
+    return _parquet(path, "run `make compare` again").to_pandas()
+
+
 def read_scores(project: Project) -> tuple[pd.DataFrame, dict[str, Any]]:
     """build/scores.parquet and what it says of its models.
 
     Raises:
         Misuse: it is missing or damaged.
     """
-    from pyarrow import ArrowException, parquet
-
     path = project.build / "scores.parquet"
     if not path.is_file():
         raise Misuse(f"{path.name}: missing; run `make score` first")
+    table = _parquet(path, "run `make score` again")
     try:
-        table = parquet.read_table(path)
         about = json.loads(table.schema.metadata[b"scores"])
         frame = table.select(["row", "content", "champion", "challenger"]).to_pandas()
-    except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise Misuse(f"{path.name}: damaged ({type(error).__name__}); run `make score` again") from None
     return frame, about
 
 
 def run(project: Project) -> str:
-    """Write build/decision.json. The scores may come from an untrusted job: labels, split and rule come from here."""
+    """Write build/decision.json, and the rows it is about to build/judged.parquet.
+
+    The scores may come from an untrusted job: labels, split and rule come from here.
+    """
     scores, about = read_scores(project)
     frame, names = project.frame, project.params.data
     champion = project.ledger.champion()
@@ -232,7 +261,10 @@ def run(project: Project) -> str:
         from . import score
 
         theirs, error = score.of_champion(project, champion, data.features(rows, names))
-    decision = decide(data.labels(frame, names)[positions], theirs, ours, project.params.gate, error)
+    y = data.labels(frame, names)[positions]
+    decision = decide(y, theirs, ours, project.params.gate, error)
+    judged = pd.DataFrame({"label": y, "champion": np.nan if theirs is None else theirs, "challenger": ours})
+    write_bytes(project.build / "judged.parquet", judged.to_parquet(index=False))
     write_json(
         project.build / "decision.json",
         {

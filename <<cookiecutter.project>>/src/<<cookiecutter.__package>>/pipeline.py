@@ -64,7 +64,7 @@ STEPS = (
         code=("compare", "score"),
         reads=("requirements/run.txt", "build/scores.parquet"),
         settings=("data", "split", "gate"),
-        writes=("decision.json",),
+        writes=("decision.json", "judged.parquet"),
         champion=True,
     ),
     Step(
@@ -79,15 +79,15 @@ STEPS = (
     Step(
         name="report",
         code=("report",),
-        reads=("build/validation.json", "build/decision.json", "build/scores.parquet", "build/candidate"),
-        settings=("data",),
+        reads=("build/validation.json", "build/decision.json", "build/judged.parquet", "build/candidate"),
+        settings=(),
         writes=("report.md", "report.html"),
         always=True,
     ),
 )
 BY_NAME = {step.name: step for step in STEPS}
 # Gone as soon as a step before them runs: a verdict on what was there before is none on what is there now.
-VERDICT = ("decision.json", "report.md", "report.html")
+VERDICT = ("decision.json", "judged.parquet", "report.md", "report.html")
 
 
 def digest(path: Path) -> str:

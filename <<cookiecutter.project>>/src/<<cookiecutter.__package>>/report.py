@@ -11,10 +11,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from . import compare, data, pictures
+from . import compare, pictures
 from .errors import Misuse
 from .files import read_json, write_text
-from .ledger import Champion
 from .metrics import METRICS
 from .pictures import Labels, Scores
 from .project import Project
@@ -208,36 +207,11 @@ def page(
     )
 
 
-def judged_rows(project: Project, decision: Json) -> tuple[Labels, Scores] | str:
-    """Labels and predictions of the rows that were judged, or in words why they cannot be shown.
-
-    The scores may come from an untrusted job: they are shown only if they lead to the numbers of the decision.
-    """
-    if decision["data_sha256"] != project.params.data.sha256:
-        return "the data here are not those of the decision"
-    frame, (scores, about) = project.frame, compare.read_scores(project)
-    rows = scores[scores["row"].between(0, len(frame) - 1)].astype({"row": int})
-    if decision["champion"] and not about["champion_error"]:
-        bundle = project.ledger.bundle(Champion.model_validate(decision["champion"]))
-        rows = rows[~bundle.split.trained_on(frame.iloc[rows["row"].to_numpy()])]
-    y = data.labels(frame, project.params.data)[rows["row"].to_numpy()]
+def judged_rows(project: Project, decision: Json) -> tuple[Labels, Scores]:
+    """Labels and predictions of the rows that were judged, as compare wrote them down."""
+    rows = compare.read_judged(project.build / "judged.parquet")
     roles = ("champion", "challenger") if decision["champion"] else ("challenger",)
-    given = {role: rows[role].to_numpy(dtype=np.float64) for role in roles}
-    for role, predicted in given.items():
-        for metric in decision["decision"]["metrics"]:
-            stated = metric[role]
-            if stated is not None and not np.isclose(stated, _value(metric["name"], y, predicted), atol=1e-9, rtol=0):
-                return "the stored scores do not lead to the numbers of the decision"
-    if len(y) != decision["decision"]["rows"]:
-        return "the stored scores are not those of the judged rows"
-    return y, given
-
-
-def _value(name: str, y: Labels, predicted: Any) -> float:
-    try:
-        return float(METRICS[name].function(y, predicted[None])[0][0])
-    except (ValueError, KeyError):
-        return float("nan")
+    return rows["label"].to_numpy(), {role: rows[role].to_numpy() for role in roles}
 
 
 def run(project: Project) -> str:
