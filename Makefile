@@ -37,8 +37,8 @@ check: setup  ## lint the template's own code and workflows
 	$(BIN)/zizmor --quiet --offline --persona=auditor .github
 
 format: setup  ## format the template's own code
-	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 lock: setup  ## resolve requirements/dev.in again, within the lock of the product
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
