@@ -10,8 +10,8 @@ import unicodedata
 
 given, answers = json.loads(r"""<< [_cookiecutter | default({}), cookiecutter] | tojson >>""")
 answers["project"] = answers["__project"]
-libraries = """docker fastapi flit_core fsspec great_expectations jinja2 joblib markupsafe matplotlib mlflow numpy
-    pandas pip pyarrow pydantic pytest scipy skops sklearn starlette tests typer uvicorn yaml"""
+libraries = """docker fastapi flit_core fsspec great_expectations jinja2 filelock joblib markupsafe matplotlib
+    mlflow numpy pandas pip pyarrow pydantic pytest scipy skops sklearn starlette tests typer uvicorn yaml"""
 windows = ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
 words, bad = "[A-Za-z0-9]+(-[A-Za-z0-9]+)*", {}
 if not re.fullmatch(rf"(?=[A-Za-z])(?=.{{1,60}}\Z){words}", answers["project"]):

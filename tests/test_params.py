@@ -85,7 +85,7 @@ MODEL_MISTAKES = {
     "unknown key": ("model.params.trees=3", "params.yaml: model.params.trees: unknown key; remove it"),
     "unknown option": (
         "model.params.logistic.depth=3",
-        r"model.py: LogisticRegression.__init__\(\) got an unexpected keyword argument 'depth'; mend .*",
+        r"model.py:\d+: LogisticRegression.__init__\(\) got an unexpected keyword argument 'depth'; mend .*",
     ),
     "impossible value": (
         "model.params.logistic.C=-1",

@@ -3,9 +3,12 @@
 import json
 import re
 import sqlite3
+import subprocess
 import sys
 
 import pytest
+from conftest import environment
+from filelock import FileLock
 
 
 def decision(project) -> dict:
@@ -289,3 +292,54 @@ print(*sorted(heavy & set(sys.modules)))"""
     for step, expected in used.items():
         done = sound.run(sys.executable, "-c", script.format(step), env={"PYTHONPATH": "src"})
         assert done.stdout.strip() == expected, step
+
+
+# Interruptions, and the user's own code
+
+
+def test_two_runs_do_not_work_in_one_build_folder(sound, one_line):
+    with FileLock(sound.path / "build" / ".lock"):
+        one_line(sound.cli("pipeline", check=False), 2, "build: another run is at work in it; wait until it has ended")
+    sound.cli("pipeline")
+
+
+@pytest.mark.parametrize("after", ["validate", "train", "score", "compare"])
+def test_a_run_that_is_killed_leaves_nothing_that_the_next_one_believes(project, after):
+    words, env = [sys.executable, "-m", project.package, "pipeline"], environment(PYTHONPATH="src")
+    with subprocess.Popen(
+        words, cwd=project.path, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        next(line for line in run.stdout if line.startswith(after))
+        run.kill()
+    (project.path / "build" / ".writing-left").mkdir(exist_ok=True)
+    project.cli("pipeline")
+    assert decision(project)["outcome"] in ("bootstrap", "keep") and len(events(project)) == 2
+    assert not list((project.path / "build").rglob(".writing-*"))
+
+
+FAULTY_MODELS = {
+    "build raises": (
+        "    estimator = {",
+        "    {}['nothing']\n    estimator = {",
+        r"model.py:\d+: KeyError: 'nothing'; mend model.params in .*",
+    ),
+    "fit raises": (
+        'CATEGORIES = ["carrier",',
+        'CATEGORIES = ["airline",',
+        "model.py: .*; mend model.params in params.yaml, or model.py",
+    ),
+    "no probabilities": (
+        '"forest": RandomForestClassifier',
+        '"forest": __import__("sklearn.svm").svm.LinearSVC',
+        "model.py: AttributeError: .*predict_proba.*; the pipeline needs a predict_proba that takes the features",
+    ),
+}
+
+
+@pytest.mark.parametrize("old, new, message", FAULTY_MODELS.values(), ids=FAULTY_MODELS)
+def test_what_the_users_own_model_raises_is_one_line(sound, one_line, old, new, message):
+    sound.edit("src/late_flights/model.py", old, new)
+    sound.set_param("model.params.estimator", "forest")
+    sound.set_param("model.params.forest", {})
+    one_line(sound.cli("train", check=False), 2, message)
+    assert not (sound.path / "build" / "candidate").exists()

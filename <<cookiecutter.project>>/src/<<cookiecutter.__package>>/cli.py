@@ -17,10 +17,12 @@ Push = Annotated[bool, typer.Option(help="Write the ledger at origin. Without a 
 
 
 def _step(name: str, pull: Path | None = None, push: bool = False) -> None:
-    from .pipeline import BY_NAME, show
+    from .pipeline import BY_NAME, alone, show
     from .project import Project
 
-    show(BY_NAME[name], Project(Path.cwd(), pull=pull, push=push))
+    project = Project(Path.cwd(), pull=pull, push=push)
+    with alone(project):
+        show(BY_NAME[name], project)
 
 
 @app.command("data-lock")
@@ -77,10 +79,12 @@ def report(pull: Pull = None) -> None:
 @app.command()
 def pipeline(push: Push = False) -> None:
     """validate, train, score, compare, promote and report, in one process; what did not change is not repeated."""
-    from .pipeline import run_all
+    from .pipeline import alone, run_all
     from .project import Project
 
-    run_all(Project(Path.cwd(), push=push))
+    project = Project(Path.cwd(), push=push)
+    with alone(project):
+        run_all(project)
 
 
 @app.command("try")

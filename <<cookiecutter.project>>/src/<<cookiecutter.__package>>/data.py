@@ -114,7 +114,7 @@ def parse(content: bytes, where: str) -> pd.DataFrame:
     for column in table.column_names:
         if table.column_names.count(column) > 1:
             raise Misuse(f"{where}: column {column!r} stands twice; rename or drop one")
-    return table.to_pandas()
+    return table.to_pandas(date_as_object=False)  # a day is a time, too
 
 
 def features(frame: pd.DataFrame, data: config.Data) -> pd.DataFrame:

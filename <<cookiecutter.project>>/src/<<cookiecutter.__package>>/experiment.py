@@ -8,7 +8,7 @@ import yaml
 
 from .errors import Misuse, Refused
 from .files import read_json
-from .pipeline import BY_NAME, show
+from .pipeline import BY_NAME, alone, show
 from .project import Project
 
 
@@ -34,8 +34,9 @@ def run(root: Path, changes: list[str]) -> None:
     """Validate, train, score and compare in build/try; the ledger is only read, the candidate stays as it is."""
     project = Project(root, overrides=overrides(changes), build="build/try")
     try:
-        for name in ("validate", "train", "score", "compare"):
-            show(BY_NAME[name], project)
+        with alone(project):
+            for name in ("validate", "train", "score", "compare"):
+                show(BY_NAME[name], project)
     except Refused as refused:
         if not (project.build / "decision.json").is_file():
             raise

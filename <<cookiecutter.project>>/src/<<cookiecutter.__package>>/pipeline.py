@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .errors import Misuse, Refused
 from .files import read_json, sha256, to_json, write_json
@@ -115,6 +119,24 @@ def fingerprint(step: Step, project: Project) -> dict[str, str]:
         champion = project.ledger.champion()
         found["champion"] = champion.digest if champion else "none"
     return found
+
+
+@contextmanager
+def alone(project: Project) -> Iterator[None]:
+    """Nobody else works in this build folder meanwhile, and what a killed run left half-written there is gone.
+
+    Raises:
+        Misuse: somebody does.
+    """
+    project.build.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(project.build / ".lock", timeout=0)  # the system frees it even if the process is killed
+    try:
+        with lock:
+            for left in project.build.glob(".writing-*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield
+    except Timeout:
+        raise Misuse(f"{project.build.name}: another run is at work in it; wait until it has ended") from None
 
 
 def run(step: Step, project: Project) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import traceback
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -40,9 +41,34 @@ def train(rows: pd.DataFrame, y: NDArray[np.int64], params: model.Params, seed: 
     """
     try:
         return model.build(params, seed).fit(rows, y)
-    except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise Misuse(f"model.py: {reason[:300]}; mend model.params in params.yaml, or model.py") from error
+    except Exception as error:
+        # The model is the user's own code: whatever it raises is told in one line, with the place in model.py.
+        raise _at_fault(error, "mend model.params in params.yaml, or model.py") from error
+
+
+def _at_fault(error: Exception, mend: str) -> Misuse:
+    """What the code of model.py raised, as one line."""
+    places = [
+        f":{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__) if frame.filename == model.__file__
+    ]
+    kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
+    return Misuse(f"model.py{places[-1] if places else ''}: {kind}{' '.join(str(error).split())[:300]}; {mend}")
+
+
+def predict(fitted: Any, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """The probabilities of a model that was just fitted (n,).
+
+    Raises:
+        Misuse: it gives none, or none for some rows.
+    """
+    try:
+        predicted = score.predict(fitted, rows)
+    except Exception as error:
+        raise _at_fault(error, "the pipeline needs a predict_proba that takes the features") from error
+    lacking = int((~np.isfinite(predicted)).sum())
+    if lacking:
+        raise Misuse(f"model.py: the model gives no probability for {lacking} of {len(rows)} holdout rows; mend it")
+    return predicted
 
 
 def inputs(project: Project) -> dict[str, str]:
@@ -89,7 +115,7 @@ def run(project: Project) -> str:
     packed = pack(fitted)
     fitted = unpack(packed, project.params.model.trusted_types)
     held_out = features[~trained]
-    predicted = score.predict(fitted, held_out)
+    predicted = predict(fitted, held_out)
     measured = {name: _value(name, y[~trained], predicted) for name in METRICS}
     run_id = log(project, fitted, features[trained], params, measured)
     write(project, candidate, packed, predicted, rule, held_out, int(trained.sum()), run_id)
