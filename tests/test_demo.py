@@ -40,6 +40,18 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv):
         assert act["report"] in first.stdout and "<html" in page
         if act["metric"]:
             assert f"{act['metric']['challenger']:.4f}" in first.stdout
+    # And then it is somebody's to play with: set up, and without a trace of the acts that were not merged.
+    repository = stage / "build" / "demo" / "late-flights"
+    done = subprocess.run(
+        ["make", "try", "SET=model.params.estimator=boosting"],
+        cwd=repository,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "Nothing was promoted" in done.stdout, done.stdout + done.stderr
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=repository, capture_output=True, text=True)
+    assert status.stdout == ""
     again = play(stage)
     assert again.returncode == 0 and again.stdout.count("unchanged:") == 5
     assert "fitted" not in again.stdout and "restored" not in again.stdout

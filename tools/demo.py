@@ -96,7 +96,7 @@ ACTS = (
 
 def make(repo: Path, *targets: str) -> int:
     """Run make in the generated repository, its output shown as it comes; returns the exit code."""
-    words = ["make", "--no-print-directory", *targets, f"VENV={sys.prefix}"]
+    words = ["make", "--no-print-directory", *targets]
     return subprocess.run(words, cwd=repo, env=MAKE_ENVIRONMENT, stderr=subprocess.STDOUT).returncode
 
 
@@ -133,6 +133,8 @@ def stage() -> tuple[Path, dict]:
             sys.exit(f"error: the template cannot be baked:\n{done.stdout}{done.stderr}")
         record = {"template": fingerprint(), "acts": {}}
     repo = next(path for path in STAGE.iterdir() if (path / "params.yaml").is_file())
+    if not (repo / ".venv").exists():
+        (repo / ".venv").symlink_to(sys.prefix)  # whoever goes on playing there need not install everything once more
     return repo, record
 
 
@@ -197,7 +199,8 @@ def main() -> None:
             continue
         record["acts"][act.name] = play(repo, act)
         RECORD.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"\n{table(record['acts'])}\n\nThe repository is {repo.relative_to(ROOT)}; {time.monotonic() - began:.0f} s.")
+    print(f"\n{table(record['acts'])}\n\n{time.monotonic() - began:.0f} s. The repository is yours to go on with:")
+    print(f'  cd {repo.relative_to(ROOT)} && make try SET="model.params.estimator=boosting"')
 
 
 if __name__ == "__main__":
