@@ -96,6 +96,13 @@ def test_a_step_before_its_turn_names_the_step_to_run_first(project, one_line, s
     one_line(project.cli(step, check=False), 2, message)
 
 
+def test_a_model_is_not_taken_for_unchanged_when_its_data_were_refused_since(bootstrapped, one_line):
+    bootstrapped.edit("expectations/data.json", '"max_value": 6000', '"max_value": 60')
+    assert bootstrapped.cli("validate", check=False).returncode == 1
+    message = "validation.json: these data have not passed validation; run `make validate` first"
+    one_line(bootstrapped.cli("train", check=False), 2, message)
+
+
 def test_a_run_is_logged_with_all_that_made_it(bootstrapped):
     with sqlite3.connect(bootstrapped.path / "mlruns" / "mlflow.db") as database:
         tags = dict(database.execute("select key, value from tags").fetchall())

@@ -47,6 +47,15 @@ def test_a_row_keeps_its_side_when_a_key_column_turns_from_integers_to_floats(ro
     assert np.array_equal(rule.trained_on(rows), rule.trained_on(rows.astype({"number": float})))
 
 
+def test_a_row_keeps_its_side_when_another_row_has_a_time_of_day(rows, by_key):
+    days = rows.assign(when=pd.date_range("2013-01-01", periods=1000))
+    names = by_key.model_copy(update={"key": ("when",)})
+    rule = data.split(days, names, RULE)
+    later = days.copy()
+    later.loc[0, "when"] += pd.Timedelta(hours=5)
+    assert np.array_equal(rule.trained_on(days)[1:], rule.trained_on(later)[1:])
+
+
 def test_a_row_that_stands_on_both_sides_is_found(rows, by_time):
     rows.loc[999, ["size", "note", "late"]] = rows.loc[0, ["size", "note", "late"]]
     trained = data.split(rows, by_time, RULE).trained_on(rows)

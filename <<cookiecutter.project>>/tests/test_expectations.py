@@ -69,6 +69,8 @@ def test_an_expectation_fails_on_its_fault(some, expectation):
     outcomes = validate(spoilt, {"name": "data", "expectations": EXPECTATIONS})
     [outcome] = [outcome for e, outcome in zip(EXPECTATIONS, outcomes, strict=True) if e == expectation]
     assert not outcome.passed
+    if outcome.column:  # the fault is this column's own
+        assert {o.column for o in outcomes if not o.passed} <= {outcome.column, None}
     assert "cannot be checked" not in outcome.detail
     assert str(expectation["kwargs"].get("column", "")) in outcome.detail
 

@@ -140,7 +140,8 @@ def main() -> None:
     try:
         app(prog_name=__package__)
     except (Refused, Misuse) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # One line whatever a file or a library put into it: a line break could start a command of the workflow's log.
+        print("error: " + "\\n".join(str(error).splitlines()), file=sys.stderr)
         raise SystemExit(error.code) from None
     except Exception:
         # Not foreseen: a traceback for whoever mends it, and never the exit code of the gate.

@@ -147,6 +147,9 @@ def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
         values = frame[column]
         if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
             hashed = pd.util.hash_array(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        elif pd.api.types.is_datetime64_any_dtype(values):
+            # Not as text, for that shows as much of a time as the other rows of the column need.
+            hashed = pd.util.hash_array(_utc(values).dt.as_unit("ns").astype("int64").to_numpy())
         else:
             hashed = pd.util.hash_array(values.astype(str).to_numpy(dtype=object), categorize=False)
         combined = combined * np.uint64(1_099_511_628_211) + hashed  # wraps around, as a hash should

@@ -28,6 +28,7 @@ class Step:
         settings: sections of params.yaml that it reads.
         writes: files and folders under the build folder that it makes.
         champion: whether it reads the ledger.
+        validated: whether it wants data that passed validation, however often they were validated.
         always: whether it runs even if nothing changed, because it acts on the outside.
     """
 
@@ -37,6 +38,7 @@ class Step:
     settings: tuple[str, ...]
     writes: tuple[str, ...]
     champion: bool = False
+    validated: bool = False
     always: bool = False
 
 
@@ -54,6 +56,7 @@ STEPS = (
         reads=("requirements/run.txt", "requirements/serve.txt"),
         settings=("data", "split", "model"),
         writes=("candidate",),
+        validated=True,
     ),
     Step(
         name="score",
@@ -115,6 +118,9 @@ def fingerprint(step: Step, project: Project) -> dict[str, str]:
         found[f"params.{section}"] = sha256(to_json(value).encode())
     if "data" in step.settings:
         found["data"] = digest(project.data_root / project.params.data.path)
+    if step.validated:
+        verdict = read_json(project.build / "validation.json", made_by="validate")
+        found["validated"] = str(verdict.get("passed") and verdict.get("data_sha256") == project.params.data.sha256)
     if step.champion:
         champion = project.ledger.champion()
         found["champion"] = champion.digest if champion else "none"

@@ -18,6 +18,7 @@ from .project import Project
 SUITE = "expectations/data.json"
 MEND = f"mend the data, or {SUITE} if the contract has changed"
 EXAMPLES = 3
+UNCHECKED = "which cannot be checked on these values"
 
 # What an expectation asks for, in words. Others are told by their name and arguments.
 WORDS = {
@@ -26,7 +27,7 @@ WORDS = {
     "expect_column_values_to_be_in_set": "only {value_set}",
     "expect_column_distinct_values_to_equal_set": "exactly the values {value_set}",
     "expect_column_values_to_be_in_type_list": "the type {type_list}",
-    "expect_column_value_lengths_to_equal": "values of length {value}",
+    "expect_column_value_lengths_to_equal": "values of length {value:g}",
     "expect_column_values_to_not_be_null": "no missing value",
     "expect_compound_columns_to_be_unique": "no two rows alike in {column_list}",
     "expect_table_row_count_to_be_between": "between {min_value} and {max_value} rows",
@@ -63,7 +64,6 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
 
     # What it has to say is in its results and exceptions; its log repeats them with tracebacks.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
-    numbered = [{**e, "meta": {**e.get("meta", {}), "place": i}} for i, e in enumerate(suite["expectations"])]
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     actions = []
@@ -78,7 +78,7 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
         actions = [gx.checkpoint.UpdateDataDocsAction(name="docs", site_names=["data_docs"])]
     asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("data")
     batch = asset.add_batch_definition_whole_dataframe("all")
-    built = context.suites.add(_suite(suite["name"], numbered))
+    built = context.suites.add(_suite(suite["name"], suite["expectations"]))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="data", data=batch, suite=built))
     checkpoint = gx.Checkpoint(name="data", validation_definitions=[definition], actions=actions)
     checkpoint.result_format = {"result_format": "COMPLETE", "partial_unexpected_count": EXAMPLES}
@@ -91,15 +91,18 @@ def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
     """The suite as an object. Great Expectations leaves out what it cannot build, with a word to its log; we do not."""
     import great_expectations as gx
 
+    numbered = []
     for number, expectation in enumerate(expectations, 1):
         try:
-            built = gx.ExpectationSuite(name=name, expectations=[expectation]).expectations
+            # Results come in another order than the expectations: each carries its place along.
+            numbered.append({**expectation, "meta": {**(expectation.get("meta") or {}), "place": number}})
+            built = gx.ExpectationSuite(name=name, expectations=numbered[-1:]).expectations
         except (TypeError, ValueError, KeyError, gx.exceptions.GreatExpectationsError):
             built = []
         if not built:
             told = f"expectation {number}, {expectation['type']}, is unknown"
             raise Misuse(f"{SUITE}: {told}, or its arguments {json.dumps(expectation.get('kwargs'))} are; mend it")
-    return gx.ExpectationSuite(name=name, expectations=expectations)
+    return gx.ExpectationSuite(name=name, expectations=numbered)
 
 
 def _outcome(result: Any, frame: pd.DataFrame) -> Outcome:
@@ -108,7 +111,7 @@ def _outcome(result: Any, frame: pd.DataFrame) -> Outcome:
     column = arguments.pop("column", None)
     wanted = WORDS.get(config.type, config.type.removeprefix("expect_").replace("_", " ") + " {}")
     try:
-        wanted = wanted.format(", ".join(f"{n}={v}" for n, v in arguments.items()), **arguments)
+        wanted = wanted.format(", ".join(f"{n}={v}" for n, v in arguments.items()), **arguments).rstrip()
     except (KeyError, TypeError, ValueError):  # an argument is left out, or is another expectation's result
         wanted = f"{config.type} {arguments}"
     if arguments.get("mostly"):
@@ -116,7 +119,9 @@ def _outcome(result: Any, frame: pd.DataFrame) -> Outcome:
     if result.success:
         return Outcome(config.type, column, True, wanted)
     subject = f"column {column!r}: " if column else ""
-    return Outcome(config.type, column, False, f"{subject}expected {wanted}, {_found(result, arguments, frame)}")
+    missing = column and column not in frame.columns
+    found = "the column is missing" if missing else _found(result, arguments, frame)
+    return Outcome(config.type, column, False, f"{subject}expected {wanted}, {found}")
 
 
 def _found(result: Any, arguments: dict[str, Any], frame: pd.DataFrame) -> str:
@@ -137,11 +142,13 @@ def _found(result: Any, arguments: dict[str, Any], frame: pd.DataFrame) -> str:
         return " and ".join(f"{word} {_short(of)}" for word, of in (("found no", absent), ("found also", also)) if of)
     if "observed_value" in result.result:
         return f"found {_short(result.result['observed_value'])}"
-    return "which cannot be checked on these values"
+    return UNCHECKED
 
 
 def _short(value: Any) -> str:
-    text = str(tuple(value.values())) if isinstance(value, dict) else str(value)
+    """A value of the data on one line: a line break in it must not start a line of its own in a log."""
+    text = ", ".join(str(part) for part in value.values()) if isinstance(value, dict) else str(value)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -178,22 +185,19 @@ def read_suite(path: Path) -> dict[str, Any]:
 def failures(project: Project, frame: pd.DataFrame, outcomes: list[Outcome]) -> list[str]:
     """What stands against the data, a sentence each, the most telling first."""
     broken = [outcome for outcome in outcomes if not outcome.passed]
-    # A column of the wrong type, or that is missing, fails all that is expected of it: the cause is enough.
-    causes = [o for o in broken if "match_ordered_list" in o.type or "type" in o.type.removeprefix("expect_")]
-    caused = {o.column for o in causes if o.column} | (
-        set(project.params.data.key) | set(_missing(broken, frame)) if causes else set()
-    )
-    told = causes + [
-        o for o in broken if o not in causes and o.column not in caused and "cannot be checked" not in o.detail
-    ]
+    listed = [o for o in broken if "match_ordered_list" in o.type]
+    missing = {o.column for o in broken if o.column and o.column not in frame.columns} if listed else set()
+    in_rows = {o.column for o in broken if "rows differ" in o.detail}
+
+    def follows(o: Outcome) -> bool:
+        """Whether it fails only because of another one, which names the cause."""
+        # Whole numbers turn to floats with the first gap or infinity among them: that row is what to mend.
+        floats = "type" in o.type.removeprefix("expect_") and "found float" in o.detail
+        return UNCHECKED in o.detail or o.column in missing or (floats and o.column in in_rows)
+
+    told = listed + [o for o in broken if o not in listed and not follows(o)]
     lines = [outcome.detail for outcome in told or broken]
-    if not lines:
-        lines += _shared(project, frame)
-    return lines
-
-
-def _missing(broken: list[Outcome], frame: pd.DataFrame) -> list[str]:
-    return [outcome.column for outcome in broken if outcome.column and outcome.column not in frame.columns]
+    return lines or _shared(project, frame)
 
 
 def _shared(project: Project, frame: pd.DataFrame) -> list[str]:
@@ -217,17 +221,16 @@ def _shared(project: Project, frame: pd.DataFrame) -> list[str]:
 def run(project: Project) -> str:
     """Write build/validation.json and the Data Docs."""
     header, names = project.header(), project.params.data
-    suite = read_suite(project.root / SUITE)
     verdict: dict[str, Any] = {**header, "passed": False, "rows": None, "columns": [], "expectations": [], "docs": None}
     place = project.build / "validation.json"
     try:
-        frame = project.frame
+        suite, frame = read_suite(project.root / SUITE), project.frame
+        with new_directory(project.build / "data_docs") as docs:
+            outcomes = validate(frame, suite, docs)
     except Misuse as error:
-        # Also data that cannot be read get their verdict, so that a report can say why nothing was trained.
+        # Also what cannot be read gets its verdict: a report says why nothing was trained, and an older one is gone.
         write_json(place, {**verdict, "failures": [str(error)]})
         raise
-    with new_directory(project.build / "data_docs") as docs:
-        outcomes = validate(frame, suite, docs)
     told = failures(project, frame, outcomes)
     verdict |= {
         "passed": not told,
