@@ -109,7 +109,7 @@ class Ledger:
                     f"ledger: {self.where} has the tag {witnesses[-1]} but no branch `ledger`; restore the branch"
                 )
             return
-        names = self.git("ls-tree", "-r", "--name-only", self.head).split("\n")
+        names = self.git("ls-tree", "-r", "--full-tree", "--name-only", self.head).split("\n")
         for number in range(1, 1 + sum(name.startswith("events/") for name in names)):
             self.events.append(self._event(number, names))
         self._check_champion(names)
@@ -218,7 +218,7 @@ class Ledger:
         if not self.git.succeeds("rev-parse", "-q", "--verify", ref):
             raise Misuse(f"ledger: {ref} is missing, the model of an event; restore that ref")
         try:
-            names = self.git("ls-tree", "-z", "--name-only", ref).rstrip("\0").split("\0")
+            names = self.git("ls-tree", "-z", "--full-tree", "--name-only", ref).rstrip("\0").split("\0")
             files = {name: self.git.bytes("cat-file", "blob", f"{ref}:{name}") for name in names}
         except GitError as error:
             raise Misuse(f"ledger: {ref} is damaged: {error}; restore that ref") from None
