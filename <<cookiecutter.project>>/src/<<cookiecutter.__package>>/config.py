@@ -119,7 +119,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         Misuse: the file is missing, empty, no UTF-8, no YAML or no mapping.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise Misuse(f"{path.name}: missing; run this in the root of the repository") from None
     except UnicodeDecodeError:
