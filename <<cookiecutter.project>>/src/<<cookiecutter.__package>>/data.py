@@ -75,7 +75,9 @@ def read(data: config.Data, root: Path, check_pin: bool = True) -> pd.DataFrame:
 
 
 def parse(content: bytes, where: str) -> pd.DataFrame:
-    """CSV bytes, plain or gzip-compressed, as a frame. A ragged row is an error; types are inferred from all rows, blank lines are left out.
+    """CSV bytes, plain or gzip-compressed, as a frame.
+
+    A ragged row is an error; types are inferred from all rows, blank lines are left out.
 
     Raises:
         Misuse: see ``read``.
