@@ -66,6 +66,10 @@ class Bundle:
     def requirements(self) -> bytes:
         return self.files["requirements.txt"]
 
+    @property
+    def model_bytes(self) -> int:
+        return len(self.files["model.skops"])
+
     def load_model(self, trusted_types: tuple[str, ...]) -> Any:
         """The fitted pipeline; see ``unpack``."""
         return unpack(self.files["model.skops"], trusted_types)

@@ -14,13 +14,17 @@ from .errors import Misuse, Refused
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 Pull = Annotated[Path | None, typer.Option(help="A checkout of a pull request: its data are judged by the rule here.")]
 Push = Annotated[bool, typer.Option(help="Write the ledger at origin. Without a remote it is local anyway.")]
+Before = Annotated[
+    str | None, typer.Option(help="The commit of main before this push: it judges a change of rule and model at once.")
+]
+Because = Annotated[str, typer.Option(help="Why, for the record.")]
 
 
-def _step(name: str, pull: Path | None = None, push: bool = False) -> None:
+def _step(name: str, pull: Path | None = None, push: bool = False, before: str | None = None) -> None:
     from .pipeline import BY_NAME, alone, show
     from .project import Project
 
-    project = Project(Path.cwd(), pull=pull, push=push)
+    project = Project(Path.cwd(), pull=pull, push=push, before=before)
     with alone(project):
         show(BY_NAME[name], project)
 
@@ -59,15 +63,15 @@ def score() -> None:
 
 
 @app.command()
-def compare(pull: Pull = None) -> None:
+def compare(pull: Pull = None, before: Before = None) -> None:
     """Decide whether the challenger is better than the champion; exit 1 if it is blocked."""
-    _step("compare", pull)
+    _step("compare", pull, before=before)
 
 
 @app.command()
-def promote(push: Push = False) -> None:
+def promote(push: Push = False, before: Before = None) -> None:
     """Make the candidate champion if the gate said so."""
-    _step("promote", push=push)
+    _step("promote", push=push, before=before)
 
 
 @app.command()
@@ -96,20 +100,60 @@ def try_(changes: Annotated[list[str], typer.Argument(help="model.seed=8 model.p
 
 
 @app.command()
-def history(json: Annotated[bool, typer.Option(help="The events as JSON.")] = False) -> None:
-    """Every event of the ledger, the newest last."""
-    from .files import to_json
+def history(
+    at: Annotated[str | None, typer.Option(help="2026-11-24 or 2026-11-24T08:00: what was live then, UTC.")] = None,
+    json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+) -> None:
+    """Every event of the ledger, the newest last; with --at the model that was live then."""
+    from . import show
     from .project import Project
 
-    events = Project(Path.cwd()).ledger.events
-    if json:
-        print(to_json([event.model_dump(by_alias=True) for event in events]), end="")
-    elif not events:
-        print("no events yet; `make pipeline` bootstraps the first champion")
-    for event in [] if json else events:
-        print(
-            f"{event.number:06d}  {event.time}  {event.type:<9} {event.key[:12]}  {event.commit[:12]}  {event.reason}"
-        )
+    ledger = Project(Path.cwd()).ledger
+    print(show.history(ledger, json) if at is None else show.live_at(ledger, at, json), end="")
+
+
+def _act(verb: str, push: bool, *given: object) -> None:
+    """A person's own act on the ledger, which is mirrored like the gate's."""
+    from . import promote, rollback
+    from .pipeline import alone
+    from .project import Project
+
+    project = Project(Path.cwd(), push=push)
+    with alone(project):
+        print(f"{verb:<9} {getattr(promote if verb == 'approve' else rollback, verb)(project, *given)}")
+
+
+@app.command()
+def approve(because: Because = "", push: Push = False) -> None:
+    """Let the candidate through that could not be compared; recorded with who and why."""
+    _act("approve", push, because)
+
+
+@app.command()
+def rollback(
+    to: Annotated[int | None, typer.Option(help="The event that made the model champion; see history.")] = None,
+    because: Because = "",
+    push: Push = False,
+) -> None:
+    """Go back to an earlier champion, the last one by default; the present one is quarantined."""
+    _act("rollback", push, to, because)
+
+
+@app.command()
+def quarantine(
+    event: Annotated[int, typer.Option(help="An event of the model.")], because: Because = "", push: Push = False
+) -> None:
+    """Ban a model: it is not accepted again."""
+    _act("quarantine", push, event, because)
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(min=2, help="How many of the last champions keep their bytes.")] = 10,
+    push: Push = False,
+) -> None:
+    """Delete the stored bytes of old models; the events stay."""
+    _act("prune", push, keep)
 
 
 @app.command()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from . import config, data
+from . import changes, config, data, guards, tables
 from .config import Frozen
 from .errors import Misuse, Refused
-from .files import write_bytes, write_json
-from .metrics import METRICS
+from .files import sha256, write_json
+from .guards import Guard
+from .intervals import Floats, Groups
+from .metrics import METRICS, Labels, Task, of_task
 from .project import Project
+
+SLOWER, LARGER = 1.5, 2.0  # times the champion's seconds or bytes from which on the report warns
+SHOWN = 100  # segments that a decision lists
+
+Outcome = Literal["bootstrap", "promote", "keep", "block", "incomparable"]
 
 
 class Comparison(Frozen):
@@ -30,6 +35,7 @@ class Comparison(Frozen):
     gain: float | None = None
     gain_low: float | None = None
     gain_high: float | None = None
+    p_harm: float | None = None
 
 
 class Floor(Frozen):
@@ -40,102 +46,127 @@ class Floor(Frozen):
 
 
 class Decision(Frozen):
-    """An outcome with its reason in words, and every number that it was drawn from."""
+    """An outcome with its reason in words, and every number that it was drawn from.
 
-    outcome: Literal["bootstrap", "promote", "keep", "block", "incomparable"]
+    ``class_counts`` holds the rows of each class, none for a regression; ``harm_level`` is the p-value below which
+    ``gate.metric`` counts as shown to be worse.
+    """
+
+    outcome: Outcome
     reason: str
+    task: Task
     metric: str
     higher_is_better: bool
     confidence: float
     margin: float
     promote_when: Literal["superior", "non_inferior"]
     rows: int
-    positives: int
+    class_counts: tuple[int, ...]
     floors: tuple[Floor, ...]
     metrics: tuple[Comparison, ...]
+    guards: tuple[Guard, ...] = ()
+    guard_confidence: float
 
 
 def compare(
-    name: str,
-    y: NDArray[np.int64],
-    champion: NDArray[np.float64] | None,
-    challenger: NDArray[np.float64],
-    confidence: float,
+    name: str, y: Labels, champion: Floats | None, challenger: Floats, rule: config.Gate, groups: Groups = None
 ) -> Comparison:
-    """One metric of both models on the same rows, with bounds that each hold with ``confidence``.
+    """One metric of both models on the same rows, with bounds that each hold with the rule's confidence.
 
-    The bounds are those of a normal distribution with the covariance that the metric estimates from the paired rows:
     (low, high) is the two-sided interval of level ``2 * confidence - 1``.
     """
-    from scipy.stats import norm
-
     metric = METRICS[name]
+    nothing = Comparison(name=name, higher_is_better=metric.higher_is_better)
     models = [challenger] if champion is None else [challenger, champion]
-    usable = [model for model in models if len(model) and _is_probability(model).all()]
-    if len(usable) < len(models):
-        return Comparison(name=name, higher_is_better=metric.higher_is_better)
+    if not len(y) or not all(_usable(model).all() for model in models):
+        return nothing
     try:
-        values, covariance = metric.function(y, np.stack(models))
-    except ValueError:
-        return Comparison(name=name, higher_is_better=metric.higher_is_better)
-    given = {"challenger": values[0]}
-    if champion is not None:
-        given |= {"champion": values[1], "gain": (values[0] - values[1]) * (1 if metric.higher_is_better else -1)}
-    # A single row of a class leaves nothing to estimate a variance from: then there are values without bounds.
-    if np.isfinite(covariance).all():
-        z = norm.ppf(confidence)
-        spread = z * np.sqrt(covariance[0, 0])
-        given |= {"challenger_low": values[0] - spread, "challenger_high": values[0] + spread}
+        alone = metric.way(metric.function, y, [challenger], groups).alone[0]
+        bounds = alone.interval(rule.confidence)
+        given = {"challenger": alone.value}
+        if bounds:
+            given |= {"challenger_low": bounds[0], "challenger_high": bounds[1]}
         if champion is not None:
-            # Rounding may leave a hair below zero where the two models agree everywhere.
-            spread = z * np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0))
-            given |= {"gain_low": given["gain"] - spread, "gain_high": given["gain"] + spread}
+            (_, theirs), gain = guards.gain(metric, y, champion, challenger, groups)
+            given |= {"champion": theirs, "gain": gain.value, "p_harm": gain.shown_below(-rule.margin)}
+            bounds = gain.interval(rule.confidence)
+            if bounds:
+                given |= {"gain_low": bounds[0], "gain_high": bounds[1]}
+    except ValueError:
+        return nothing
     # Adding zero turns a negative zero into zero.
     finite = {key: float(value) + 0.0 for key, value in given.items() if np.isfinite(value)}
     return Comparison(name=name, higher_is_better=metric.higher_is_better, **finite)
 
 
 def decide(
-    y: NDArray[np.int64],
-    champion: NDArray[np.float64] | None,
-    challenger: NDArray[np.float64],
+    y: Labels,
+    champion: Floats | None,
+    challenger: Floats,
     rule: config.Gate,
     champion_error: str | None = None,
+    task: Task = "binary",
+    groups: Groups = None,
+    segments: pd.DataFrame | None = None,
 ) -> Decision:
     """Compare two models on rows that neither was trained on.
 
     Args:
-        y: labels, zeros and ones (n,).
-        champion: its predictions (n,), or None if there is no champion. NaN where it could not score.
-        challenger: its predictions (n,). NaN where it could not score.
+        y: labels (n,): zeros and ones, numbers of classes, or numbers; see metrics.py for each task.
+        champion: its predictions, (n,) or of several classes (n x classes), or None if there is no champion. NaN where
+            it could not score.
+        challenger: its predictions of the same shape. NaN where it could not score.
         rule: the gate of params.yaml.
         champion_error: why the champion could not score, if so.
+        task: what the labels are.
+        groups: the number of its group for each row (n,), or None where rows do not belong together.
+        segments: for each column to guard the value of each row, as text (n x columns).
 
     Returns:
         Always a decision: whatever cannot be computed promotes nothing.
     """
-    compared = {name: compare(name, y, champion, challenger, rule.confidence) for name in METRICS}
-    alone = compared if champion is None else {n: compare(n, y, None, challenger, rule.confidence) for n in METRICS}
+    names = of_task(task)
+    compared = {name: compare(name, y, champion, challenger, rule, groups) for name in names}
+    alone = compared
+    if champion is not None and compared[rule.metric].challenger is None:
+        alone = {name: compare(name, y, None, challenger, rule, groups) for name in names}
     floors = tuple(_floor(alone[name], floor) for name, floor in rule.floors.items())
-    outcome, reason = _outcome(y, champion, challenger, rule, compared, alone, floors, champion_error)
-    shown = tuple(compared[n] if compared[n].challenger is not None else alone[n] for n in METRICS)
+    guarded: tuple[Guard, ...] = ()
+    if champion is not None and not champion_error and compared[rule.metric].gain is not None:
+        guarded = guards.check(y, champion, challenger, rule, groups, segments)
+    outcome, reason = _outcome(y, champion, challenger, rule, task, compared, alone, floors, guarded, champion_error)
     return Decision(
         outcome=outcome,
         reason=reason,
+        task=task,
         metric=rule.metric,
         higher_is_better=METRICS[rule.metric].higher_is_better,
         confidence=rule.confidence,
         margin=rule.margin,
         promote_when=rule.promote_when,
         rows=len(y),
-        positives=int(np.sum(y)),
+        class_counts=() if task == "regression" else tuple(np.bincount(y, minlength=2).tolist()),
         floors=floors,
-        metrics=shown,
+        metrics=tuple(compared[n] if compared[n].challenger is not None else alone[n] for n in names),
+        guards=guarded[:SHOWN] if all(guard.holds for guard in guarded[SHOWN:]) else guarded,
+        guard_confidence=rule.guards.confidence,
     )
 
 
-def _is_probability(predicted: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.isfinite(predicted) & (predicted >= 0) & (predicted <= 1)
+def _usable(predicted: Floats) -> NDArray[np.bool_]:
+    """Which rows have a prediction that is a number (n,)."""
+    finite = np.isfinite(predicted)
+    return finite if predicted.ndim == 1 else finite.all(axis=1)
+
+
+def _valid(predicted: Floats, task: Task) -> NDArray[np.bool_]:
+    """Which rows have a prediction that the task allows (n,): finite, and a probability where it has to be one."""
+    if task == "regression":
+        return np.isfinite(predicted)
+    inside = np.isfinite(predicted) & (predicted >= 0) & (predicted <= 1)
+    if predicted.ndim == 1:
+        return inside
+    return inside.all(axis=1) & (np.abs(np.nan_to_num(predicted).sum(axis=1) - 1) < 1e-3)
 
 
 def _floor(measured: Comparison, floor: float) -> Floor:
@@ -145,93 +176,112 @@ def _floor(measured: Comparison, floor: float) -> Floor:
 
 
 def _outcome(
-    y: NDArray[np.int64],
-    champion: NDArray[np.float64] | None,
-    challenger: NDArray[np.float64],
+    y: Labels,
+    champion: Floats | None,
+    challenger: Floats,
     rule: config.Gate,
+    task: Task,
     compared: dict[str, Comparison],
     alone: dict[str, Comparison],
     floors: tuple[Floor, ...],
+    guarded: tuple[Guard, ...],
     champion_error: str | None,
-) -> tuple[Literal["bootstrap", "promote", "keep", "block", "incomparable"], str]:
+) -> tuple[Outcome, str]:
     name, gate = rule.metric, compared[rule.metric]
-    rows = f"on {len(y)} rows"
-    unscored = len(y) - int(_is_probability(challenger).sum())
+    rows, kind = f"on {len(y)} rows", "number" if task == "regression" else "probability"
     if not len(y):
         return "block", "there is no row that neither model was trained on"
+    unscored = len(y) - int(_valid(challenger, task).sum())
     if unscored:
-        return "block", f"the challenger gave no probability for {unscored} of {len(y)} rows"
-    if alone[name].challenger is None or alone[name].challenger_low is None:
-        only = "only one class" if len(np.unique(y)) < 2 else "too few rows"
+        return "block", f"the challenger gave no {kind} for {unscored} of {len(y)} rows"
+    if alone[name].challenger is None:
+        only = "only one value" if task == "regression" else "only one class"
         return "block", f"{name} cannot be computed: the {len(y)} rows hold {only}"
     for floor in floors:
         if not floor.holds:
             side = "below" if METRICS[floor.metric].higher_is_better else "above"
-            return "block", f"{floor.metric} {floor.value:.4f} is {side} the floor {floor.floor:g} {rows}"
+            value = "not computable" if floor.value is None else f"{floor.value:.4f}"
+            return "block", f"{floor.metric} {value} is {side} the floor {floor.floor:g} {rows}"
+    if champion is None and alone[name].challenger_low is None:
+        return "block", f"{name} {alone[name].challenger:.4f} {rows} has no interval: too few rows to tell"
     if champion is None:
         return "bootstrap", f"no champion yet and every floor holds: {name} {alone[name].challenger:.4f} {rows}"
-    if champion_error or not _is_probability(champion).all():
-        why = champion_error or "it gave no probability for some of them"
+    if champion_error or not _valid(champion, task).all():
+        why = champion_error or f"it gave no {kind} for some of them"
         return "incomparable", f"the champion cannot score these rows: {why}"
     if np.array_equal(champion, challenger):
         # Neither superior nor merely non-inferior: there is nothing to promote, by whatever rule.
         return "keep", f"the two models predict the same {rows}"
     gain, low, high = gate.gain, gate.gain_low, gate.gain_high
-    if gain is None or low is None or high is None:
-        return "block", f"the difference of {name} has no finite interval {rows}"
+    margin = f" by more than {rule.margin:g}" if rule.margin else ""
+    wanted = "better" if rule.promote_when == "superior" else "no worse"
+    if gain is None or gate.champion is None or low is None or high is None or gate.p_harm is None:
+        return "keep", f"not shown to be {wanted}{margin}: too few rows to tell, the difference of {name} {rows}"
     numbers = (
         f"{name} {gate.challenger:.4f} against {gate.champion:.4f}, gain {gain:+.4f} [{low:+.4f}, {high:+.4f}] {rows}"
     )
-    margin = f" by more than {rule.margin:g}" if rule.margin else ""
+    if gate.p_harm <= (1 - rule.guards.confidence) / 2:
+        return "block", f"shown to be worse{margin}: {numbers}"
+    for guard in guarded:
+        if not guard.holds:
+            return "block", f"{_harm(guard, name)}; over all {numbers}"
     if rule.promote_when == "superior" and low > rule.margin:
         return "promote", f"shown to be better{margin}: {numbers}"
     if rule.promote_when == "non_inferior" and low > -rule.margin:
         return "promote", f"shown not to be worse{margin}: {numbers}"
-    if high < -rule.margin:
-        return "block", f"shown to be worse{margin}: {numbers}"
-    wanted = "better" if rule.promote_when == "superior" else "no worse"
     return "keep", f"not shown to be {wanted}{margin}: {numbers}"
 
 
-def _parquet(path: Path, damaged: str) -> Any:
-    """The table at ``path``.
-
-    Raises:
-        Misuse: it is no Parquet file; ``damaged`` says what to do then.
-    """
-    from pyarrow import ArrowException, parquet
-
-    try:
-        return parquet.read_table(path)
-    except (ArrowException, OSError, ValueError) as error:
-        raise Misuse(f"{path.name}: damaged ({type(error).__name__}); {damaged}") from None
+def _harm(guard: Guard, metric: str) -> str:
+    if guard.kind == "calibration":
+        ours, theirs, margin = (float(np.sqrt(max(v, 0))) for v in (guard.challenger, guard.champion, guard.margin))
+        return f"shown to be worse calibrated by more than {margin:g}: error {ours:.4f} against {theirs:.4f}"
+    values = f"{metric} {guard.challenger:.4f} against {guard.champion:.4f} on its {guard.rows} rows"
+    return f"shown to be worse in the segment {guard.name} by more than {guard.margin:g}: {values}"
 
 
-def read_judged(path: Path) -> pd.DataFrame:
+def read_judged(project: Project) -> dict[str, NDArray[Any]]:
     """build/judged.parquet: label, champion and challenger of each row that was judged.
-
-    Raises:
-        Misuse: it is damaged.
-    """
-    return _parquet(path, "run `make compare` again").to_pandas()
-
-
-def read_scores(project: Project) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """build/scores.parquet and what it says of its models.
 
     Raises:
         Misuse: it is missing or damaged.
     """
-    path = project.build / "scores.parquet"
-    if not path.is_file():
-        raise Misuse(f"{path.name}: missing; run `make score` first")
-    table = _parquet(path, "run `make score` again")
+    return tables.read(project.build / "judged.parquet", ("label", "champion", "challenger"), made_by="compare")[0]
+
+
+def of_rows(
+    scores: dict[str, NDArray[Any]], positions: NDArray[np.int64], content: NDArray[np.uint64]
+) -> dict[str, NDArray[Any]]:
+    """The predictions for rows of the data, NaN where the scores are not of this very row: place and content.
+
+    Args:
+        scores: the columns of build/scores.parquet, which an untrusted job may have written.
+        positions: the rows (n,).
+        content: their hashes (n,).
+    """
+    place = {int(row): number for number, row in reversed(list(enumerate(scores["row"].tolist())))}
+    found = np.array([place.get(position, -1) for position in positions.tolist()], dtype=np.int64)
+    same = found >= 0
+    same[same] = scores["content"][found[same]] == content[same]
+    given = {}
+    for role in ("champion", "challenger"):
+        column = scores[role].astype(np.float64)
+        given[role] = np.full((len(positions), *column.shape[1:]), np.nan)
+        given[role][same] = column[found[same]]
+    return given
+
+
+def warnings(cost: Any) -> list[str]:
+    """What is said of latency and size, which never decide: what was measured may come from an untrusted job."""
+    told = []
     try:
-        about = json.loads(table.schema.metadata[b"scores"])
-        frame = table.select(["row", "content", "champion", "challenger"]).to_pandas()
-    except (KeyError, TypeError, ValueError) as error:
-        raise Misuse(f"{path.name}: damaged ({type(error).__name__}); run `make score` again") from None
-    return frame, about
+        for what, unit, limit in (("seconds", f"for {int(cost['rows'])} rows", SLOWER), ("bytes", "as stored", LARGER)):
+            ours, theirs = float(cost[what]["challenger"]), float(cost[what]["champion"])
+            if ours > limit * theirs > 0:
+                told.append(f"the challenger takes {ours / theirs:.1f} times the champion's {what} {unit}")
+    except (KeyError, TypeError, ValueError):
+        pass  # not measured
+    return told
 
 
 def run(project: Project) -> str:
@@ -239,44 +289,73 @@ def run(project: Project) -> str:
 
     The scores may come from an untrusted job: labels, split and rule come from here.
     """
-    scores, about = read_scores(project)
+    path = project.build / "scores.parquet"
+    scores, about = tables.read(path, ("row", "content", "champion", "challenger"), made_by="score")
     frame, names = project.frame, project.params.data
     champion = project.ledger.champion()
-    if (about["champion"] or {}).get("digest") != (champion.digest if champion else None):
+    if (about.get("champion") or {}).get("digest") != (champion.digest if champion else None):
         raise Misuse("scores.parquet: the champion has changed since; run `make score` again")
+    changed = changes.find(project)
     held_out = ~data.split(frame, names, project.params.split).trained_on(frame)
-    fresh = held_out.copy()
-    error = about["champion_error"]
-    if champion and not error:
-        fresh &= ~project.ledger.bundle(champion).split.trained_on(frame)
-    positions = np.flatnonzero(fresh)
+    error = about.get("champion_error")
+    learnt = np.zeros(len(frame), dtype=bool)
+    if champion:
+        try:
+            learnt = held_out & project.ledger.bundle(champion).split.trained_on(frame)
+        except Misuse as unknown:
+            error = error or str(unknown)
+    altered = held_out & ~learnt & np.isin(np.arange(len(frame)), changed.altered_rows)
+    positions = np.flatnonzero(held_out & ~learnt & ~altered)
     rows = frame.iloc[positions]
-    # A row counts only if the scores are of this very row: place and content.
-    given = scores.astype({"content": "UInt64"}).drop_duplicates("row").set_index("row").reindex(positions)
-    same = given["content"].to_numpy(dtype=np.uint64, na_value=0) == data.row_hash(rows)
-    ours = np.where(same, given["challenger"].to_numpy(dtype=np.float64), np.nan)
-    theirs = np.where(same, given["champion"].to_numpy(dtype=np.float64), np.nan) if champion else None
+    given = of_rows(scores, positions, data.row_hash(rows))
+    ours, theirs = given["challenger"], given["champion"] if champion else None
     if champion and project.untrusted:
         # The champion's bytes are in the ledger: what a pull request says of its predictions need not be believed.
         from . import score
 
-        theirs, error = score.of_champion(project, champion, data.features(rows, names))
+        with score.of_champion(project, champion, data.features(rows, names)) as (scored, error):
+            theirs = scored.predictions if scored else np.full(len(rows), np.nan)
     y = data.labels(frame, names)[positions]
-    decision = decide(y, theirs, ours, project.params.gate, error)
-    judged = pd.DataFrame({"label": y, "champion": np.nan if theirs is None else theirs, "challenger": ours})
-    write_bytes(project.build / "judged.parquet", judged.to_parquet(index=False))
+    wide = len(data.classes(frame, names)) if names.task == "multiclass" else 1
+    ours = _shaped(ours, wide)
+    if champion and not error and _shaped(theirs, wide) is not theirs:
+        error = "its predictions are not those of this task"
+    decision = decide(
+        y,
+        theirs if theirs is None else _shaped(theirs, wide),
+        ours,
+        changed.rule,
+        error,
+        names.task,
+        np.unique(rows[names.group].astype(str), return_inverse=True)[1] if names.group else None,
+        guards.segment(rows, changed.rule.guards.segments) if changed.rule.guards.segments else None,
+    )
+    holdout = sha256(np.sort(data.row_hash(rows)).tobytes())
+    columns = {"label": y, "champion": np.full(ours.shape, np.nan) if theirs is None else theirs, "challenger": ours}
+    tables.write(project.build / "judged.parquet", columns, {})
     write_json(
         project.build / "decision.json",
         {
             **project.header(),
             "champion": champion.model_dump() if champion else None,
-            "challenger": about["challenger"],
+            "challenger": about.get("challenger"),
             "ledger": project.ledger.number,
+            "holdout": holdout,
             "holdout_rows": int(held_out.sum()),
-            "excluded_rows": int(held_out.sum() - fresh.sum()),
+            "left_out": {"champion_trained": int(learnt.sum()), "altered": int(altered.sum())},
+            "decisions_before": project.ledger.decisions(holdout),
+            "rule_of": changed.rule_of,
+            "flags": changed.flags,
+            "warnings": warnings(about.get("cost")),
             "decision": decision.model_dump(mode="json"),
         },
     )
     if decision.outcome == "block":
         raise Refused(f"block: {decision.reason}")
     return f"{decision.outcome}: {decision.reason}"
+
+
+def _shaped(predicted: Floats, wide: int) -> Floats:
+    """Predictions of the shape that the task has, NaN where they are of another one."""
+    shape = (len(predicted),) if wide == 1 else (len(predicted), wide)
+    return predicted if predicted.shape == shape else np.full(shape, np.nan)

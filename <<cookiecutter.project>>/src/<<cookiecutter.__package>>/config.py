@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import Misuse
-from .metrics import METRICS
+from .metrics import METRICS, Task, of_task
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists, a frozen model wants tuples
 
@@ -29,6 +29,8 @@ class Data(Frozen):
     key: Names = Field(min_length=1)
     time: str | None
     ignore: Names = ()
+    task: Task = "binary"
+    group: str | None = None
 
 
 class Split(Frozen):
@@ -42,12 +44,21 @@ class Model(Frozen):
     trusted_types: Names = ()
 
 
+class Guards(Frozen):
+    confidence: float = Field(default=0.99, gt=0.5, lt=1)
+    segments: Names = ()
+    min_rows: int = Field(default=300, ge=20)
+    segment_margin: float = Field(default=0.02, ge=0)
+    calibration_margin: float | None = Field(default=0.02, ge=0)
+
+
 class Gate(Frozen):
     metric: str
     promote_when: Literal["superior", "non_inferior"]
     margin: float = Field(ge=0)
     confidence: float = Field(gt=0.5, lt=1)
     floors: dict[str, float] = {}
+    guards: Guards = Guards()
 
     @field_validator("metric")
     @classmethod
@@ -74,6 +85,14 @@ class Params(Frozen):
     model: Model
     gate: Gate
 
+    @model_validator(mode="after")
+    def _metrics_of_the_task(self) -> Params:
+        known = of_task(self.data.task)
+        for name in (self.gate.metric, *self.gate.floors):
+            if name not in known:
+                raise ValueError(f"gate: {name} is no metric of data.task {self.data.task}; use {', '.join(known)}")
+        return self
+
 
 class Environment(Frozen):
     """What comes from outside the repository. An empty variable counts as unset, as GitHub passes those."""
@@ -83,6 +102,7 @@ class Environment(Frozen):
     server_url: str = "https://github.com"
     summary: str | None = None
     run_url: str | None = None
+    actor: str | None = None
 
     @classmethod
     def read(cls, variables: dict[str, str] | None = None) -> Environment:
@@ -97,6 +117,7 @@ class Environment(Frozen):
             server_url=server,
             summary=given.get("GITHUB_STEP_SUMMARY"),
             run_url=run,
+            actor=given.get("GITHUB_ACTOR"),
         )
 
 
@@ -158,7 +179,7 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> str:
         text = f"{key}: missing; add it"
     else:
         message = first["msg"].removeprefix("Value error, ")
-        text = f"{key}: {message[:1].lower()}{message[1:]}, not {first['input']!r}"
+        text = f"{key}: {message[:1].lower()}{message[1:]}, not {first['input']!r}" if key else message
     more = len(errors) - 1
     return text + (f" (and {more} more)" if more else "")
 

@@ -6,7 +6,7 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -62,6 +62,7 @@ def read(data: config.Data, root: Path, check_pin: bool = True) -> pd.DataFrame:
     frame = parse(content, where)
     named = {"data.target": [data.target], "data.time": [data.time] if data.time else []}
     named |= {"data.key": list(data.key), "data.ignore": list(data.ignore)}
+    named |= {"data.group": [data.group] if data.group else []}
     for key, columns in named.items():
         for column in columns:
             if column not in frame.columns:
@@ -125,18 +126,38 @@ def features(frame: pd.DataFrame, data: config.Data) -> pd.DataFrame:
     return frame[[column for column in frame.columns if column not in hidden]]
 
 
-def labels(frame: pd.DataFrame, data: config.Data) -> NDArray[np.int64]:
-    """The target as zeros and ones (n,); the larger of its two values is the positive one.
+def classes(frame: pd.DataFrame, data: config.Data) -> list[Any]:
+    """The values of the target, sorted: of two the larger is the positive one. Empty for a regression.
 
     Raises:
-        Refused: the target is null somewhere, or has not exactly two values.
+        Refused: the target is null somewhere, or its values are not what the task needs.
     """
-    target = frame[data.target]
-    values = sorted(target.dropna().unique())
-    if target.isna().any() or len(values) != 2:
+    target, where = frame[data.target], f"{data.path}: column {data.target!r}"
+    if data.task == "regression":
+        numeric = pd.api.types.is_numeric_dtype(target) and not pd.api.types.is_bool_dtype(target)
+        bad = int((~np.isfinite(target.to_numpy(dtype=np.float64, na_value=np.nan))).sum()) if numeric else len(target)
+        if bad:
+            raise Refused(f"{where} has {bad} values that are no finite number; a regression needs one in every row")
+        return []
+    values = sorted(target.dropna().unique().tolist())
+    wrong = len(values) != 2 if data.task == "binary" else len(values) < 3
+    if target.isna().any() or wrong:
         found = "nulls" if target.isna().any() else f"{len(values)} value" + "s" * (len(values) != 1)
-        raise Refused(f"{data.path}: column {data.target!r} has {found}; the target needs exactly two, in every row")
-    return (target == values[1]).to_numpy(dtype=np.int64)
+        needs = "exactly two" if data.task == "binary" else "at least three (data.task is multiclass)"
+        raise Refused(f"{where} has {found}; the target needs {needs}, in every row")
+    return values
+
+
+def labels(frame: pd.DataFrame, data: config.Data) -> NDArray[Any]:
+    """The target (n,): the number of the class, zero and on in sorted order, or the number itself of a regression.
+
+    Raises:
+        Refused: see ``classes``.
+    """
+    values, target = classes(frame, data), frame[data.target]
+    if data.task == "regression":
+        return target.to_numpy(dtype=np.float64)
+    return pd.Categorical(target, categories=values).codes.astype(np.int64)
 
 
 def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
@@ -162,7 +183,7 @@ class SplitRule(Frozen):
     """Which rows a model was trained on, told from a row alone: it goes into the bundle and outlives the data.
 
     by "time": rows up to and including ``watermark`` were (or could have been) trained on.
-    by "hash": rows whose key falls into the upper ``1 - holdout`` of the hash range.
+    by "hash": rows whose group or key falls into the upper ``1 - holdout`` of the hash range.
     """
 
     by: Literal["time", "hash"]
@@ -190,7 +211,7 @@ def _utc(times: pd.Series) -> pd.Series:
 
 
 def split(frame: pd.DataFrame, data: config.Data, rule: config.Split) -> SplitRule:
-    """The split of ``frame``: the newest rows if there is a time, else by a hash of the key.
+    """The split of ``frame``: the newest rows if there is a time, else by a hash of the group or the key.
 
     Rows of one instant stay together, so the holdout may be a little smaller than asked for.
 
@@ -206,7 +227,9 @@ def split(frame: pd.DataFrame, data: config.Data, rule: config.Split) -> SplitRu
         watermark = earlier.iloc[-1].isoformat()
         made = SplitRule(by="time", columns=(data.time,), holdout=rule.holdout, watermark=watermark)
     else:
-        made = SplitRule(by="hash", columns=data.key, holdout=rule.holdout, watermark=None)
+        # Rows that belong together stay together: a model that knows one of them half knows the others.
+        columns = (data.group,) if data.group else data.key
+        made = SplitRule(by="hash", columns=columns, holdout=rule.holdout, watermark=None)
     trained = made.trained_on(frame)
     if trained.all() or not trained.any():
         side = "the holdout" if trained.all() else "training"

@@ -15,14 +15,16 @@ With a remote named origin, origin is the truth and nothing is written without `
 from __future__ import annotations
 
 import base64
+import getpass
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from .bundle import Bundle, digest_of
-from .config import Frozen
+from .config import Frozen, Names
 from .errors import Misuse, Refused
 from .files import new_directory, to_json
 from .git import GitError
@@ -40,6 +42,21 @@ IDENTITY = {
 }
 
 
+# Where a run can be stopped and leave the ledger between two states. The tests stop one at each of them.
+POINTS = (
+    "before accepted",
+    "after accepted",
+    "before live",
+    "after live",
+    "before rolled_back",
+    "after rolled_back",
+)
+
+
+def reached(point: str) -> None:
+    """Does nothing; a test puts something in its place that stops the process at a point."""
+
+
 class Champion(Frozen):
     """A model that an event speaks of, and the number of that event."""
 
@@ -49,20 +66,39 @@ class Champion(Frozen):
     commit: str
 
 
+Kind = Literal["accepted", "live", "aborted", "kept", "approved", "rolled_back", "quarantined", "pruned"]
+
+
 class Event(Frozen):
-    """One line of history. ``accepted`` comes before a model serves, ``live`` after."""
+    """One line of history.
+
+    accepted      the gate let the model through; it does not serve yet
+    live          it serves: from now on it is the champion
+    aborted       it was accepted and does not come to serve
+    kept          the gate did not let it through: a verdict for the record
+    approved      a person lets through a model that could not be compared
+    rolled_back   a person goes back to this model from the one it ``replaces``, which is quarantined
+    quarantined   a person wants this model never again
+    pruned        the bytes of old models, ``keys``, were deleted
+
+    ``by`` is who did it, ``holdout`` the digest of the rows it was judged on.
+    """
 
     schema_: Literal[1] = Field(alias="schema")
     number: int = Field(ge=1)
-    type: Literal["accepted", "live"]
+    type: Kind
     key: str = Field(pattern="^[0-9a-f]{64}$")
     digest: str = Field(pattern="^[0-9a-f]{64}$")
     commit: str = Field(pattern="^[0-9a-f]{40}$")
     data_sha256: str
     time: str
     run: str | None
+    by: str
     outcome: str
     reason: str
+    holdout: str | None = None
+    replaces: str | None = None
+    keys: Names = ()
 
     @property
     def champion(self) -> Champion:
@@ -95,8 +131,26 @@ class Ledger:
         return next((event.champion for event in reversed(self.events) if event.type == "live"), None)
 
     def pending(self) -> Event | None:
-        """An ``accepted`` event that nothing followed: a run was stopped in the middle."""
-        return self.events[-1] if self.events and self.events[-1].type == "accepted" else None
+        """A model on its way to serve: ``accepted`` or ``rolled_back``, and neither ``live`` nor ``aborted`` yet."""
+        return _pending(self.events)
+
+    def at(self, time: str) -> Event | None:
+        """The ``live`` event that held at a time in UTC, as events write it."""
+        return next((event for event in reversed(self.events) if event.type == "live" and event.time <= time), None)
+
+    def quarantine_of(self, key: str) -> Event | None:
+        """The event that put a model under quarantine, if one did and no later roll-back to it lifted that."""
+        found = None
+        for event in self.events:
+            if event.replaces == key or (event.type == "quarantined" and event.key == key):
+                found = event
+            elif event.type == "rolled_back" and event.key == key:
+                found = None
+        return found
+
+    def decisions(self, holdout: str) -> int:
+        """How many models were judged on these rows before: each one makes the next verdict a little less fresh."""
+        return len({e.key for e in self.events if e.holdout == holdout and e.type in ("accepted", "kept")})
 
     def read(self) -> None:
         """Read all events. Damage is an error that names the file, and never "no champion"."""
@@ -112,13 +166,16 @@ class Ledger:
         names = self.git("ls-tree", "-r", "--full-tree", "--name-only", self.head).split("\n")
         for number in range(1, 1 + sum(name.startswith("events/") for name in names)):
             self.events.append(self._event(number, names))
+        if not self.events:
+            raise Misuse(f"ledger: the branch `ledger` of {self.where} holds no events: not ours, rename it")
         self._check_champion(names)
         witness = self.champion()
         expected = f"champion/{witness.event:06d}" if witness else None
         if (self._witnesses() or [None])[-1] != expected:
             raise Misuse(
                 f"ledger: the last champion by events is {expected}, by tags {(self._witnesses() or [None])[-1]};"
-                " restore the branch `ledger` or the tag"
+                " restore the branch `ledger` or the tag (all of a ledger: `git push origin ledger"
+                " 'refs/tags/champion/*' 'refs/models/*'`)"
             )
 
     def _event(self, number: int, names: list[str]) -> Event:
@@ -135,6 +192,9 @@ class Ledger:
             raise Misuse(f"ledger: {path} is damaged (key {key}); restore the branch `ledger`") from None
         if event.number != number:
             raise Misuse(f"ledger: {path} says it is event {event.number}; restore the branch `ledger`")
+        waits = _pending(self.events)
+        if event.type in ("live", "aborted") and (waits is None or waits.key != event.key):
+            raise Misuse(f"ledger: {path} does not follow from the events before it; restore the branch `ledger`")
         return event
 
     def _check_champion(self, names: list[str]) -> None:
@@ -166,7 +226,8 @@ class Ledger:
             refs = [ref for ref in self._remote_refs if ref.startswith("refs/tags/champion/")]
         else:
             refs = self.git("for-each-ref", "--format=%(refname)", "refs/tags/champion/").split()
-        return sorted(ref.removeprefix("refs/tags/") for ref in refs)
+        # Other tags of that kind are somebody's own.
+        return sorted(ref.removeprefix("refs/tags/") for ref in refs if re.fullmatch(r"refs/tags/champion/\d{6}", ref))
 
     def _ask(self, *words: str) -> str:
         try:
@@ -189,11 +250,20 @@ class Ledger:
     # Bundles
 
     def restore(self, key: str, path: Path) -> bool:
-        """Put the bundle of an earlier event with this key at ``path``; False if no event speaks of it."""
-        event = next((event for event in reversed(self.events) if event.key == key), None)
+        """Put the bundle of an earlier event with this key at ``path``; False if none is kept."""
+        event = self._stored(key)
         if event:
             self._extract(event.key, event.digest, path)
         return event is not None
+
+    def _stored(self, key: str) -> Event | None:
+        """The last event that came with the bytes of this model, if they were not deleted since."""
+        for event in reversed(self.events):
+            if event.type == "pruned" and key in event.keys:
+                return None
+            if event.key == key and event.type in ("accepted", "approved"):
+                return event
+        return None
 
     def bundle(self, model: Champion) -> Bundle:
         """The bundle of a model in build/champion, its digest verified.
@@ -208,13 +278,24 @@ class Ledger:
 
     def _extract(self, key: str, digest: str, path: Path) -> None:
         ref = f"refs/models/{key}"
-        if self.remote and not self.git.succeeds("rev-parse", "-q", "--verify", ref):
+        try:
+            files = self._files(ref, digest)
+        except Misuse:
+            if not self.remote:
+                raise
             try:
+                # What this clone has under the name may come from before it had this origin.
                 self.git(
-                    "fetch", "--quiet", "--no-tags", "--depth=1", "origin", f"{ref}:{ref}", more=self._credentials()
+                    "fetch", "--quiet", "--no-tags", "--depth=1", "origin", f"+{ref}:{ref}", more=self._credentials()
                 )
             except GitError as error:
                 raise Misuse(f"ledger: {ref} cannot be fetched from origin: {error}; restore that ref") from None
+            files = self._files(ref, digest)
+        with new_directory(path) as new:
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+
+    def _files(self, ref: str, digest: str) -> dict[str, bytes]:
         if not self.git.succeeds("rev-parse", "-q", "--verify", ref):
             raise Misuse(f"ledger: {ref} is missing, the model of an event; restore that ref")
         try:
@@ -226,9 +307,7 @@ class Ledger:
             raise Misuse(
                 f"ledger: {ref} has digest {digest_of(files)[:12]}…, its event says {digest[:12]}…; restore that ref"
             )
-        with new_directory(path) as new:
-            for name, content in files.items():
-                (new / name).write_bytes(content)
+        return files
 
     # Writing
 
@@ -237,48 +316,188 @@ class Ledger:
         """Without a remote always; with one only on demand, so that a laptop never moves the team's champion."""
         return self.project.push or not self.remote
 
-    def accept(self, bundle: Bundle, expected: int, outcome: str, reason: str) -> None:
+    def accept(self, bundle: Bundle, expected: int, outcome: str, reason: str, holdout: str | None = None) -> Event:
         """Write ``accepted`` for a bundle, together with its bytes.
 
         Args:
             bundle: the candidate that was judged.
             expected: the number of the last event when it was judged.
+            outcome, reason: the verdict.
+            holdout: the digest of the rows that it was judged on.
 
         Raises:
             Moved: there is a newer event.
-            Refused: a newer commit than this one is champion already.
+            Refused: a newer commit than this one is champion already, or the model is quarantined.
         """
-        if self.number != expected:
-            raise Moved
+        self._expect(expected)
         champion = self.champion()
         if champion and self._is_newer(champion.commit):
             raise Refused(
                 f"promote: champion/{champion.event:06d} comes from commit {champion.commit[:12]}, which is newer than"
                 f" {self.project.commit[:12]}; nothing was changed"
             )
-        tree = "".join(
-            f"100644 blob {self.git('hash-object', '-w', '--stdin', '--no-filters', stdin=content)}\t{name}\n"
-            for name, content in bundle.files.items()
-        )
-        stored = self._commit(self.git("mktree", stdin=tree.encode()), None, f"Model {bundle.key}")
-        self._append("accepted", bundle.key, bundle.digest, outcome, reason, {f"refs/models/{bundle.key}": stored})
+        bad = self.quarantine_of(bundle.key)
+        if bad:
+            raise Refused(f"promote: {self.why_quarantined(bad)}; nothing was changed")
+        refs = self._bytes(bundle)
+        return self._append("accepted", self._about(bundle, outcome, reason, holdout=holdout), refs)
 
-    def live(self, accepted: Event) -> None:
-        """Write ``live`` for the model of an ``accepted`` event: from now on it is the champion.
+    def why_quarantined(self, event: Event) -> str:
+        what = "rolled back" if event.type == "rolled_back" else "put under quarantine"
+        key = event.replaces if event.type == "rolled_back" else event.key
+        return f"model {str(key)[:12]} was {what} by {event.by} in event {event.number}: {event.reason}"
+
+    def note_kept(self, bundle: Bundle, expected: int, outcome: str, reason: str, holdout: str | None) -> None:
+        """Write ``kept``: the verdict on a model that was judged and does not become champion. No bytes are kept.
 
         Raises:
             Moved: there is a newer event.
         """
-        if self.pending() != accepted:
+        self._expect(expected)
+        if not any(e.key == bundle.key and e.holdout == holdout for e in self.events):
+            self._append("kept", self._about(bundle, outcome, reason, holdout=holdout))
+
+    def approve(self, bundle: Bundle, expected: int, reason: str) -> None:
+        """Write ``approved`` for a bundle that could not be compared, together with its bytes.
+
+        Raises:
+            Moved: there is a newer event.
+        """
+        self._expect(expected)
+        self._append("approved", self._about(bundle, "incomparable", reason), self._bytes(bundle))
+
+    def approval_of(self, bundle: Bundle) -> Event | None:
+        """The ``approved`` event of these very bytes, if there is no champion since."""
+        for event in reversed(self.events):
+            if event.type == "live":
+                return None
+            if event.type == "approved" and (event.key, event.digest) == (bundle.key, bundle.digest):
+                return event
+        return None
+
+    def live(self, waiting: Event) -> None:
+        """Write ``live`` for a model on its way: from now on it is the champion.
+
+        Raises:
+            Moved: it is not the one on its way any more.
+        """
+        self._end("live", waiting, waiting.reason)
+
+    def abort(self, waiting: Event, reason: str) -> None:
+        """Write ``aborted`` for a model on its way: it does not come to serve, the champion stays.
+
+        Raises:
+            Moved: it is not the one on its way any more.
+        """
+        self._end("aborted", waiting, reason)
+
+    def _end(self, kind: Kind, waiting: Event, reason: str) -> None:
+        if self.pending() != waiting:
             raise Moved
-        self._append("live", accepted.key, accepted.digest, accepted.outcome, accepted.reason, {}, accepted)
+        self._append(kind, {**_told(waiting), "reason": reason})
 
     def settle(self) -> Event | None:
-        """Finish what a stopped run left ``accepted``. Nothing serves yet, so nothing else is left to do for it."""
+        """Finish what a stopped run left on its way. Nothing serves yet, so nothing else is left to do for it."""
         left = self.pending()
         if left:
             self.live(left)
         return left
+
+    def roll_back(self, to: int | None, because: str) -> Event:
+        """Write ``rolled_back`` to an earlier champion; the model that is left is quarantined.
+
+        Args:
+            to: the number of a ``live`` event; None: the last champion before that is not quarantined.
+            because: why, for the record.
+
+        Raises:
+            Moved: there is a newer event.
+            Misuse: there is no such champion, or its bytes are gone or damaged.
+        """
+        champion = self.champion()
+        if champion is None:
+            raise Misuse("rollback: there is no champion yet")
+        lived = [event for event in self.events if event.type == "live"]
+        if to is None:
+            found = [e for e in lived if e.key != champion.key and not self.quarantine_of(e.key)]
+            if not found:
+                raise Misuse("rollback: there was no other champion that is not quarantined; `make history` lists all")
+        else:
+            found = [event for event in lived if event.number == to]
+            if not found:
+                raise Misuse(f"rollback: event {to} made no champion; `make history` lists those that did")
+        target = found[-1]
+        if target.key == champion.key:
+            raise Misuse(f"rollback: event {target.number} made the model champion that is it now; name another")
+        if self._stored(target.key) is None:
+            raise Misuse(f"rollback: the bytes of event {target.number} were deleted by `prune`; name another")
+        self._extract(target.key, target.digest, self.project.build / "rollback")  # before anything is written
+        told = {**_told(target), "outcome": "rollback", "reason": because, "replaces": champion.key}
+        return self._append("rolled_back", told)
+
+    def put_under_quarantine(self, number: int, because: str) -> Event:
+        """Write ``quarantined`` for the model of an event: it will not be accepted again.
+
+        Raises:
+            Moved: there is a newer event.
+            Misuse: there is no such event, or its model is champion.
+        """
+        event = next((event for event in self.events if event.number == number), None)
+        champion = self.champion()
+        if event is None:
+            raise Misuse(f"quarantine: there is no event {number}; `make history` lists them")
+        if champion and event.key == champion.key:
+            raise Misuse(f"quarantine: the model of event {number} is champion; `make rollback` takes it out first")
+        return self._append("quarantined", {**_told(event), "outcome": "quarantine", "reason": because})
+
+    def prune(self, keep: int) -> list[str]:
+        """Delete the bytes of old models; never those of the champion, of the one before, or of one on its way.
+
+        Args:
+            keep: how many of the last champions keep theirs, at least two.
+
+        Returns:
+            The keys whose bytes were deleted.
+
+        Raises:
+            Moved: there is a newer event.
+        """
+        lived = list(dict.fromkeys(event.key for event in reversed(self.events) if event.type == "live"))
+        waiting = self.pending()
+        kept = {*lived[: max(keep, 2)], *([waiting.key] if waiting else [])}
+        old = sorted({event.key for event in self.events if event.key not in kept and self._stored(event.key)})
+        if old:
+            reason = f"kept the bytes of the last {max(keep, 2)} champions, deleted those of {len(old)} models"
+            told = {**_told(self.events[-1]), "outcome": "prune", "reason": reason, "keys": old}
+            self._append("pruned", told, dict.fromkeys((f"refs/models/{key}" for key in old), ""))
+        return old
+
+    def _expect(self, number: int) -> None:
+        if self.number != number:
+            raise Moved
+
+    def _bytes(self, bundle: Bundle) -> dict[str, str]:
+        """The ref that stores a bundle, unless it is stored already: stored bytes are never written again."""
+        stored = self._stored(bundle.key)
+        if stored and stored.digest == bundle.digest:
+            return {}
+        tree = "".join(
+            f"100644 blob {self.git('hash-object', '-w', '--stdin', '--no-filters', stdin=content)}\t{name}\n"
+            for name, content in bundle.files.items()
+        )
+        commit = self._commit(self.git("mktree", stdin=tree.encode()), None, f"Model {bundle.key}")
+        return {f"refs/models/{bundle.key}": commit}
+
+    def _about(self, bundle: Bundle, outcome: str, reason: str, **more: Any) -> dict[str, Any]:
+        return {
+            "key": bundle.key,
+            "digest": bundle.digest,
+            "commit": self.project.commit,
+            "data_sha256": self.project.params.data.sha256,
+            "outcome": outcome,
+            "reason": reason,
+            **more,
+        }
 
     def _is_newer(self, commit: str) -> bool:
         """Whether ``commit`` was built on top of this project's commit."""
@@ -291,47 +510,45 @@ class Ledger:
                 return False  # the commit was dropped from this repository: it cannot be built on this one
         return self.git.succeeds("merge-base", "--is-ancestor", self.project.commit, commit)
 
-    def _append(
-        self,
-        kind: Literal["accepted", "live"],
-        key: str,
-        digest: str,
-        outcome: str,
-        reason: str,
-        refs: dict[str, str],
-        accepted: Event | None = None,
-    ) -> None:
+    def _append(self, kind: Kind, told: dict[str, Any], refs: dict[str, str] | None = None) -> Event:
         number = self.number + 1
-        event = Event.model_validate(
-            {
-                "schema": SCHEMA,
-                "number": number,
-                "type": kind,
-                "key": key,
-                "digest": digest,
-                "commit": accepted.commit if accepted else self.project.commit,
-                "data_sha256": accepted.data_sha256 if accepted else self.project.params.data.sha256,
-                "time": now(),
-                "run": self.project.environment.run_url,
-                "outcome": outcome,
-                "reason": reason,
-            }
-        )
+        given = {
+            "schema": SCHEMA,
+            "number": number,
+            "type": kind,
+            "time": now(),
+            "run": self.project.environment.run_url,
+            "by": self._who(),
+            **told,
+        }
+        event = Event.model_validate(given)
         events = [*self.events, event]
         listing = [
-            f"100644 blob {self._blob(event.model_dump(by_alias=True))}\t{event.number:06d}.json" for event in events
+            f"100644 blob {self._blob(e.model_dump(by_alias=True, mode='json'))}\t{e.number:06d}.json" for e in events
         ]
         folder = self.git("mktree", stdin=("\n".join(listing) + "\n").encode())
         champion = self._blob(self._champion_json(events))
         tree = self.git(
             "mktree", stdin=f"040000 tree {folder}\tevents\n100644 blob {champion}\tchampion.json\n".encode()
         )
-        commit = self._commit(tree, self.head, f"{number:06d} {kind} {key[:12]}\n\n{reason}")
-        refs = {**refs, BRANCH: commit}
+        commit = self._commit(tree, self.head, f"{number:06d} {kind} {event.key[:12]}\n\n{event.reason}")
+        refs = {**(refs or {}), BRANCH: commit}
         if kind == "live":
             refs[f"refs/tags/champion/{number:06d}"] = commit
+        reached(f"before {kind}")
         self._write(refs)
+        reached(f"after {kind}")
         self.read()
+        return event
+
+    def _who(self) -> str:
+        """Who does this: GitHub's actor, else the name that git knows, else that of the account."""
+        if self.project.environment.actor:
+            return self.project.environment.actor
+        try:
+            return self.git("config", "user.name") or getpass.getuser()
+        except (GitError, OSError, KeyError):
+            return "unknown"
 
     def _write(self, refs: dict[str, str]) -> None:
         """All refs or none; the branch only if its head is still the one that was read."""
@@ -343,6 +560,8 @@ class Ledger:
             zero = "0" * 40
             lines = [
                 f"update {ref} {commit} {(self.head or zero) if ref == BRANCH else ''}".rstrip()
+                if commit
+                else f"delete {ref}"
                 for ref, commit in refs.items()
             ]
             self.git("update-ref", "--stdin", stdin=("\n".join(lines) + "\n").encode())
@@ -362,11 +581,28 @@ class Ledger:
     def _champion_json(events: list[Event]) -> dict[str, Any]:
         """What champion.json says: the champion, the one before it, and what waits to become one."""
         live = [event.champion.model_dump() for event in events if event.type == "live"]
-        waiting = events[-1].champion.model_dump() if events and events[-1].type == "accepted" else None
+        waiting = _pending(events)
         return {
             "schema": SCHEMA,
             "event": len(events),
             "champion": live[-1] if live else None,
             "previous": live[-2] if len(live) > 1 else None,
-            "accepted": waiting,
+            "accepted": waiting.champion.model_dump() if waiting else None,
         }
+
+
+def _pending(events: list[Event]) -> Event | None:
+    waiting = None
+    for event in events:
+        if event.type in ("accepted", "rolled_back"):
+            waiting = event
+        elif event.type in ("live", "aborted") or (
+            event.type == "quarantined" and waiting and event.key == waiting.key
+        ):
+            waiting = None
+    return waiting
+
+
+def _told(event: Event) -> dict[str, Any]:
+    """What a following event repeats of one."""
+    return {name: getattr(event, name) for name in ("key", "digest", "commit", "data_sha256", "outcome", "reason")}

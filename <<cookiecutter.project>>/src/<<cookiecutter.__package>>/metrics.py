@@ -1,85 +1,176 @@
 """The metrics of the gate. To add one: write its function and one line in ``METRICS``.
 
-Every function takes the labels ``y`` (n zeros and ones) and the predictions of one or more models ``scores``
-(models x n, probabilities of the positive class) and returns the values (one per model) and their covariance
-(models x models). Two models scored on the same rows share their luck with the rows: the covariance is what makes
-the difference of two values precise although each value alone is not.
+A function takes the labels ``y`` (n,) and one model's predictions, and returns what its way to an interval wants (see
+intervals.py): a quantity for each row, or a function of resampling weights. By task, labels and predictions are
+
+    binary       zeros and ones, and the probability of a one (n,)
+    multiclass   the number of the class, and the probability of each class (n x classes)
+    regression   numbers (n,)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Estimate = tuple[Floats, Floats]
+from .intervals import Floats, Way, by_bootstrap, by_mean, by_placements
 
-
-def roc_auc(y: NDArray[np.int64], scores: Floats) -> Estimate:
-    """Area under the ROC curve, with the covariance of DeLong et al.
-
-    E. DeLong, D. DeLong, D. Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating
-    characteristic curves", Biometrics 44 (1988); computed from midranks in O(n log n) as in X. Sun, W. Xu, "Fast
-    implementation of DeLong's algorithm", IEEE Signal Processing Letters 21 (2014).
-
-    Raises:
-        ValueError: one of the two classes has no row.
-    """
-    from scipy.stats import rankdata
-
-    positive, negative = scores[:, y == 1], scores[:, y == 0]
-    m, n = positive.shape[1], negative.shape[1]
-    if not m or not n:
-        raise ValueError("roc_auc needs rows of both classes")
-    among_all = rankdata(np.hstack([positive, negative]), axis=1)
-    # For each positive row the share of negatives below it, and for each negative the share of positives above it.
-    won = (among_all[:, :m] - rankdata(positive, axis=1)) / n
-    lost = 1.0 - (among_all[:, m:] - rankdata(negative, axis=1)) / m
-    return won.mean(axis=1), _covariance(won) / m + _covariance(lost) / n
-
-
-def _covariance(rows: Floats) -> Floats:
-    """Sample covariance (models x models); infinite where one row leaves nothing to estimate it from."""
-    models, count = rows.shape
-    return np.full((models, models), np.inf) if count < 2 else np.atleast_2d(np.cov(rows))
-
-
-def _mean(per_row: Floats) -> Estimate:
-    """Mean of a quantity of each row (models x n), with the covariance that the central limit theorem gives it."""
-    return per_row.mean(axis=1), _covariance(per_row) / per_row.shape[1]
-
-
-def log_loss(y: NDArray[np.int64], scores: Floats) -> Estimate:
-    """Mean negative log-likelihood in nats; probabilities are clipped at machine precision, as scikit-learn does."""
-    tiny = np.finfo(np.float64).eps
-    clipped = np.clip(scores, tiny, 1.0 - tiny)
-    return _mean(-np.where(y == 1, np.log(clipped), np.log1p(-clipped)))
-
-
-def brier(y: NDArray[np.int64], scores: Floats) -> Estimate:
-    """Mean squared difference of probability and outcome. G. Brier, Monthly Weather Review 78 (1950)."""
-    return _mean((scores - y) ** 2)
-
-
-def accuracy(y: NDArray[np.int64], scores: Floats) -> Estimate:
-    """Share of rows on the right side of one half."""
-    return _mean(((scores >= 0.5) == (y == 1)).astype(np.float64))
+Task = Literal["binary", "multiclass", "regression"]
+Labels = NDArray[Any]
+Weights = NDArray[np.uint8]
+Weighted = Callable[[Weights], Floats]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A function of labels and predictions, and whether more of it is better."""
+    """A function, the way to its interval, the tasks it is for, and whether more of it is better."""
 
-    function: Callable[[NDArray[np.int64], Floats], Estimate]
+    function: Callable[[Labels, Floats], Any]
+    way: Way
+    tasks: tuple[Task, ...]
     higher_is_better: bool
 
 
+def chosen(predicted: Floats) -> NDArray[np.int64]:
+    """The class that is predicted for each row (n,): the likelier one, of two equally likely ones the higher one."""
+    return (predicted >= 0.5).astype(np.int64) if predicted.ndim == 1 else predicted.argmax(axis=1)
+
+
+def roc_auc(y: Labels, predicted: Floats) -> Floats:
+    """For each row the share of the other class that it is ranked right against; their mean over a class is the area.
+
+    Computed from midranks in O(n log n), as in X. Sun and W. Xu, "Fast implementation of DeLong's algorithm for
+    comparing the areas under correlated receiver operating characteristic curves", IEEE Signal Processing Letters 21
+    (2014).
+    """
+    from scipy.stats import rankdata
+
+    positive = y == 1
+    m, n = positive.sum(), (~positive).sum()
+    among_all = rankdata(predicted)
+    placed = np.empty(len(y))
+    placed[positive] = (among_all[positive] - rankdata(predicted[positive])) / n
+    placed[~positive] = 1.0 - (among_all[~positive] - rankdata(predicted[~positive])) / m
+    return placed
+
+
+def log_loss(y: Labels, predicted: Floats) -> Floats:
+    """Negative log-likelihood in nats; probabilities are clipped at machine precision, as scikit-learn does."""
+    tiny = np.finfo(np.float64).eps
+    clipped = np.clip(predicted, tiny, 1.0 - tiny)
+    if predicted.ndim == 1:
+        return -np.where(y == 1, np.log(clipped), np.log1p(-clipped))
+    return -np.log(clipped[np.arange(len(y)), y])
+
+
+def brier(y: Labels, predicted: Floats) -> Floats:
+    """Squared distance of the probabilities from what happened. G. Brier, Monthly Weather Review 78 (1950).
+
+    Of two classes it is that of the positive one, as is usual; of more, the sum over the classes.
+    """
+    if predicted.ndim == 1:
+        return (predicted - y) ** 2
+    return np.sum((predicted - np.eye(predicted.shape[1])[y]) ** 2, axis=1)
+
+
+def accuracy(y: Labels, predicted: Floats) -> Floats:
+    """Whether the likelier class is the right one."""
+    return (chosen(predicted) == y).astype(np.float64)
+
+
+def mae(y: Labels, predicted: Floats) -> Floats:
+    """Absolute error, in units of the target."""
+    return np.abs(predicted - y)
+
+
+def average_precision(y: Labels, predicted: Floats) -> Weighted:
+    """Mean over the positives of the precision at their rank; tied rows share one threshold, as in scikit-learn."""
+    order = np.argsort(-predicted, kind="stable")
+    ranked, positive = predicted[order], np.flatnonzero(y[order] == 1)
+    last = np.searchsorted(-ranked, -ranked[positive], side="right") - 1  # the end of each positive's tied rows
+    upto = np.searchsorted(positive, last, side="right") - 1
+
+    def value(weights: Weights) -> Floats:
+        drawn = weights[:, order]
+        found = drawn[:, positive]
+        above = np.cumsum(drawn, axis=1, dtype=np.int32)[:, last]
+        hits = np.cumsum(found, axis=1, dtype=np.int32)[:, upto]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = np.where(above > 0, hits / above, 0.0)
+            return (found * precision).sum(axis=1) / found.sum(axis=1)
+
+    return value
+
+
+def f1(y: Labels, predicted: Floats) -> Weighted:
+    """Harmonic mean of precision and recall: of the positive class, or of more than two classes their mean (macro).
+
+    A class that is neither there nor predicted counts as zero, as in scikit-learn.
+    """
+    classes = 2 if predicted.ndim == 1 else predicted.shape[1]
+    cell = y * classes + chosen(predicted)
+    order = np.argsort(cell, kind="stable")
+    cells, begins = np.unique(cell[order], return_index=True)
+
+    def value(weights: Weights) -> Floats:
+        table = np.zeros((len(weights), classes * classes))
+        table[:, cells] = np.add.reduceat(weights[:, order], begins, axis=1, dtype=np.int64)
+        table = table.reshape(-1, classes, classes)
+        right = np.diagonal(table, axis1=1, axis2=2)
+        of_class = 2 * right / np.maximum(table.sum(axis=1) + table.sum(axis=2), 1)
+        return of_class[:, 1] if predicted.ndim == 1 else of_class.mean(axis=1)
+
+    return value
+
+
+def rmse(y: Labels, predicted: Floats) -> Weighted:
+    """Root of the mean squared error, in units of the target."""
+    squared = (predicted - y) ** 2
+    return lambda weights: np.sqrt(weights @ squared / weights.sum(axis=1))
+
+
+def r2(y: Labels, predicted: Floats) -> Weighted:
+    """Share of the target's variance that is explained."""
+    centred = y - y.mean()  # so that the variance of large numbers is not lost in their squares
+    squared = np.stack([(predicted - y) ** 2, centred, centred**2], axis=1)
+
+    def value(weights: Weights) -> Floats:
+        error, first, second = (weights @ squared).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return 1.0 - error / (second - first**2 / weights.sum(axis=1))
+
+    return value
+
+
+CLASSES: tuple[Task, ...] = ("binary", "multiclass")
 METRICS = {
-    "roc_auc": Metric(roc_auc, higher_is_better=True),
-    "log_loss": Metric(log_loss, higher_is_better=False),
-    "brier": Metric(brier, higher_is_better=False),
-    "accuracy": Metric(accuracy, higher_is_better=True),
+    "roc_auc": Metric(roc_auc, by_placements, ("binary",), higher_is_better=True),
+    "average_precision": Metric(average_precision, by_bootstrap, ("binary",), higher_is_better=True),
+    "log_loss": Metric(log_loss, by_mean, CLASSES, higher_is_better=False),
+    "brier": Metric(brier, by_mean, CLASSES, higher_is_better=False),
+    "accuracy": Metric(accuracy, by_mean, CLASSES, higher_is_better=True),
+    "f1": Metric(f1, by_bootstrap, CLASSES, higher_is_better=True),
+    "rmse": Metric(rmse, by_bootstrap, ("regression",), higher_is_better=False),
+    "mae": Metric(mae, by_mean, ("regression",), higher_is_better=False),
+    "r2": Metric(r2, by_bootstrap, ("regression",), higher_is_better=True),
 }
+
+
+def value(metric: Metric, y: Labels, predicted: Floats) -> float:
+    """The metric of one model, without an interval.
+
+    Raises:
+        ValueError: it cannot be computed, such as an area with rows of one class.
+    """
+    if metric.way is by_bootstrap:
+        return float(metric.function(y, predicted)(np.ones((1, len(y)), dtype=np.uint8))[0])
+    return metric.way(metric.function, y, [predicted], None).alone[0].value
+
+
+def of_task(task: Task) -> dict[str, Metric]:
+    """The metrics of a task, by name."""
+    return {name: metric for name, metric in METRICS.items() if task in metric.tasks}

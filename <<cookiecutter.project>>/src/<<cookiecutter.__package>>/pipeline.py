@@ -28,6 +28,7 @@ class Step:
         settings: sections of params.yaml that it reads.
         writes: files and folders under the build folder that it makes.
         champion: whether it reads the ledger.
+        judge: whether it looks at what the change touches besides the model.
         validated: whether it wants data that passed validation, however often they were validated.
         always: whether it runs even if nothing changed, because it acts on the outside.
     """
@@ -38,6 +39,7 @@ class Step:
     settings: tuple[str, ...]
     writes: tuple[str, ...]
     champion: bool = False
+    judge: bool = False
     validated: bool = False
     always: bool = False
 
@@ -71,6 +73,7 @@ STEPS = (
         code=("compare", "score"),
         reads=("requirements/run.txt", "build/scores.parquet"),
         settings=("data", "split", "gate"),
+        judge=True,
         writes=("decision.json", "judged.parquet"),
         champion=True,
     ),
@@ -121,6 +124,8 @@ def fingerprint(step: Step, project: Project) -> dict[str, str]:
     if step.validated:
         verdict = read_json(project.build / "validation.json", made_by="validate")
         found["validated"] = str(verdict.get("passed") and verdict.get("data_sha256") == project.params.data.sha256)
+    if step.judge:
+        found["before"] = str(project.before)
     if step.champion:
         champion = project.ledger.champion()
         found["champion"] = champion.digest if champion else "none"
@@ -154,7 +159,8 @@ def run(step: Step, project: Project) -> str:
     record = project.build / "steps" / f"{step.name}.json"
     reads = fingerprint(step, project)
     writes = {name: digest(project.build / name) for name in step.writes}
-    if not step.always and record.is_file():
+    # Of a pull request every file may be flagged: it is looked at again.
+    if not step.always and not (step.judge and project.pull) and record.is_file():
         known = read_json(record, made_by=step.name)
         if known.get("reads") == reads and known.get("writes") == writes:
             return f"unchanged: {known['message']}"

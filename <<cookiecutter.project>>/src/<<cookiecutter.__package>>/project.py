@@ -36,6 +36,8 @@ class Project:
             the code and the rule of ``root`` judge.
         overrides: parameters by dotted name that are put over those of params.yaml.
         build: where the steps keep their files.
+        push: whether the ledger at origin may be written.
+        before: the commit that main was at before this push; its rule decides where rule and model changed together.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Project:
         overrides: dict[str, Any] | None = None,
         build: str = "build",
         push: bool = False,
+        before: str | None = None,
     ) -> None:
         self.root = root
         self.build = root / build
@@ -52,7 +55,10 @@ class Project:
         self.environment = config.Environment.read()
         self.params = config.load(root / "params.yaml", overrides)
         self.data_root = root
+        self.pull = pull
         self.untrusted = pull is not None
+        self.before = before if before and before.strip("0") else None  # zeros: the branch is new
+        self.base_data = self.params.data
         if pull is not None:
             if not (pull / "params.yaml").is_file():
                 raise Misuse(f"{pull}: no checkout of a pull request; it holds no params.yaml")

@@ -1,4 +1,4 @@
-"""Carry out the decision: write ``accepted`` and ``live`` into the ledger, or nothing."""
+"""Carry out the decision: write ``accepted`` and ``live`` into the ledger, or nothing but the verdict."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ATTEMPTS = 3
 
 
 def run(project: Project) -> str:
-    """Promote the candidate if the gate said so.
+    """Promote the candidate if the gate said so, or a person did.
 
-    When somebody else promoted since, the candidate is scored and judged again, against the new champion.
+    When somebody else wrote an event since, the candidate is scored and judged again, against the new champion.
 
     Raises:
         Refused: judged again, the candidate is shown to be worse; or the race was lost three times.
@@ -23,35 +23,105 @@ def run(project: Project) -> str:
     """
     ledger = project.ledger
     if not ledger.writable:
-        outcome = _decision(project)["decision"]["outcome"]
+        outcome = decision(project)["decision"]["outcome"]
         return f"{outcome}: the ledger at origin is read-only from here; PUSH=1 writes it"
     for _ in range(ATTEMPTS):
         try:
             left = ledger.settle()
-            if left or ledger.number != _decision(project)["ledger"]:
+            if left or ledger.number != decision(project)["ledger"]:
                 raise Moved
             return _promote(project)
         except Moved:
-            ledger.read()
-            score.run(project)
-            compare.run(project)
+            judge_again(project)
     raise Refused(f"promote: lost the race for the ledger {ATTEMPTS} times; nothing was changed; run it again")
 
 
-def _decision(project: Project) -> dict:
+def judge_again(project: Project) -> None:
+    """Read the ledger as it is now, and decide against its champion."""
+    project.ledger.read()
+    candidate = project.build / "candidate"
+    # Another run may have trained from the same inputs and been judged first: then those bytes are the model.
+    project.ledger.restore(Bundle(candidate).key, candidate)
+    score.run(project)
+    compare.run(project)
+
+
+def decision(project: Project) -> dict:
     return read_json(project.build / "decision.json", made_by="compare")
 
 
-def _promote(project: Project) -> str:
-    decision = _decision(project)
-    outcome, reason = decision["decision"]["outcome"], decision["decision"]["reason"]
-    champion = project.ledger.champion()
-    stays = f"champion/{champion.event:06d} stays" if champion else "there is no champion"
-    if outcome not in ("bootstrap", "promote"):
-        return f"{outcome}: nothing to promote, {stays}"
+def judged(project: Project) -> Bundle:
+    """The candidate that the decision is about.
+
+    Raises:
+        Misuse: the candidate is another one.
+    """
     candidate = Bundle(project.build / "candidate")
-    if candidate.digest != decision["challenger"]["digest"]:
+    if candidate.digest != decision(project)["challenger"]["digest"]:
         raise Misuse("decision.json: is about another candidate; run `make score compare` first")
-    project.ledger.accept(candidate, decision["ledger"], outcome, reason)
-    project.ledger.live(project.ledger.events[-1])
-    return f"{outcome}: champion/{project.ledger.number:06d} is model {candidate.key[:12]}"
+    return candidate
+
+
+def _promote(project: Project) -> str:
+    ledger, made = project.ledger, decision(project)
+    outcome, reason = made["decision"]["outcome"], made["decision"]["reason"]
+    champion = ledger.champion()
+    stays = f"champion/{champion.event:06d} stays" if champion else "there is no champion"
+    if outcome not in ("bootstrap", "promote", "keep", "incomparable"):
+        return f"{outcome}: nothing to promote, {stays}"
+    candidate = judged(project)
+    quarantine = ledger.quarantine_of(candidate.key)
+    approved = ledger.approval_of(candidate) if outcome == "incomparable" else None
+    if quarantine:
+        return f"quarantined: {ledger.why_quarantined(quarantine)}; {stays}"
+    if approved:
+        reason = f"approved by {approved.by}: {approved.reason}"
+    elif outcome in ("keep", "incomparable"):
+        if champion and candidate.key != champion.key:
+            ledger.note_kept(candidate, made["ledger"], outcome, reason, made["holdout"])
+        hint = '; `make approve BECAUSE="..."` lets it through' if outcome == "incomparable" else ""
+        return f"{outcome}: nothing to promote, {stays}{hint}"
+    accepted = ledger.accept(candidate, made["ledger"], outcome, reason, made["holdout"])
+    ledger.live(accepted)
+    return f"{outcome}: champion/{ledger.number:06d} is model {candidate.key[:12]}"
+
+
+def approve(project: Project, because: str) -> str:
+    """Let an incomparable candidate through, for the record with who and why, and promote it.
+
+    Raises:
+        Misuse: no reason is given, the gate did come to a verdict, or the ledger cannot be written from here.
+    """
+    writable(project, "approve")
+    explained(because, "approve")
+    for _ in range(ATTEMPTS):
+        made = decision(project)
+        outcome = made["decision"]["outcome"]
+        if outcome != "incomparable":
+            raise Misuse(f"approve: the gate came to a verdict, {outcome}; only an incomparable one waits for a person")
+        try:
+            if project.ledger.settle():
+                raise Moved
+            project.ledger.approve(judged(project), made["ledger"], because)
+            break
+        except Moved:
+            judge_again(project)
+    else:
+        raise Refused(f"approve: lost the race for the ledger {ATTEMPTS} times; nothing was changed; run it again")
+    return run(project)
+
+
+def writable(project: Project, verb: str) -> None:
+    """Raises:
+    Misuse: origin holds the ledger, and PUSH=1 is not given.
+    """
+    if not project.ledger.writable:
+        raise Misuse(f"{verb}: the ledger at origin is read-only from here; PUSH=1 writes it")
+
+
+def explained(because: str, verb: str) -> None:
+    """Raises:
+    Misuse: no reason is given.
+    """
+    if not because.strip():
+        raise Misuse(f'{verb}: needs a reason for the record; give one: make {verb} BECAUSE="..."')

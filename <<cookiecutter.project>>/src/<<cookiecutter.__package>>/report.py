@@ -78,10 +78,24 @@ def data_verdict(validation: Json) -> str:
 
 
 def rows_used(decision: Json) -> str:
-    judged, left_out = decision["decision"], decision["excluded_rows"]
-    why = " because the champion was trained on them" if left_out else ""
-    positives = f"{judged['positives']:,} of them positive"
-    return f"{judged['rows']:,} ({positives}); {left_out:,} of {decision['holdout_rows']:,} held out were left out{why}"
+    judged, left_out = decision["decision"], decision["left_out"]
+    reasons = {
+        "champion_trained": "because the champion was trained on them",
+        "altered": "because the base holds them out with other content",
+    }
+    why = [f"{left_out[name]:,} {reason}" for name, reason in reasons.items() if left_out[name]]
+    counts = f" ({classes(judged)})" if judged["class_counts"] else ""
+    return (
+        f"{judged['rows']:,}{counts} of {decision['holdout_rows']:,} held out"
+        + (f"; left out are {' and '.join(why)}" if why else "")
+        + f"; {decision['decisions_before']} models were judged on these rows before"
+    )
+
+
+def classes(judged: Json) -> str:
+    """How many rows of each class there are, in words."""
+    counts = judged["class_counts"]
+    return f"{counts[1]:,} of them positive" if judged["task"] == "binary" else f"of {len(counts)} classes"
 
 
 def lineage(validation: Json, decision: Json | None, made: Json | None) -> dict[str, str]:
@@ -195,6 +209,7 @@ def page(
         validation=validation,
         data_verdict=data_verdict(validation),
         decision=decision,
+        rows_used=rows_used(decision) if judged else "",
         judged=judged,
         shown=shown,
         names=names,
@@ -209,9 +224,9 @@ def page(
 
 def judged_rows(project: Project, decision: Json) -> tuple[Labels, Scores]:
     """Labels and predictions of the rows that were judged, as compare wrote them down."""
-    rows = compare.read_judged(project.build / "judged.parquet")
+    rows = compare.read_judged(project)
     roles = ("champion", "challenger") if decision["champion"] else ("challenger",)
-    return rows["label"].to_numpy(), {role: rows[role].to_numpy() for role in roles}
+    return rows["label"], {role: rows[role] for role in roles}
 
 
 def run(project: Project) -> str:

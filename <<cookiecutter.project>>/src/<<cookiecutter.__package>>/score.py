@@ -2,7 +2,8 @@
 
 Champion and challenger are scored on the same rows. A model is scored by its own bundle: in this process when code
 and lock are the current ones, else in a subprocess that imports the wheel of the bundle, in an environment that is
-built from the lock of the bundle if that one differs.
+built from the lock of the bundle if that one differs. Both are then timed in turn, so that a busy moment of the
+machine meets both.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from . import tables
 from .bundle import Bundle
 from .errors import Misuse
 from .files import sha256, write_bytes
@@ -28,15 +35,36 @@ if TYPE_CHECKING:
     from .project import Project
 
 SECONDS = 1800
+BATCH, ROUNDS = 100, 15  # rows that are predicted at once, and how often, when models are timed
 
 
-def predict(model: Any, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """Probability of the positive class for each row (n,)."""
-    return np.asarray(model.predict_proba(rows)[:, 1], dtype=np.float64)
+@dataclass(frozen=True)
+class Scored:
+    """A model's predictions, and a function that predicts the first BATCH rows again and returns the seconds."""
+
+    predictions: NDArray[np.float64]
+    again: Callable[[], float]
 
 
-def score(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -> NDArray[np.float64]:
-    """The predictions of the bundle's model (n,) in this process.
+def predict(model: Any, rows: pd.DataFrame, task: str = "binary", classes: int = 2) -> NDArray[np.float64]:
+    """What a model says of each row.
+
+    Returns:
+        binary: the probability of the positive class (n,); multiclass: of each class (n x classes), zero for one that
+        was not there to learn; regression: the number (n,).
+    """
+    if task == "regression":
+        return np.asarray(model.predict(rows), dtype=np.float64)
+    given = np.asarray(model.predict_proba(rows), dtype=np.float64)
+    if task == "binary":
+        return given[:, 1]
+    every = np.zeros((len(rows), classes))
+    every[:, np.asarray(model.classes_, dtype=np.int64)] = given
+    return every
+
+
+def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -> Scored:
+    """The bundle's model at work in this process.
 
     Raises:
         Misuse: a feature column is missing, or the model is refused.
@@ -44,11 +72,21 @@ def score(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) ->
     missing = [column for column in bundle.lineage["features"] if column not in rows.columns]
     if missing:
         raise Misuse(f"column {missing[0]!r} is missing; model {bundle.key[:12]} was trained with it")
-    return predict(bundle.load_model(trusted_types), rows[list(bundle.lineage["features"])])
+    model, rows = bundle.load_model(trusted_types), rows[list(bundle.lineage["features"])]
+    task = bundle.lineage["task"], len(bundle.lineage["classes"])
+    few = rows.head(BATCH)
+
+    def again() -> float:
+        began = time.perf_counter()
+        predict(model, few, *task)
+        return time.perf_counter() - began
+
+    return Scored(predict(model, rows, *task), again)
 
 
-def score_apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """The predictions (n,) of a bundle whose code or lock are not the current ones: in a process of its own.
+@contextmanager
+def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scored]:
+    """The model of a bundle whose code or lock are not the current ones, at work in a process of its own.
 
     Raises:
         Misuse: the environment cannot be built, or the model cannot score these rows.
@@ -67,27 +105,39 @@ def score_apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> NDArray
         (folder / "rows.json").write_text(
             json.dumps({"columns": columns, "trusted_types": project.params.model.trusted_types})
         )
-        words = [
-            python,
-            "-m",
-            f"{__package__}.score",
-            str(bundle.path),
-            str(folder / "rows.json"),
-            str(folder / "out.json"),
-        ]
+        words = [python, "-m", f"{__package__}.score", str(bundle.path.resolve()), "rows.json", "out.npy"]
         # Only the wheel of the bundle is on the path: the code beside this file must not help the old model.
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        done = subprocess.run(
-            words,
-            cwd=folder,
-            env={**variables, "PYTHONPATH": str(bundle.wheel.resolve())},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
-        if done.returncode:
-            raise Misuse((done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: "))
-        return np.asarray(json.loads((folder / "out.json").read_text()), dtype=np.float64)
+        with (
+            open(folder / "said.txt", "w+") as said,
+            subprocess.Popen(
+                words,
+                cwd=folder,
+                env={**variables, "PYTHONPATH": str(bundle.wheel.resolve())},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            ) as worker,
+        ):
+            limit = threading.Timer(SECONDS, worker.kill)
+            limit.start()
+            try:
+                if not worker.stdout.readline():  # it ended instead of saying that it is done
+                    worker.wait()
+                    said.seek(0)
+                    told = said.read().strip().splitlines() or ["it said nothing"]
+                    raise Misuse(told[-1].removeprefix("error: "))
+
+                def again() -> float:
+                    worker.stdin.write("again\n")
+                    worker.stdin.flush()
+                    return float(worker.stdout.readline() or "nan")
+
+                yield Scored(np.load(folder / "out.npy"), again)
+            finally:
+                limit.cancel()
+                worker.kill()
 
 
 def environment(project: Project, bundle: Bundle) -> str:
@@ -124,35 +174,63 @@ def environment(project: Project, bundle: Bundle) -> str:
     return str(python)
 
 
-def of_own_bundle(project: Project, bundle: Bundle, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """The predictions (n,) of a bundle, in this process where that gives the same."""
+@contextmanager
+def of_own_bundle(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scored]:
+    """A bundle's model at work, in this process where that gives the same."""
     from .project import code_sha256
 
     current = (project.root / "requirements" / "serve.txt").read_bytes()
     if bundle.requirements == current and bundle.lineage["scoring_code"] == code_sha256("score", "model"):
-        return score(bundle, rows, project.params.model.trusted_types)
-    return score_apart(project, bundle, rows)
+        yield answer(bundle, rows, project.params.model.trusted_types)
+    else:
+        with apart(project, bundle, rows) as scored:
+            yield scored
 
 
-def of_champion(
-    project: Project, champion: Champion | None, rows: pd.DataFrame
-) -> tuple[NDArray[np.float64], str | None]:
-    """The champion's predictions (n,), NaN with the reason in words where it cannot score these rows."""
-    nothing = np.full(len(rows), np.nan)
-    if champion is None:
-        return nothing, None
+def comparable(bundle: Bundle, about: dict[str, Any]) -> None:
+    """Whether a model answers the question that the data ask.
+
+    Args:
+        bundle: the model.
+        about: task, target and classes of the data; see ``question``.
+
+    Raises:
+        Misuse: it answers another one.
+    """
+    for what, now in about.items():
+        then = bundle.lineage[what]
+        if then != now:
+            raise Misuse(f"it was trained for {what} {then}, and these data ask for {now}")
+
+
+def question(project: Project) -> dict[str, Any]:
+    """What the data ask of a model: task, target and, as text, the classes."""
+    from . import data
+
+    names = project.params.data
+    classes = [str(value) for value in data.classes(project.frame, names)]
+    return {"task": names.task, "target": names.target, "classes": classes}
+
+
+@contextmanager
+def of_champion(project: Project, champion: Champion, rows: pd.DataFrame) -> Iterator[tuple[Scored | None, str | None]]:
+    """The champion at work, or in words why it cannot score these rows."""
     bundle = project.ledger.bundle(champion)  # damage in the ledger is an error, not a champion that cannot score
-    try:
-        return of_own_bundle(project, bundle, rows), None
-    except Misuse as error:
-        return nothing, str(error)
+    scored, error = None, None
+    with ExitStack() as stack:
+        try:
+            comparable(bundle, question(project))
+            scored = stack.enter_context(of_own_bundle(project, bundle, rows))
+        except Misuse as refused:
+            error = str(refused)
+        except Exception as raised:
+            # A model of another time is asked about rows of today: whatever it raises, a person has to look at it.
+            error = f"it raises {type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
+        yield scored, error
 
 
 def run(project: Project) -> str:
     """Write build/scores.parquet: a row for each holdout row, with the predictions of champion and challenger."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     from . import data
 
     challenger = Bundle(project.build / "candidate")
@@ -160,29 +238,47 @@ def run(project: Project) -> str:
     positions = np.flatnonzero(~challenger.split.trained_on(frame))
     rows = data.features(frame.iloc[positions], project.params.data)
     champion = project.ledger.champion()
-    theirs, error = of_champion(project, champion, rows)
-    ours = of_own_bundle(project, challenger, rows)
-    table = pa.table(
-        {"row": positions, "content": data.row_hash(frame.iloc[positions]), "champion": theirs, "challenger": ours}
-    )
     about = {
         "champion": champion.model_dump() if champion else None,
-        "champion_error": error,
+        "champion_error": None,
         "challenger": {"key": challenger.key, "digest": challenger.digest},
+        "cost": None,
     }
-    packed = pa.BufferOutputStream()
-    parquet.write_table(table.replace_schema_metadata({b"scores": json.dumps(about)}), packed)
-    write_bytes(project.build / "scores.parquet", packed.getvalue().to_pybytes())
+    columns = {"row": positions, "content": data.row_hash(frame.iloc[positions])}
+    with ExitStack() as stack:
+        ours = stack.enter_context(of_own_bundle(project, challenger, rows))
+        columns["challenger"], columns["champion"] = ours.predictions, np.full(ours.predictions.shape, np.nan)
+        if champion:
+            theirs, about["champion_error"] = stack.enter_context(of_champion(project, champion, rows))
+            if theirs:
+                columns["champion"] = theirs.predictions
+                about["cost"] = cost(ours, theirs, challenger, project.ledger.bundle(champion))
+    tables.write(project.build / "scores.parquet", columns, about)
     against = f"champion {champion.key[:12]}" if champion else "no champion yet"
     return f"{len(positions)} holdout rows scored: challenger {challenger.key[:12]}, {against}"
 
 
+def cost(ours: Scored, theirs: Scored, challenger: Bundle, champion: Bundle) -> dict[str, Any]:
+    """Seconds for BATCH rows and bytes of both models: medians of ROUNDS rounds in which the two take turns."""
+    rounds = np.array([(ours.again(), theirs.again()) for _ in range(ROUNDS + 1)][1:])  # the first one warms up
+    seconds = [float(value) if np.isfinite(value) else None for value in np.median(rounds, axis=0)]
+    return {
+        "rows": BATCH,
+        "seconds": dict(zip(("challenger", "champion"), seconds, strict=True)),
+        "bytes": {"challenger": challenger.model_bytes, "champion": champion.model_bytes},
+    }
+
+
 def main(bundle_path: str, rows_path: str, out_path: str) -> None:
-    """What the subprocess of ``score_apart`` runs, from the wheel of the bundle."""
+    """What the subprocess of ``apart`` runs, from the wheel of the bundle: predicts, says so, and again when asked."""
+    told, sys.stdout = sys.stdout, sys.stderr  # what a model prints is no answer
     given = json.loads(Path(rows_path).read_text())
     rows = pd.DataFrame({c: pd.Series(v["values"], dtype=v["dtype"]) for c, v in given["columns"].items()})
-    answers = score(Bundle(Path(bundle_path)), rows, tuple(given["trusted_types"]))
-    Path(out_path).write_text(json.dumps(answers.tolist()))
+    scored = answer(Bundle(Path(bundle_path)), rows, tuple(given["trusted_types"]))
+    np.save(out_path, scored.predictions)
+    print("done", file=told, flush=True)
+    for _ in sys.stdin:
+        print(scored.again(), file=told, flush=True)
 
 
 if __name__ == "__main__":

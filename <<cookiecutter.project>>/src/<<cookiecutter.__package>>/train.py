@@ -20,7 +20,7 @@ from .bundle import Bundle, pack, unpack
 from .config import checked
 from .errors import Misuse
 from .files import new_directory, read_json, sha256, to_json
-from .metrics import METRICS
+from .metrics import METRICS, of_task, value
 from .project import Project, code_sha256, now
 
 GOLDEN_ROWS = 20
@@ -32,7 +32,7 @@ def train(rows: pd.DataFrame, y: NDArray[np.int64], params: model.Params, seed: 
 
     Args:
         rows: the features of the training rows (n x features).
-        y: their labels, zeros and ones (n,).
+        y: their labels (n,), as data.labels gives them.
         params: model.params of params.yaml.
         seed: what every random draw of the fit comes from.
 
@@ -55,19 +55,21 @@ def _at_fault(error: Exception, mend: str) -> Misuse:
     return Misuse(f"model.py{places[-1] if places else ''}: {kind}{' '.join(str(error).split())[:300]}; {mend}")
 
 
-def predict(fitted: Any, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """The probabilities of a model that was just fitted (n,).
+def predict(fitted: Any, rows: pd.DataFrame, task: str = "binary", classes: int = 2) -> NDArray[np.float64]:
+    """What a model that was just fitted says of each row; see score.predict.
 
     Raises:
-        Misuse: it gives none, or none for some rows.
+        Misuse: it says nothing, or nothing of some rows.
     """
+    needed = "predict" if task == "regression" else "predict_proba"
     try:
-        predicted = score.predict(fitted, rows)
+        predicted = score.predict(fitted, rows, task, classes)
     except Exception as error:
-        raise _at_fault(error, "the pipeline needs a predict_proba that takes the features") from error
-    lacking = int((~np.isfinite(predicted)).sum())
+        raise _at_fault(error, f"the pipeline needs a {needed} that takes the features") from error
+    lacking = int((~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1)).sum())
     if lacking:
-        raise Misuse(f"model.py: the model gives no probability for {lacking} of {len(rows)} holdout rows; mend it")
+        what = "number" if task == "regression" else "probability"
+        raise Misuse(f"model.py: the model gives no {what} for {lacking} of {len(rows)} holdout rows; mend it")
     return predicted
 
 
@@ -115,19 +117,19 @@ def run(project: Project) -> str:
     packed = pack(fitted)
     fitted = unpack(packed, project.params.model.trusted_types)
     held_out = features[~trained]
-    predicted = predict(fitted, held_out)
-    measured = {name: _value(name, y[~trained], predicted) for name in METRICS}
+    predicted = predict(fitted, held_out, names.task, len(data.classes(frame, names)))
+    measured = {name: _value(name, y[~trained], predicted) for name in of_task(names.task)}
     run_id = log(project, fitted, features[trained], params, measured)
     write(project, candidate, packed, predicted, rule, held_out, int(trained.sum()), run_id)
     return f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out"
 
 
-def _value(metric: str, y: NDArray[np.int64], predicted: NDArray[np.float64]) -> float | None:
+def _value(metric: str, y: NDArray[Any], predicted: NDArray[np.float64]) -> float | None:
     try:
-        value = float(METRICS[metric].function(y, predicted[None])[0][0])
+        measured = value(METRICS[metric], y, predicted)
     except ValueError:
         return None
-    return value if np.isfinite(value) else None
+    return measured if np.isfinite(measured) else None
 
 
 def log(
@@ -151,6 +153,7 @@ def log(
     import mlflow.sklearn
 
     names = project.params.data
+    task = names.task, len(data.classes(project.frame, names))
     # Whole numbers are declared as doubles: the service must take a missing one as it takes any other.
     example = rows.head(200).astype({column: float for column in rows.select_dtypes("integer")})
     try:
@@ -166,7 +169,7 @@ def log(
             mlflow.sklearn.log_model(
                 fitted,
                 name="model",
-                signature=mlflow.models.infer_signature(example, score.predict(fitted, example)),
+                signature=mlflow.models.infer_signature(example, score.predict(fitted, example, *task)),
                 serialization_format="skops",
                 skops_trusted_types=list(project.params.model.trusted_types),
                 pip_requirements=[f"{name}=={version(name)}" for name in LIBRARIES],
@@ -236,7 +239,7 @@ def write(
             "inputs": inputs(project),
             "params": project.params.model.params,
             "seed": project.params.model.seed,
-            "target": project.params.data.target,
+            **score.question(project),
             "features": {column: str(dtype) for column, dtype in held_out.dtypes.items()},
             "trained_rows": trained_rows,
             "scoring_code": code_sha256("score", "model"),

@@ -1,0 +1,72 @@
+"""What a person does to the ledger after the fact: go back, ban a model, delete old bytes. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from .errors import Refused
+from .ledger import Moved
+from .project import Project
+from .promote import ATTEMPTS, explained, writable
+
+T = TypeVar("T")
+
+
+def rollback(project: Project, to: int | None, because: str) -> str:
+    """Make an earlier champion champion again, from its own bytes; the present one is quarantined.
+
+    It waits for nobody: a model on its way is overtaken, and its run is told so.
+
+    Raises:
+        Misuse: there is no such champion, or the ledger cannot be written from here.
+        Refused: the champion has changed meanwhile.
+    """
+    writable(project, "rollback")
+    ledger = project.ledger
+    explained(because, "rollback")
+    waiting = ledger.pending()
+    if waiting and waiting.type == "rolled_back":
+        ledger.settle()  # the last roll-back was stopped in the middle: it is what was meant
+    left = ledger.champion()
+
+    def go_back() -> str:
+        champion = ledger.champion()
+        if champion != left:
+            raise Refused(
+                f"rollback: champion/{champion.event:06d} is new since you asked; `make history` shows it, ask again"
+            )
+        written = ledger.roll_back(to, because)
+        ledger.live(written)
+        gone = str(written.replaces)[:12]
+        return f"champion/{ledger.number:06d} is model {written.key[:12]} again; {gone} is quarantined"
+
+    return _retried(project, "rollback", go_back)
+
+
+def quarantine(project: Project, event: int, because: str) -> str:
+    """Ban the model of an event: the gate may like it, it is not accepted again.
+
+    Raises:
+        Misuse: there is no such event, or its model is champion.
+    """
+    writable(project, "quarantine")
+    explained(because, "quarantine")
+    written = _retried(project, "quarantine", lambda: project.ledger.put_under_quarantine(event, because))
+    return f"model {written.key[:12]} is quarantined"
+
+
+def prune(project: Project, keep: int) -> str:
+    """Delete the bytes of all but the last champions; the events stay."""
+    writable(project, "prune")
+    gone = _retried(project, "prune", lambda: project.ledger.prune(keep))
+    return f"deleted the bytes of {len(gone)} models" if gone else "nothing to delete"
+
+
+def _retried(project: Project, verb: str, write: Callable[[], T]) -> T:
+    for _ in range(ATTEMPTS):
+        try:
+            return write()
+        except Moved:
+            project.ledger.read()
+    raise Refused(f"{verb}: lost the race for the ledger {ATTEMPTS} times; nothing was changed; run it again")
