@@ -183,6 +183,8 @@ def product(bake):
         "errors",
         "files",
         "git",
+        "guards",
+        "intervals",
         "ledger",
         "metrics",
         "project",

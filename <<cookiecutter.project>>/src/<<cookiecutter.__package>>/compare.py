@@ -108,6 +108,7 @@ def decide(
     task: Task = "binary",
     groups: Groups = None,
     segments: pd.DataFrame | None = None,
+    every_metric: bool = True,
 ) -> Decision:
     """Compare two models on rows that neither was trained on.
 
@@ -121,11 +122,12 @@ def decide(
         task: what the labels are.
         groups: the number of its group for each row (n,), or None where rows do not belong together.
         segments: for each column to guard the value of each row, as text (n x columns).
+        every_metric: also measure the metrics that the rule does not name, for the report.
 
     Returns:
         Always a decision: whatever cannot be computed promotes nothing.
     """
-    names = of_task(task)
+    names = [name for name in of_task(task) if every_metric or name in (rule.metric, *rule.floors)]
     compared = {name: compare(name, y, champion, challenger, rule, groups) for name in names}
     alone = compared
     if champion is not None and compared[rule.metric].challenger is None:
@@ -166,7 +168,7 @@ def _valid(predicted: Floats, task: Task) -> NDArray[np.bool_]:
     inside = np.isfinite(predicted) & (predicted >= 0) & (predicted <= 1)
     if predicted.ndim == 1:
         return inside
-    return inside.all(axis=1) & (np.abs(np.nan_to_num(predicted).sum(axis=1) - 1) < 1e-3)
+    return inside.all(axis=1) & (np.abs(np.where(inside, predicted, 0).sum(axis=1) - 1) < 1e-3)
 
 
 def _floor(measured: Comparison, floor: float) -> Floor:

@@ -171,4 +171,4 @@ def _values(column: pd.Series[Any]) -> NDArray[Any]:
         # An edge belongs to the band below it, as "up to" says.
         band = np.minimum(np.searchsorted(edges, numbers, side="left"), len(edges))
         return np.where(column.isna(), "missing", np.array(names, dtype=object)[band])
-    return np.where(column.isna(), "missing", "= " + column.astype(str).to_numpy(dtype=object))
+    return np.where(column.isna(), "missing", "= " + column.astype(object).map(str))

@@ -122,8 +122,8 @@ def by_placements(
     The variance of E. DeLong, D. DeLong and D. Clarke-Pearson, "Comparing the areas under two or more correlated
     receiver operating characteristic curves", Biometrics 44 (1988); of groups, that of N. Obuchowski, "Nonparametric
     analysis of clustered ROC curve data", Biometrics 53 (1997), which is the former where each row is its own group.
-    Degrees of freedom by Satterthwaite, as E. Brunner and U. Munzel do for one area, Biometrical Journal 42 (2000):
-    with two positives in the holdout the interval is as wide as it should be.
+    Degrees of freedom are those of the rarer class, the conservative choice of B. Welch, Biometrika 29 (1938): what two
+    positives have in common by chance must not make the interval narrow.
 
     Raises:
         ValueError: one of the two classes has no row.
@@ -153,8 +153,7 @@ def _area(placed: Floats, y: NDArray[Any], groups: Groups) -> Spread:
     variance = max(a + b + 2 * count / (count - 1) * np.sum(won * lost), 0.0)
     if not a + b:
         return Spread(float(value), 0.0, np.inf)
-    freedom = (a + b) ** 2 / (a**2 / (of_positive - 1) + b**2 / (of_negative - 1))
-    return Spread(float(value), float(np.sqrt(variance)), float(freedom))
+    return Spread(float(value), float(np.sqrt(variance)), min(of_positive, of_negative) - 1)
 
 
 def by_bootstrap(function: Callable[..., Any], y: NDArray[Any], models: Sequence[Floats], groups: Groups) -> Measured:
@@ -174,8 +173,10 @@ def by_bootstrap(function: Callable[..., Any], y: NDArray[Any], models: Sequence
     chunks = [np.stack([value(weights) for value in valued]) for weights in resamples(len(y), groups)]
     draws = np.concatenate(chunks, axis=1)
     alone = tuple(_drawn(value, drawn, units) for value, drawn in zip(values, draws, strict=True))
-    between = _drawn(values[0] - values[1], draws[0] - draws[1], units) if len(values) == 2 else None
-    return Measured(alone, between)
+    if len(values) < 2:
+        return Measured(alone, None)
+    with np.errstate(invalid="ignore"):  # a draw that has no value has no difference
+        return Measured(alone, _drawn(values[0] - values[1], draws[0] - draws[1], units))
 
 
 def _drawn(value: float, draws: Floats, units: int) -> Spread:
