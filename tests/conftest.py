@@ -188,6 +188,9 @@ def product(bake):
         "ledger",
         "metrics",
         "project",
+        "promote",
+        "rollback",
+        "show",
     ):
         import_module(f"{project.package}.{name}")
     yield sys.modules[project.package]

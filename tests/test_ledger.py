@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,6 +30,16 @@ class Place:
         (path / "model.skops").write_bytes(b"\x00\xff\r\n" + name.encode() * 1000)
         (path / "lineage.json").write_text(json.dumps({"key": sha256(name.encode()).hexdigest()}))
         return self.product.bundle.Bundle(path)
+
+    @staticmethod
+    def key(name: str) -> str:
+        return sha256(name.encode()).hexdigest()
+
+    def act(self, verb: str, ledger, *given) -> str:
+        """What a person does through the verb of that name."""
+        ledger.project.push = True
+        ledger.project.__dict__["ledger"] = ledger
+        return getattr(self.product.rollback, verb)(ledger.project, *given)
 
     def promote(self, name: str, root: Path | None = None, push: bool = False):
         """``accepted`` and ``live`` for a bundle of that name; returns the ledger."""
@@ -341,3 +352,309 @@ def test_other_model_bytes_under_its_name_are_refused(place):
     with pytest.raises(place.product.errors.Misuse, match=f"^ledger: {first} has digest .* its event says"):
         ledger.bundle(champion)
     assert not (place.project.path / "build" / "champion").exists()
+
+
+# What a person does: roll back, quarantine, approve, prune
+
+
+def kinds(ledger) -> list[str]:
+    return [event.type for event in ledger.events]
+
+
+def test_a_roll_back_makes_the_model_before_champion_and_quarantines_the_one_it_leaves(place):
+    place.promote("first")
+    ledger = place.promote("second")
+    assert place.act("rollback", ledger, None, "it is slow") == (
+        f"champion/000006 is model {place.key('first')[:12]} again; {place.key('second')[:12]} is quarantined"
+    )
+    again = place.open()
+    assert kinds(again)[4:] == ["rolled_back", "live"] and again.champion().key == place.key("first")
+    assert again.quarantine_of(place.key("second")).reason == "it is slow"
+    before = place.refs()
+    with pytest.raises(place.product.errors.Refused, match=r"^promote: model \w{12} was rolled back by .* it is slow"):
+        again.accept(place.bundle("second"), again.number, "promote", "")
+    assert place.refs() == before
+
+
+def test_a_second_roll_back_goes_further_back_and_not_to_the_quarantined(place):
+    for name in ("first", "second", "third"):
+        ledger = place.promote(name)
+    place.act("rollback", ledger, None, "bad")
+    assert ledger.champion().key == place.key("second")
+    place.act("rollback", ledger, None, "bad too")
+    assert ledger.champion().key == place.key("first")
+    with pytest.raises(
+        place.product.errors.Misuse, match="^rollback: there was no other champion that is not quarantined"
+    ):
+        place.act("rollback", ledger, None, "and this")
+
+
+def test_a_roll_back_of_a_roll_back_names_its_event_and_lifts_the_quarantine(place):
+    place.promote("first")
+    ledger = place.promote("second")
+    place.act("rollback", ledger, None, "by mistake")
+    place.act("rollback", ledger, 4, "it was not the model")
+    assert ledger.champion().key == place.key("second") and ledger.quarantine_of(place.key("second")) is None
+    assert ledger.quarantine_of(place.key("first"))
+
+
+@pytest.mark.parametrize(
+    "to, because, message",
+    [
+        (9, "why", "rollback: event 9 made no champion; `make history` lists those that did"),
+        (1, "why", "rollback: event 1 made no champion; .*"),
+        (4, "why", "rollback: event 4 made the model champion that is it now; name another"),
+        (2, " ", 'rollback: needs a reason for the record; give one: make rollback BECAUSE="..."'),
+    ],
+)
+def test_a_roll_back_that_makes_no_sense_is_named_and_changes_nothing(place, to, because, message):
+    place.promote("first")
+    ledger = place.promote("second")
+    before = place.refs()
+    with pytest.raises(place.product.errors.Misuse, match=f"^{message}$"):
+        place.act("rollback", ledger, to, because)
+    assert place.refs() == before
+
+
+def test_a_roll_back_to_bytes_that_are_damaged_is_refused_before_anything_is_written(place):
+    place.promote("first")
+    ledger = place.promote("second")
+    place.project.git("update-ref", f"refs/models/{place.key('first')}", f"refs/models/{place.key('second')}")
+    before = place.refs()
+    with pytest.raises(place.product.errors.Misuse, match="has digest .*, its event says .*; restore that ref"):
+        place.act("rollback", ledger, None, "why")
+    assert place.refs() == before
+
+
+def test_a_roll_back_overtakes_a_model_on_its_way_and_its_run_is_told(place):
+    place.promote("first")
+    place.promote("second")
+    slow = place.open()
+    accepted = slow.accept(place.bundle("third"), slow.number, "promote", "")
+    place.act("rollback", place.open(), None, "now")
+    with pytest.raises(place.product.ledger.Moved):
+        slow.live(accepted)
+    ledger = place.open()
+    assert kinds(ledger)[4:] == ["accepted", "rolled_back", "live"] and ledger.pending() is None
+    assert ledger.champion().key == place.key("first")
+
+
+def test_what_is_accepted_can_be_aborted_and_the_champion_stays(place):
+    ledger = place.promote("first")
+    accepted = ledger.accept(place.bundle("second"), ledger.number, "promote", "")
+    ledger.abort(accepted, "never became healthy")
+    ledger = place.open()
+    assert kinds(ledger) == ["accepted", "live", "accepted", "aborted"] and ledger.pending() is None
+    assert ledger.champion().key == place.key("first")
+    # Its bytes are there already: the next attempt does not write them again.
+    place.promote("second")
+    assert place.open().champion().key == place.key("second")
+
+
+def test_a_quarantined_model_is_not_accepted_and_the_champion_cannot_be_quarantined(place):
+    place.promote("first")
+    ledger = place.promote("second")
+    place.act("quarantine", ledger, 1, "it was trained on wrong labels")
+    with pytest.raises(place.product.errors.Refused, match="was put under quarantine by .* wrong labels"):
+        ledger.accept(place.bundle("first"), ledger.number, "promote", "")
+    with pytest.raises(place.product.errors.Misuse, match="^quarantine: the model of event 4 is champion"):
+        place.act("quarantine", ledger, 4, "no")
+    with pytest.raises(place.product.errors.Misuse, match="^quarantine: there is no event 44"):
+        place.act("quarantine", ledger, 44, "no")
+
+
+def test_pruning_deletes_old_bytes_and_never_those_of_the_champion_or_the_one_before(place):
+    for name in ("a", "b", "c", "d"):
+        ledger = place.promote(name)
+    events = kinds(ledger)
+    assert place.act("prune", ledger, 1) == "deleted the bytes of 2 models"
+    assert {ref for ref in place.refs() if "models" in ref} == {f"refs/models/{place.key(name)}" for name in "cd"}
+    ledger = place.open()
+    assert kinds(ledger) == [*events, "pruned"] and ledger.champion().key == place.key("d")
+    assert place.act("prune", ledger, 2) == "nothing to delete"
+    with pytest.raises(place.product.errors.Misuse, match="^rollback: the bytes of event 2 were deleted by `prune`"):
+        place.act("rollback", ledger, 2, "why")
+    assert not ledger.restore(place.key("a"), place.folder / "candidate")  # it has to be trained again
+    assert place.promote("a").champion().key == place.key("a")
+
+
+def test_pruning_at_origin_deletes_the_refs_there_with_the_event(place):
+    bare = place.remote()
+    for name in ("a", "b", "c"):
+        ledger = place.promote(name, push=True)
+    place.act("prune", ledger, 2)
+    assert {ref for ref in place.refs(bare) if "models" in ref} == {f"refs/models/{place.key(name)}" for name in "bc"}
+    assert kinds(place.open(place.clone("colleague")))[-1] == "pruned"
+
+
+def test_a_kept_verdict_is_on_record_once_and_counts_as_a_decision_on_its_holdout(place):
+    ledger = place.promote("first")
+    for _ in range(2):
+        ledger.note_kept(place.bundle("second"), ledger.number, "keep", "not better", "rows")
+    assert kinds(ledger) == ["accepted", "live", "kept"] and ledger.champion().key == place.key("first")
+    ledger.note_kept(place.bundle("third"), ledger.number, "keep", "not better", "rows")
+    assert (ledger.decisions("rows"), ledger.decisions("other rows")) == (2, 0)
+    assert f"refs/models/{place.key('second')}" not in place.refs()
+
+
+def test_history_says_what_was_live_at_a_time(place):
+    ledger = place.promote("first")
+    times = {"000001": "2026-03-01T08:00:00Z", "000002": "2026-03-01T08:05:00Z"}
+    for number, then in times.items():
+        event = json.loads(place.project.git("show", f"refs/heads/ledger:events/{number}.json").stdout)
+        place.rewrite(f"events/{number}.json", json.dumps({**event, "time": then}).encode())
+    head = place.project.git("rev-parse", "refs/heads/ledger").stdout.strip()
+    place.project.git("tag", "--force", "champion/000002", head)
+    ledger = place.open()
+    show = place.product.show
+    assert show.live_at(ledger, "2026-03-01T08:04:59", False) == "nothing was live then\n"
+    for then in ("2026-03-01T08:05", "2026-03-01", "2026-03-01T09:05+01:00", "2027-01-01"):
+        assert show.live_at(ledger, then, False).startswith("000002  2026-03-01T08:05:00Z  live"), then
+    told = json.loads(show.live_at(ledger, "2026-03-01", True))
+    assert (told["at"], told["live"]["number"]) == ("2026-03-01T23:59:59Z", 2)
+    assert json.loads(show.live_at(ledger, "2025-01-01", True)) == {"at": "2025-01-01T23:59:59Z", "live": None}
+    with pytest.raises(place.product.errors.Misuse, match="^history: 'yesterday' is no time; write 2026-11-24 or"):
+        show.live_at(ledger, "yesterday", False)
+
+
+# Clones that have seen another life of the ledger
+
+
+def test_a_clone_that_has_other_bytes_under_a_name_fetches_those_of_origin(place):
+    """A laptop made its first champion before it had an origin, and origin then made one from the same inputs."""
+    place.promote("first")
+    place.project.git("update-ref", f"refs/models/{place.key('second')}", f"refs/models/{place.key('first')}")
+    place.remote()
+    place.project.git("--git-dir", str(place.folder / "remote.git"), "update-ref", "-d", "refs/heads/ledger")
+    place.project.git("--git-dir", str(place.folder / "remote.git"), "tag", "-d", "champion/000002")
+    place.promote("second", place.clone("colleague"), push=True)
+    ledger = place.open()
+    assert ledger.bundle(ledger.champion()).files == place.bundle("second").files
+
+
+def test_the_ledger_of_a_laptop_moves_to_a_new_origin_with_the_command_that_the_error_names(place):
+    place.promote("first")
+    bare = place.folder / "new.git"
+    place.project.run("git", "init", "--quiet", "--bare", str(bare))
+    place.project.git("remote", "add", "origin", str(bare))
+    place.project.git("push", "--quiet", "origin", "main", "ledger")
+    with pytest.raises(place.product.errors.Misuse, match="by tags None; restore the branch") as error:
+        place.open()
+    command = str(error.value).split("`")[3]
+    assert command == "git push origin ledger 'refs/tags/champion/*' 'refs/models/*'"
+    place.project.run("sh", "-c", command)
+    ledger = place.open()
+    place.project.git("update-ref", "-d", f"refs/models/{place.key('first')}")
+    assert ledger.bundle(ledger.champion()).files == place.bundle("first").files
+
+
+def test_a_branch_of_somebody_elses_is_not_taken_for_a_damaged_ledger(place):
+    place.project.git("branch", "ledger")
+    place.project.git("tag", "champion/v1")
+    with pytest.raises(place.product.errors.Misuse, match="^ledger: the branch `ledger` .* holds no events: not ours"):
+        place.open()
+    place.project.git("branch", "-m", "ledger", "accounts")
+    assert place.promote("first").champion()
+
+
+def test_the_ledger_of_a_repository_in_a_subdirectory_is_found(place):
+    inner = place.project.path / "models" / "late"
+    inner.mkdir(parents=True)
+    (inner / "params.yaml").write_bytes((place.project.path / "params.yaml").read_bytes())
+    ledger = place.open(inner)
+    ledger.accept(place.bundle("first"), 0, "bootstrap", "")
+    again = place.open(inner)
+    assert again.bundle(again.pending().champion).files == place.bundle("first").files
+
+
+# Interruptions: the code lists the points at which a run can be stopped, each is tried
+
+
+def points(product) -> tuple[str, ...]:
+    return product.ledger.POINTS
+
+
+SCRIPT = """import os, signal, sys
+from importlib import import_module as m
+from pathlib import Path
+package, root, name, bundle, point = sys.argv[1:]
+ledger = m(package + '.ledger')
+ledger.reached = lambda here: os.kill(os.getpid(), signal.SIGKILL) if here == point else None
+project = m(package + '.project').Project(Path(root), push=True)
+if name == 'rollback':
+    m(package + '.rollback').rollback(project, None, 'why')
+else:
+    project.ledger.settle()
+    accepted = project.ledger.accept(m(package + '.bundle').Bundle(Path(bundle)), project.ledger.number, 'promote', '')
+    project.ledger.live(accepted)
+"""
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "at origin"])
+@pytest.mark.parametrize("number", range(6))
+def test_a_run_that_is_killed_at_a_point_is_settled_by_the_next_one(place, number, remote):
+    assert len(points(place.product)) == 6
+    point = points(place.product)[number]
+    verb = "rollback" if "rolled_back" in point else "promote"
+    if remote:
+        place.remote()
+    place.promote("first", push=remote)
+    place.promote("second", push=remote)
+    bundle = place.bundle("third").path
+    words = [sys.executable, "-c", SCRIPT, place.project.package, str(place.project.path), verb, str(bundle)]
+    environment = {**os.environ, "PYTHONPATH": str(place.project.path / "src")}
+    killed = subprocess.run([*words, point], env=environment, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    ledger = place.open(push=remote)  # it can be read, whatever the point
+    assert len([event for event in ledger.events if event.type == "live"]) in (2, 3)
+    ended = subprocess.run([*words, "none"], env=environment, capture_output=True, text=True)
+    ledger = place.open(push=remote)
+    assert ledger.pending() is None
+    if verb == "promote":
+        assert ended.returncode == 0, ended.stderr
+        assert ledger.champion().key == place.key("third")
+    else:
+        # A roll-back that was written is what was meant: the next run ends it, and then there is no other to go to.
+        assert (ended.returncode == 0) == (point == "before rolled_back"), ended.stderr
+        assert ledger.champion().key == place.key("first") and ledger.quarantine_of(place.key("second"))
+    assert len(ledger.events) == len({event.number for event in ledger.events})
+
+
+def test_three_writers_at_once_lose_nothing(place):
+    """Each tries until it is in: three champions one after another, none lost, no number twice."""
+    place.remote()
+    script = (
+        "import sys; from pathlib import Path; from importlib import import_module as m; p = sys.argv[1]\n"
+        "ledger = m(p + '.project').Project(Path(sys.argv[2]), push=True).ledger\n"
+        "bundle, moved = m(p + '.bundle').Bundle(Path(sys.argv[3])), m(p + '.ledger').Moved\n"
+        "while True:\n"
+        "    try:\n"
+        "        if not ledger.settle():\n"
+        "            ledger.live(ledger.accept(bundle, ledger.number, 'promote', ''))\n"
+        "            break\n"
+        "    except moved: ledger.read()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(place.project.path / "src")}
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, place.project.package, place.clone(f"w{name}"), place.bundle(name).path],
+            env=environment,
+        )
+        for name in "abc"
+    ]
+    assert [writer.wait(180) for writer in writers] == [0, 0, 0]
+    ledger = place.open()
+    assert sorted(e.key for e in ledger.events if e.type == "accepted") == sorted(place.key(name) for name in "abc")
+    assert ledger.pending() is None and kinds(ledger).count("live") >= 3
+
+
+def test_a_remote_that_stops_answering_is_waited_for_within_bounds(place, monkeypatch):
+    monkeypatch.setattr(place.product.git, "SECONDS", 2)
+    monkeypatch.setenv("GIT_SSH_COMMAND", "sh -c 'sleep 300'")
+    place.project.git("remote", "add", "origin", "ssh://127.0.0.1/nowhere")
+    began = time.monotonic()
+    with pytest.raises(
+        place.product.errors.Misuse, match="^ledger: origin cannot be read: .* did not answer within 2 sec"
+    ):
+        place.open()
+    assert time.monotonic() - began < 20

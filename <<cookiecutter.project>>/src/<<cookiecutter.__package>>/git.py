@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -28,15 +29,7 @@ class Git:
             GitError: git is missing, exited with an error, or did not answer in time.
         """
         try:
-            done = subprocess.run(
-                ["git", *words],
-                cwd=self.root,
-                input=stdin,
-                stdin=subprocess.DEVNULL if stdin is None else None,
-                capture_output=True,
-                env={**self.variables, **(more or {})},
-                timeout=SECONDS,
-            )
+            done = self._run(["git", *words], stdin, {**self.variables, **(more or {})})
         except FileNotFoundError:
             raise GitError("git is not installed") from None
         except subprocess.TimeoutExpired:
@@ -45,6 +38,20 @@ class Git:
             complaint = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
             raise GitError(complaint[-1] if complaint else f"git {words[0]} exited with {done.returncode}")
         return done.stdout
+
+    def _run(self, words: list[str], stdin: bytes | None, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+        given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            words, cwd=self.root, stdin=given, stdout=pipe, stderr=pipe, env=env, start_new_session=True
+        ) as run:
+            try:
+                out, told = run.communicate(stdin, timeout=SECONDS)
+            except BaseException:
+                # With git its helpers: an ssh that waits for ever would keep the pipes open.
+                os.killpg(run.pid, signal.SIGKILL) if hasattr(os, "killpg") else run.kill()
+                raise
+        return subprocess.CompletedProcess(words, run.returncode, out, told)
 
     def __call__(self, *words: str, stdin: bytes | None = None, more: dict[str, str] | None = None) -> str:
         """Standard output of ``git words`` as text without the last line feed."""
