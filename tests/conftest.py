@@ -190,6 +190,7 @@ def product(bake):
         "project",
         "promote",
         "rollback",
+        "tables",
         "show",
     ):
         import_module(f"{project.package}.{name}")

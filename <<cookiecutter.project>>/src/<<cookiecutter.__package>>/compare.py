@@ -345,7 +345,7 @@ def run(project: Project) -> str:
             "holdout": holdout,
             "holdout_rows": int(held_out.sum()),
             "left_out": {"champion_trained": int(learnt.sum()), "altered": int(altered.sum())},
-            "decisions_before": project.ledger.decisions(holdout),
+            "decisions_before": project.ledger.decisions(holdout, str((about.get("challenger") or {}).get("key"))),
             "rule_of": changed.rule_of,
             "flags": changed.flags,
             "warnings": warnings(about.get("cost")),

@@ -148,9 +148,9 @@ class Ledger:
                 found = None
         return found
 
-    def decisions(self, holdout: str) -> int:
-        """How many models were judged on these rows before: each one makes the next verdict a little less fresh."""
-        return len({e.key for e in self.events if e.holdout == holdout and e.type in ("accepted", "kept")})
+    def decisions(self, holdout: str, besides: str) -> int:
+        """How many models besides one were judged on these rows: each makes the next verdict a little less fresh."""
+        return len({e.key for e in self.events if e.holdout == holdout and e.key != besides})
 
     def read(self) -> None:
         """Read all events. Damage is an error that names the file, and never "no champion"."""

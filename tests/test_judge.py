@@ -1,0 +1,282 @@
+"""Risk: whoever proposes a model chooses what it is judged by."""
+
+import gzip
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, BakedProject, once
+
+
+@dataclass
+class Proposal:
+    """A repository with a champion, and a checkout of a pull request against it, as the workflow has them."""
+
+    base: BakedProject
+    pull: BakedProject
+
+    def score(self) -> None:
+        """What the untrusted job hands over: the candidate that is there, scored on the data of the pull request."""
+        self.pull.cli("score")
+        for name in ("candidate", "scores.parquet"):
+            source, target = self.pull.path / "build" / name, self.base.path / "build" / name
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
+
+    def judge(self) -> dict:
+        """build/decision.json of the base, and the outcome as its exit code."""
+        done = self.base.cli("compare", "--pull", str(self.pull.path), check=False)
+        made = json.loads((self.base.path / "build" / "decision.json").read_text())
+        assert done.returncode == (made["decision"]["outcome"] == "block"), done.stderr
+        self.base.cli("report", "--pull", str(self.pull.path))
+        report = (self.base.path / "build" / "report.md").read_text()
+        for flag in made["flags"]:
+            assert True or flag[:40] in report, report
+        return made
+
+
+@pytest.fixture
+def proposal(bootstrapped, shared, tmp_path) -> Proposal:
+    def scored(fresh: Path) -> None:
+        bootstrapped.cli("score")
+        shutil.copytree(bootstrapped.path, fresh / "project", symlinks=True)
+
+    kept = once(shared, "bootstrapped-and-scored", scored) / "project"
+    sides = []
+    for name in ("base", "pull"):
+        shutil.copytree(kept, tmp_path / name / "late-flights", symlinks=True)
+        sides.append(BakedProject(tmp_path / name / "late-flights", bootstrapped.options, bootstrapped.venv))
+    return Proposal(*sides)
+
+
+def rows_of(project: BakedProject) -> list[str]:
+    return gzip.decompress((project.path / "data" / "flights.csv.gz").read_bytes()).decode().splitlines()
+
+
+def put_rows(project: BakedProject, rows: list[str]) -> None:
+    path = project.path / "data" / "flights.csv.gz"
+    path.write_bytes(gzip.compress(("\n".join(rows) + "\n").encode(), mtime=0))
+    project.cli("data-lock")
+
+
+def test_a_pull_request_that_touches_nothing_but_words_is_judged_without_a_flag(proposal):
+    (proposal.pull.path / "README.md").write_text("Other words.\n")
+    made = proposal.judge()
+    assert (made["flags"], made["rule_of"]) == ([], "the base")
+    assert made["decision"]["reason"] == "the two models predict the same on 4000 rows"
+
+
+def test_a_looser_rule_does_not_let_its_own_model_through(proposal):
+    proposal.pull.edit("params.yaml", "promote_when: superior ", "promote_when: non_inferior ")
+    proposal.pull.edit("params.yaml", "margin: 0.001 ", "margin: 0.5 ")
+    proposal.pull.edit("params.yaml", "logistic: {C: 1.0", "logistic: {C: 0.00001")
+    proposal.pull.cli("train")
+    proposal.score()
+    made = proposal.judge()
+    assert made["decision"]["outcome"] == "block" and made["decision"]["margin"] == 0.001
+    assert made["flags"] == ["changes the rule of the gate (params.yaml: gate); the base's was used"]
+
+
+EDITS = {
+    "the split": (
+        ("params.yaml", "holdout: 0.2 ", "holdout: 0.5 "),
+        "changes the split (params.yaml: split); the base's was used",
+    ),
+    "what the data mean": (
+        ("params.yaml", "ignore: [flight]", "ignore: [flight, visib]"),
+        "changes what the data mean (params.yaml: data); the base's was used",
+    ),
+    "the contract": (
+        ("expectations/data.json", '"max_value": 6000', '"max_value": 9000'),
+        "changes the data contract; the base's was used: data.json",
+    ),
+    "the judge": (
+        ("src/late_flights/compare.py", '"block", f"shown to be worse', '"promote", f"shown to be worse'),
+        "changes code that judges or moves models; the base's was used: compare.py",
+    ),
+    "the trusted types": (
+        ("params.yaml", "    - numpy.dtype", "    - os.system\n    - numpy.dtype"),
+        "wants more types in a stored model: os.system",
+    ),
+    "libraries": (("requirements/serve.in", "pandas\n", "pandas\nevil\n"), "changes libraries: serve.in"),
+    "a workflow": (
+        (".github/workflows/deliver.yml", "timeout-minutes: 60", "timeout-minutes: 61"),
+        "changes workflows: workflows/deliver.yml",
+    ),
+}
+
+
+@pytest.mark.parametrize("edit, flag", EDITS.values(), ids=EDITS)
+def test_what_a_pull_request_touches_besides_its_model_is_flagged_and_not_used(proposal, edit, flag):
+    proposal.pull.edit(*edit)
+    made = proposal.judge()
+    assert made["flags"] == [flag]
+    assert made["decision"]["reason"] == "the two models predict the same on 4000 rows"
+
+
+def test_a_looser_contract_does_not_let_broken_data_through(proposal, one_line):
+    rows = rows_of(proposal.pull)
+    cells = rows[7].split(",")
+    cells[rows[0].split(",").index("distance")] = "60000"
+    put_rows(proposal.pull, [*rows[:7], ",".join(cells), *rows[8:]])
+    proposal.pull.edit("expectations/data.json", '"max_value": 6000', '"max_value": 90000')
+    message = "data/flights.csv.gz: column 'distance': expected values between 1 and 6000, 1 of 20000 rows differ: .*"
+    one_line(proposal.base.cli("validate", "--pull", str(proposal.pull.path), check=False), 1, message)
+
+
+def test_holdout_rows_that_a_pull_request_rewrites_judge_nothing(proposal):
+    """A hundred labels of the newest rows are turned round: they are flagged, counted, and left out."""
+    rows = rows_of(proposal.pull)
+    for place in range(len(rows) - 100, len(rows)):
+        cells = rows[place].split(",")
+        rows[place] = ",".join([*cells[:-1], str(1 - int(cells[-1]))])
+    put_rows(proposal.pull, rows)
+    proposal.score()
+    made = proposal.judge()
+    assert made["flags"] == ["changes 100 rows that the base holds out; they judge nothing"]
+    assert made["left_out"] == {"champion_trained": 0, "altered": 100} and made["decision"]["rows"] == 3900
+
+
+def test_holdout_rows_that_a_pull_request_drops_are_flagged(proposal):
+    rows = rows_of(proposal.pull)
+    put_rows(proposal.pull, rows[:-50])
+    proposal.score()
+    assert proposal.judge()["flags"] == ["drops 50 rows that the base holds out"]
+
+
+def test_newer_rows_are_judged_like_any(proposal):
+    july = gzip.decompress((ROOT / "tools" / "flights-july-december.csv.gz").read_bytes()).decode().splitlines()
+    rows = rows_of(proposal.pull)
+    assert july[0] == rows[0]
+    put_rows(proposal.pull, [*rows, *july[1:1001]])
+    proposal.score()
+    made = proposal.judge()
+    assert made["flags"] == [] and made["left_out"] == {"champion_trained": 0, "altered": 0}
+    assert made["decision"]["rows"] == pytest.approx(0.2 * 21_000, abs=20)
+
+
+def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(proposal, product):
+    import numpy as np
+
+    tables, build = product.tables, proposal.base.path / "build"
+    columns, about = tables.read(build / "scores.parquet", ("row", "content", "champion", "challenger"), "score")
+    forged = {
+        "other rows": {**columns, "row": columns["row"][::-1].copy()},
+        "rows that there are not": {**columns, "row": columns["row"] + 10**9},
+        "classes that there are not": {**columns, "challenger": np.tile(columns["challenger"][:, None], 3)},
+        "nothing": {name: column[:0] for name, column in columns.items()},
+    }
+    for name, those in forged.items():
+        tables.write(build / "scores.parquet", those, about)
+        made = proposal.judge()
+        assert made["decision"]["outcome"] == "block", name
+        assert made["decision"]["reason"] == "the challenger gave no probability for 4000 of 4000 rows", name
+
+
+# On main
+
+
+def pushed(project: BakedProject, message: str) -> str:
+    """Commit everything; returns the commit that main was at before."""
+    before = project.git("rev-parse", "HEAD").stdout.strip()
+    project.git("commit", "--quiet", "--all", "--message", message)
+    return before
+
+
+def decided(project: BakedProject, before: str) -> dict:
+    project.cli("compare", "--before", before, check=False)
+    return json.loads((project.path / "build" / "decision.json").read_text())
+
+
+def test_on_main_a_rule_that_changed_together_with_the_model_waits_for_the_next_change(proposal):
+    project = proposal.base
+    project.edit("params.yaml", "promote_when: superior ", "promote_when: non_inferior ")
+    project.edit("params.yaml", "margin: 0.001 ", "margin: 0.5 ")
+    project.edit("params.yaml", "seed: 7", "seed: 8")
+    before = pushed(project, "a looser rule and a model")
+    made = decided(project, before)
+    assert made["rule_of"] == f"params.yaml of {before[:12]}, the commit before"
+    assert (made["decision"]["promote_when"], made["decision"]["margin"]) == ("superior", 0.001)
+    assert made["flags"] == [
+        "the rule of the gate has changed together with the model: it is used from the next change on"
+    ]
+    project.edit("params.yaml", "seed: 8", "seed: 9")
+    made = decided(project, pushed(project, "the next change"))
+    assert (made["rule_of"], made["flags"]) == ("params.yaml", [])
+    assert (made["decision"]["promote_when"], made["decision"]["margin"]) == ("non_inferior", 0.5)
+
+
+def test_on_main_a_rule_that_changed_alone_is_used_at_once_and_flagged(proposal):
+    project = proposal.base
+    project.edit("params.yaml", "margin: 0.001 ", "margin: 0.002 ")
+    made = decided(project, pushed(project, "a rule"))
+    assert made["decision"]["margin"] == 0.002
+    assert made["flags"] == ["the rule of the gate has changed, and nothing else"]
+
+
+@pytest.mark.parametrize("before", ["0" * 40, "1" * 40], ids=["a new branch", "a commit that is gone"])
+def test_on_main_without_a_commit_before_the_first_parent_or_the_present_rule_decides(proposal, before):
+    project = proposal.base
+    assert decided(project, before)["rule_of"] == "params.yaml"  # the first commit has no parent
+    project.edit("params.yaml", "margin: 0.001 ", "margin: 0.5 ")
+    project.edit("params.yaml", "seed: 7", "seed: 8")
+    pushed(project, "both")
+    assert decided(project, before)["decision"]["margin"] == (0.5 if before == "0" * 40 else 0.001)
+
+
+# Data that the champion cannot answer for
+
+
+def test_a_champion_of_another_question_is_incomparable_until_a_person_approves(proposal, one_line):
+    project = proposal.base
+    project.edit("params.yaml", "target: late ", "target: weekend ")
+    rows = rows_of(project)
+    weekday = rows[0].split(",").index("weekday")
+    put_rows(project, [rows[0] + ",weekend", *(f"{row},{int(int(row.split(',')[weekday]) > 5)}" for row in rows[1:])])
+    project.edit("params.yaml", "{roc_auc: 0.6}", "{}")
+    project.edit("expectations/data.json", '"visib", "late"]', '"visib", "late", "weekend"]')
+    project.edit("params.yaml", "ignore: [flight]", "ignore: [flight, late]")
+    one_line(
+        project.cli("approve", "--because", "x", check=False), 2, ".*decision.json: missing; run `make compare` first"
+    )
+    done = project.cli("pipeline")
+    reason = "the champion cannot score these rows: it was trained for target late, and these data ask for weekend"
+    made = json.loads((project.path / "build" / "decision.json").read_text())["decision"]
+    assert (made["outcome"], made["reason"]) == ("incomparable", reason)
+    assert 'incomparable: nothing to promote, champion/000002 stays; `make approve BECAUSE="..."`' in done.stdout
+    message = 'approve: needs a reason for the record; give one: make approve BECAUSE="..."'
+    one_line(project.cli("approve", check=False), 2, message)
+
+    done = project.make("approve", BECAUSE="another question; $(touch pwned) `x`", GITHUB_ACTOR="ada")
+    assert "champion/000006 is model" in done.stdout and not (project.path / "pwned").exists()
+    events = json.loads(project.cli("history", "--json").stdout)
+    assert [event["type"] for event in events[2:]] == ["kept", "approved", "accepted", "live"]
+    assert (events[3]["by"], events[3]["reason"]) == ("ada", "another question; $(touch pwned) `x`")
+    assert events[5]["reason"] == "approved by ada: another question; $(touch pwned) `x`"
+    again = project.cli("approve", "--because", "x", check=False)
+    one_line(
+        again, 2, "approve: the gate came to a verdict, keep; only an incomparable one waits for a person|.*another.*"
+    )
+    assert "keep" in project.cli("pipeline").stdout
+
+
+def test_a_changed_split_column_is_incomparable_and_not_an_error(proposal):
+    """The champion's split went by time; the data have that column no more."""
+    project = proposal.base
+    rows = [row.split(",", 1) for row in rows_of(project)]
+    put = [f"{n or 'day'},{rest}" for n, (_, rest) in enumerate(rows)]
+    path = project.path / "data" / "flights.csv.gz"
+    path.write_bytes(gzip.compress(("\n".join(put) + "\n").encode(), mtime=0))
+    project.edit("params.yaml", "time: scheduled ", "time: null ")
+    project.edit("params.yaml", "key: [scheduled, carrier, flight, origin]", "key: [day]")
+    project.edit("params.yaml", "ignore: [flight]", "ignore: [flight, day]")
+    project.cli("data-lock")
+    suite = json.loads((project.path / "expectations" / "data.json").read_text())
+    text = json.dumps(suite).replace('"scheduled", "carrier", "flight", "origin"]', '"day", "carrier"]')
+    text = text.replace('"scheduled", "carrier"', '"day", "carrier"')
+    (project.path / "expectations" / "data.json").write_text(text)
+    project.cli("pipeline")
+    made = json.loads((project.path / "build" / "decision.json").read_text())["decision"]
+    assert made["outcome"] == "incomparable" and "column 'scheduled' is missing" in made["reason"]
