@@ -39,12 +39,17 @@ def score(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) ->
     """The predictions of the bundle's model (n,) in this process.
 
     Raises:
-        Misuse: a feature column is missing, or the model is refused.
+        Misuse: a feature column is missing, the model is refused, or it fails on these rows.
     """
     missing = [column for column in bundle.lineage["features"] if column not in rows.columns]
     if missing:
         raise Misuse(f"column {missing[0]!r} is missing; model {bundle.key[:12]} was trained with it")
-    return predict(bundle.load_model(trusted_types), rows[list(bundle.lineage["features"])])
+    model = bundle.load_model(trusted_types)
+    try:
+        return predict(model, rows[list(bundle.lineage["features"])])
+    except Exception as error:
+        # It may be asked about rows that it was not made for, and what it raises then is up to its libraries.
+        raise Misuse(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
 def score_apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -77,14 +82,17 @@ def score_apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> NDArray
         ]
         # Only the wheel of the bundle is on the path: the code beside this file must not help the old model.
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        done = subprocess.run(
-            words,
-            cwd=folder,
-            env={**variables, "PYTHONPATH": str(bundle.wheel.resolve())},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
+        try:
+            done = subprocess.run(
+                words,
+                cwd=folder,
+                env={**variables, "PYTHONPATH": str(bundle.wheel.resolve())},
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise Misuse(f"model {bundle.key[:12]} took longer than {SECONDS} s") from None
         if done.returncode:
             raise Misuse((done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: "))
         return np.asarray(json.loads((folder / "out.json").read_text()), dtype=np.float64)
