@@ -186,6 +186,7 @@ def product(bake):
         "ledger",
         "metrics",
         "project",
+        "score",
     ):
         import_module(f"{project.package}.{name}")
     yield sys.modules[project.package]
