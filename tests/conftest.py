@@ -190,8 +190,9 @@ def product(bake):
         "project",
         "promote",
         "rollback",
-        "tables",
+        "score",
         "show",
+        "tables",
     ):
         import_module(f"{project.package}.{name}")
     yield sys.modules[project.package]

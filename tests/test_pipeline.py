@@ -195,51 +195,6 @@ def test_data_lock_pins_what_is_there_and_refuses_junk(project, one_line):
     assert (project.path / "params.yaml").read_text().count("#") == comments
 
 
-# The champion is scored by its own bundle
-
-
-def test_a_champion_whose_code_is_gone_is_scored_by_its_own_wheel(sound):
-    """The champion's transformer stands in model.py when it is trained, and does not any more when it is compared."""
-    project = sound
-    project.edit(
-        "src/late_flights/model.py",
-        'CATEGORIES = ["carrier", "origin", "dest"]',
-        "class Doubled(StandardScaler):\n"
-        '    """Scales, then doubles."""\n\n'
-        "    def transform(self, X):\n"
-        "        return 2 * super().transform(X)\n\n\n"
-        'CATEGORIES = ["carrier", "origin", "dest"]',
-    )
-    project.edit(
-        "src/late_flights/model.py",
-        'SimpleImputer(strategy="median"), StandardScaler()',
-        'SimpleImputer(strategy="median"), Doubled()',
-    )
-    project.edit("params.yaml", "    - numpy.dtype", "    - late_flights.model.Doubled\n    - numpy.dtype")
-    project.git("commit", "--all", "-m", "a transformer of our own")
-    project.cli("pipeline")
-    first = decision(project)["metrics"][0]["challenger"]
-
-    project.git("checkout", "HEAD~1", "--", "src")
-    assert "Doubled" not in (project.path / "src/late_flights/model.py").read_text()
-    project.set_param("model.params.estimator", "forest")
-    project.cli("pipeline")
-    metric = decision(project)["metrics"][0]
-    assert (decision(project)["outcome"], metric["champion"]) == ("promote", pytest.approx(first, abs=1e-12))
-
-
-def test_a_champion_with_another_lock_is_scored_in_an_environment_of_that_lock(bootstrapped):
-    project = bootstrapped
-    first = decision(project)["metrics"][0]["challenger"]
-    lock = project.path / "requirements" / "serve.txt"
-    lock.write_text("# another lock\n" + lock.read_text())
-    project.set_param("model.params.estimator", "forest")
-    project.cli("pipeline")
-    assert decision(project)["metrics"][0]["champion"] == pytest.approx(first, abs=1e-12)
-    [environment] = (project.path / "build" / "environments").iterdir()
-    assert (environment / "complete").is_file()
-
-
 def test_a_champion_that_cannot_score_is_incomparable_and_stays(bootstrapped):
     project = bootstrapped
     project.edit("params.yaml", "ignore: [flight]", "ignore: [flight, visib]")

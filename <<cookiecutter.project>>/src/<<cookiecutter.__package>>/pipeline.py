@@ -71,8 +71,8 @@ STEPS = (
     Step(
         name="compare",
         code=("compare", "score"),
-        reads=("requirements/run.txt", "build/scores.parquet"),
-        settings=("data", "split", "gate"),
+        reads=("requirements/run.txt", "requirements/serve.txt", "build/scores.parquet"),
+        settings=("data", "split", "model", "gate"),
         judge=True,
         writes=("decision.json", "judged.parquet"),
         champion=True,

@@ -67,7 +67,7 @@ def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -
     """The bundle's model at work in this process.
 
     Raises:
-        Misuse: a feature column is missing, or the model is refused.
+        Misuse: a feature column is missing, the model is refused, or it fails on these rows.
     """
     missing = [column for column in bundle.lineage["features"] if column not in rows.columns]
     if missing:
@@ -81,7 +81,11 @@ def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -
         predict(model, few, *task)
         return time.perf_counter() - began
 
-    return Scored(predict(model, rows, *task), again)
+    try:
+        return Scored(predict(model, rows, *task), again)
+    except Exception as error:
+        # It may be asked about rows that it was not made for, and what it raises then is up to its libraries.
+        raise Misuse(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
 @contextmanager
@@ -126,7 +130,7 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
                 if not worker.stdout.readline():  # it ended instead of saying that it is done
                     worker.wait()
                     said.seek(0)
-                    told = said.read().strip().splitlines() or ["it said nothing"]
+                    told = said.read().strip().splitlines() or [f"it said nothing within {SECONDS} s"]
                     raise Misuse(told[-1].removeprefix("error: "))
 
                 def again() -> float:
@@ -223,9 +227,6 @@ def of_champion(project: Project, champion: Champion, rows: pd.DataFrame) -> Ite
             scored = stack.enter_context(of_own_bundle(project, bundle, rows))
         except Misuse as refused:
             error = str(refused)
-        except Exception as raised:
-            # A model of another time is asked about rows of today: whatever it raises, a person has to look at it.
-            error = f"it raises {type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
         yield scored, error
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import traceback
 import warnings
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from .metrics import METRICS, of_task, value
 from .project import Project, code_sha256, now
 
 GOLDEN_ROWS = 20
-LIBRARIES = ("numpy", "pandas", "scikit-learn", "skops")
 
 
 def train(rows: pd.DataFrame, y: NDArray[np.int64], params: model.Params, seed: int) -> Any:
@@ -132,6 +133,15 @@ def _value(metric: str, y: NDArray[Any], predicted: NDArray[np.float64]) -> floa
     return measured if np.isfinite(measured) else None
 
 
+def libraries(project: Project) -> dict[str, str]:
+    """The versions of what requirements/serve.in names: a model of another library is recorded with that library."""
+    found = {"numpy": version("numpy")}
+    for name in re.findall(r"^\w[\w.-]*", (project.root / "requirements" / "serve.in").read_text(), re.M):
+        with suppress(PackageNotFoundError):  # of another platform
+            found[name] = version(name)
+    return found
+
+
 def log(
     project: Project,
     fitted: Any,
@@ -172,7 +182,7 @@ def log(
                 signature=mlflow.models.infer_signature(example, score.predict(fitted, example, *task)),
                 serialization_format="skops",
                 skops_trusted_types=list(project.params.model.trusted_types),
-                pip_requirements=[f"{name}=={version(name)}" for name in LIBRARIES],
+                pip_requirements=[f"{name}=={number}" for name, number in libraries(project).items()],
             )
             return active.info.run_id
     except (mlflow.exceptions.MlflowException, OSError) as error:
@@ -243,7 +253,7 @@ def write(
             "features": {column: str(dtype) for column, dtype in held_out.dtypes.items()},
             "trained_rows": trained_rows,
             "scoring_code": code_sha256("score", "model"),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+            "versions": {"python": platform.python_version(), **libraries(project)},
             "mlflow_run": run_id,
             "finished": now(),
         }

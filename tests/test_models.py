@@ -1,0 +1,400 @@
+"""Risk: a model file runs code or holds what nobody reviewed, or a model is scored by other code than its own."""
+
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import sys
+import zipfile
+from dataclasses import replace
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import skops.io
+import yaml
+from conftest import ROOT
+from lightgbm import LGBMClassifier
+from pyarrow import parquet
+from sklearn.pipeline import make_pipeline
+from threadpoolctl import threadpool_limits
+
+MODEL = "src/late_flights/model.py"
+
+
+def decision(project) -> dict:
+    return json.loads((project.path / "build" / "decision.json").read_text())["decision"]
+
+
+def lineage(project) -> dict:
+    return json.loads((project.path / "build" / "candidate" / "lineage.json").read_text())
+
+
+def golden(bundle: Path) -> list[float]:
+    """What the model answered for the first rows of its holdout when it was trained."""
+    return json.loads((bundle / "golden.json").read_text())["answers"]
+
+
+def scores(project, model: str) -> np.ndarray:
+    return parquet.read_table(project.path / "build" / "scores.parquet")[model].to_numpy()
+
+
+def trust(project, *types: str) -> None:
+    """Extend model.trusted_types."""
+    listed = yaml.safe_load((project.path / "params.yaml").read_text())["model"]["trusted_types"]
+    project.set_param("model.trusted_types", [*listed, *types])
+
+
+# What is shipped
+
+
+@pytest.fixture(scope="module")
+def shipped(product, bake):
+    """The estimators of model.py by name, fitted on a thousand rows, with the list of params.yaml and those rows."""
+    root = bake().path
+    model, train = (import_module(f"{product.__name__}.{name}") for name in ("model", "train"))
+    params = product.config.load(root / "params.yaml")
+    frame = product.data.read(params.data, root).iloc[:1000]
+    rows, y = product.data.features(frame, params.data), product.data.labels(frame, params.data)
+    with threadpool_limits(1):  # a worker beside this one wants the cores, and waiting threads would spin
+        fitted = {
+            name: train.train(rows, y, model.Params.model_validate({**params.model.params, "estimator": name}), seed=1)
+            for name in model.Params.model_fields["estimator"].annotation.__args__
+        }
+    return fitted, params.model.trusted_types, rows, y
+
+
+def test_every_shipped_estimator_is_stored_with_the_list_of_params_yaml_and_answers_as_before(product, shipped):
+    fitted, trusted_types, rows, _ = shipped
+    assert len(fitted) == 3
+    for name, model in fitted.items():
+        stored = product.bundle.unpack(product.bundle.pack(model), trusted_types)
+        assert np.array_equal(stored.predict_proba(rows), model.predict_proba(rows)), name
+
+
+def test_every_entry_of_the_list_is_needed_by_a_shipped_estimator(product, shipped):
+    fitted, trusted_types, *_ = shipped
+    needed = (skops.io.get_untrusted_types(data=product.bundle.pack(model)) for model in fitted.values())
+    assert sorted(set().union(*needed)) == list(trusted_types)
+
+
+# Another library
+
+LIGHTGBM = ["collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier"]
+
+
+def test_a_lightgbm_model_answers_as_before_when_it_is_loaded_again(product, shipped):
+    fitted, trusted_types, rows, y = shipped
+    model = make_pipeline(fitted["logistic"].named_steps["columns"], LGBMClassifier(n_jobs=1, verbosity=-1)).fit(
+        rows, y
+    )
+    packed = product.bundle.pack(model)
+    with pytest.raises(product.errors.Misuse, match=rf"holds {', '.join(LIGHTGBM)}, which model\.trusted_types"):
+        product.bundle.unpack(packed, trusted_types)
+    stored = product.bundle.unpack(packed, (*trusted_types, *LIGHTGBM))
+    assert np.array_equal(stored.predict_proba(rows), model.predict_proba(rows))
+
+
+def test_lightgbm_takes_the_steps_that_the_readme_names(bootstrapped, one_line):
+    project = bootstrapped
+    readme = " ".join((project.path / "README.md").read_text().split("## Another kind of model")[1].split())
+    for step in ("`lightgbm` to `requirements/serve.in`", "`make lock`", "branch in `build`", "`model.trusted_types`"):
+        assert step in readme
+
+    first = decision(project)["metrics"][0]["challenger"]
+    # What `make lock` writes, without asking an index: the template's lock resolved it together with the product's.
+    project.edit("requirements/serve.in", "pandas\n", "lightgbm\npandas\n")
+    locked = re.search(r"^lightgbm==.+\n(?: .+\n)+", (ROOT / "requirements/dev.txt").read_text(), re.M)[0]
+    champions_lock = (project.path / "requirements" / "serve.txt").read_bytes()
+    for name in ("serve", "run", "dev"):
+        lock = project.path / "requirements" / f"{name}.txt"
+        lock.write_text(lock.read_text() + locked)
+    # The champion is locked without it: the environment of these tests serves as one that was built from that lock.
+    environments = project.path / "build" / "environments"
+    environments.mkdir()
+    (environments / sha256(champions_lock).hexdigest()[:16]).symlink_to(project.venv)
+    (project.venv / "complete").touch()
+
+    project.edit(MODEL, "from sklearn.compose", "from lightgbm import LGBMClassifier\nfrom sklearn.compose")
+    project.edit(MODEL, '"forest", "boosting"]', '"forest", "boosting", "lightgbm"]')
+    project.edit(
+        MODEL,
+        "    boosting: dict[str, Any] = {}\n",
+        "    boosting: dict[str, Any] = {}\n    lightgbm: dict[str, Any] = {}\n",
+    )
+    project.edit(
+        MODEL,
+        '": HistGradientBoostingClassifier,\n',
+        '": HistGradientBoostingClassifier,\n        "lightgbm": LGBMClassifier,\n',
+    )
+    project.set_param("model.params.estimator", "lightgbm")
+    project.set_param(
+        "model.params.lightgbm", {"n_estimators": 100, "learning_rate": 0.05, "n_jobs": 1, "verbosity": -1}
+    )
+
+    done = project.cli("pipeline", check=False)
+    one_line(done, 2, rf"model\.skops: holds {', '.join(LIGHTGBM)}, which model\.trusted_types in params\.yaml .*")
+    assert not (project.path / "build" / "decision.json").exists()
+
+    trust(project, *LIGHTGBM)
+    project.cli("pipeline")
+    metric = decision(project)["metrics"][0]
+    assert decision(project)["outcome"] in ("keep", "promote") and metric["champion"] == pytest.approx(first, abs=1e-12)
+    assert metric["challenger"] > 0.69 and metric["gain_low"] < metric["gain"] < metric["gain_high"]
+    candidate = project.path / "build" / "candidate"
+    assert scores(project, "challenger")[:20].tolist() == golden(candidate)
+    assert (candidate / "requirements.txt").read_text().endswith(locked)
+    assert f"lightgbm=={lineage(project)['versions']['lightgbm']} " in locked
+
+    project.run(project.venv / "bin" / "ruff", "check", ".")
+    project.run(sys.executable, "-m", "pytest", "-q", "tests/test_model.py")
+
+
+# A transformer of one's own
+
+TRANSFORMER = """class {name}(StandardScaler):
+    def transform(self, X):
+        return 2 * super().transform(X)
+
+
+"""
+
+
+def define(project, name: str, source: str = TRANSFORMER) -> None:
+    """Define a transformer in model.py, and let the pipeline use it."""
+    project.edit(MODEL, "CATEGORIES = [", source.format(name=name) + "CATEGORIES = [")
+    project.edit(MODEL, '"median"), StandardScaler()', f'"median"), {name}()')
+
+
+def test_a_transformer_of_ones_own_is_refused_by_name_until_it_is_listed(sound, one_line):
+    define(sound, "Doubled")
+    message = r"model\.skops: holds late_flights\.model\.Doubled, which model\.trusted_types in params\.yaml .*"
+    one_line(sound.cli("train", check=False), 2, message)
+    assert not (sound.path / "build" / "candidate").exists()
+    trust(sound, "late_flights.model.Doubled")
+    sound.cli("train")
+    assert (sound.path / "build" / "candidate" / "model.skops").is_file()
+
+
+def test_a_champion_whose_transformer_is_gone_is_scored_by_its_own_wheel_while_its_type_is_listed(sound):
+    project = sound
+    define(project, "Doubled")
+    trust(project, "late_flights.model.Doubled")
+    project.git("commit", "--all", "-m", "a transformer of our own")
+    project.cli("pipeline")
+    first = decision(project)["metrics"][0]["challenger"]
+
+    project.git("checkout", "HEAD~1", "--", "src", "params.yaml")
+    assert "Doubled" not in (project.path / MODEL).read_text()
+    project.set_param("model.params.estimator", "forest")
+    project.cli("pipeline")
+    assert decision(project)["outcome"] == "incomparable"
+    assert "holds late_flights.model.Doubled, which model.trusted_types" in decision(project)["reason"]
+
+    trust(project, "late_flights.model.Doubled")
+    project.cli("score")
+    project.cli("compare")
+    metric = decision(project)["metrics"][0]
+    assert (decision(project)["outcome"], metric["champion"]) == ("promote", pytest.approx(first, abs=1e-12))
+
+
+# A pull request
+
+
+def test_the_list_of_a_pull_request_holds_in_its_own_job_and_not_where_the_base_judges(bootstrapped, tmp_path):
+    base, pull = bootstrapped, replace(bootstrapped, path=tmp_path / "pull")
+    base.git("clone", "--quiet", str(base.path), str(pull.path))
+    define(pull, "Doubled")
+    trust(pull, "late_flights.model.Doubled")
+    for step in ("validate", "train", "score"):  # the job without permissions
+        pull.cli(step)
+    for handed_over in ("candidate", "scores.parquet"):
+        put(pull.path / "build" / handed_over, base.path / "build" / handed_over)
+    marker = tmp_path / "marker"
+    (base.path / "build" / "candidate" / "model.skops").write_bytes(pickle.dumps(Payload(marker)))
+
+    base.cli("compare", "--pull", str(pull.path))
+    base.cli("report", "--pull", str(pull.path))
+    assert decision(base)["outcome"] == "keep", decision(base)["reason"]
+    assert decision(base)["metrics"][0]["challenger"] > 0.65
+    assert not marker.exists(), "the challenger's file was loaded"
+
+    # The base loads one model, the champion, and by its own list, however long the other one is.
+    base.set_param("model.trusted_types", [])
+    base.cli("compare", "--pull", str(pull.path))
+    assert decision(base)["outcome"] == "incomparable"
+    assert "holds numpy.dtype, which model.trusted_types in params.yaml does not list" in decision(base)["reason"]
+
+
+def put(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.rmtree(target)
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+# A file that would run code
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+def joblib_file(payload: Payload, model: bytes) -> bytes:
+    joblib.dump(payload, file := io.BytesIO(), compress=3)
+    return file.getvalue()
+
+
+def zip_of_a_pickle(payload: Payload, model: bytes) -> bytes:
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr("data.pkl", pickle.dumps(payload))
+    return file.getvalue()
+
+
+def skops_with_a_pickled_array(payload: Payload, model: bytes) -> bytes:
+    """A model of ours, but for its arrays: each is pickled, as NumPy does with arrays of objects."""
+    np.save(array := io.BytesIO(), np.array([payload], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(io.BytesIO(model)) as ours, zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        for name in ours.namelist():
+            archive.writestr(name, array.getvalue() if name.endswith(".npy") else ours.read(name))
+    return file.getvalue()
+
+
+def first_member(content: bytes, suffix: str) -> io.BytesIO:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return io.BytesIO(archive.read(next(name for name in archive.namelist() if name.endswith(suffix))))
+
+
+# How each is made, and what would run it.
+HOSTILE = {
+    "pickle": (lambda payload, model: pickle.dumps(payload), pickle.loads),
+    "joblib": (joblib_file, lambda content: joblib.load(io.BytesIO(content))),
+    "zip of a pickle": (zip_of_a_pickle, lambda content: pickle.load(first_member(content, ".pkl"))),
+    "skops with a pickled array": (
+        skops_with_a_pickled_array,
+        lambda content: np.load(first_member(content, ".npy"), allow_pickle=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_payload_under_the_name_of_a_model_is_refused_and_never_run(bootstrapped, one_line, product, tmp_path, kind):
+    make, run = HOSTILE[kind]
+    marker = tmp_path / "marker"
+    candidate = product.bundle.Bundle(bootstrapped.path / "build" / "candidate")
+    model = candidate.path / "model.skops"
+    model.write_bytes(make(Payload(marker), model.read_bytes()))
+    run(model.read_bytes())
+    marker.rmdir()  # it was there: the payload is a live one
+
+    done = bootstrapped.cli("score", check=False)
+    one_line(done, 2, r"model\.skops: no skops model \((BadZipFile|KeyError|ValueError)\); train again")
+
+    # As champion, of which the ledger itself says that these are its bytes.
+    project = product.project.Project(bootstrapped.path)
+    project.ledger.accept(candidate, project.ledger.number, "promote", "it says so")
+    project.ledger.live(project.ledger.events[-1])
+    rows = product.data.features(project.frame.head(9), project.params.data)
+    predicted, reason = product.score.of_champion(project, project.ledger.champion(), rows)
+    assert np.isnan(predicted).all() and reason.startswith("model.skops: no skops model")
+    assert not marker.exists()
+
+
+def test_a_payload_in_the_place_of_the_champions_bytes_is_refused_before_it_is_looked_at(
+    bootstrapped, one_line, product, tmp_path
+):
+    git, marker = bootstrapped.git, tmp_path / "marker"
+    champion = product.project.Project(bootstrapped.path).ledger.champion()
+    (tmp_path / "payload").write_bytes(pickle.dumps(Payload(marker)))
+    blob = git("hash-object", "-w", str(tmp_path / "payload")).stdout.strip()
+    index = {"GIT_INDEX_FILE": str(tmp_path / "index")}
+    bootstrapped.run("git", "read-tree", f"refs/models/{champion.key}", env=index)
+    bootstrapped.run("git", "update-index", "--cacheinfo", f"100644,{blob},model.skops", env=index)
+    tree = bootstrapped.run("git", "write-tree", env=index).stdout.strip()
+    git("update-ref", f"refs/models/{champion.key}", git("commit-tree", tree, "-m", "tampered").stdout.strip())
+    one_line(
+        bootstrapped.cli("score", check=False),
+        2,
+        rf"ledger: refs/models/{champion.key} has digest .*, its event says .*; restore that ref",
+    )
+    assert not marker.exists()
+
+
+# A model that fails, and other libraries
+
+
+def test_a_champion_that_fails_on_these_rows_or_takes_too_long_is_incomparable_and_says_why(
+    bootstrapped, product, monkeypatch
+):
+    project = product.project.Project(bootstrapped.path)
+    champion = project.ledger.champion()
+    rows = product.data.features(project.frame.head(9), project.params.data)
+    nothing, reason = product.score.of_champion(project, champion, rows.assign(carrier=3))
+    assert np.isnan(nothing).all() and re.fullmatch("TypeError: .*", reason)
+
+    monkeypatch.setattr(product.score, "SECONDS", 0.01)
+    with pytest.raises(product.errors.Misuse, match=r"model [0-9a-f]{12} took longer than 0.01 s"):
+        product.score.score_apart(project, project.ledger.bundle(champion), rows)
+
+
+FUSSY = """import sklearn
+
+
+class {name}(StandardScaler):
+    \"\"\"Answers under the scikit-learn alone that it was fitted with.\"\"\"
+
+    def fit(self, X, y=None):
+        self.version_ = sklearn.__version__
+        return super().fit(X, y)
+
+    def transform(self, X):
+        if self.version_ != sklearn.__version__:
+            raise ValueError(f"fitted with {{self.version_}}, not {{sklearn.__version__}}")
+        return super().transform(X)
+
+
+"""
+
+
+def test_a_champion_locked_to_an_older_scikit_learn_is_scored_in_an_environment_of_its_lock(sound, product, tmp_path):
+    project = sound
+    define(project, "Fussy", FUSSY)
+    trust(project, "late_flights.model.Fussy")
+    project.git("commit", "--all", "-m", "the same code under both locks")
+
+    project.edit("requirements/serve.in", "scikit-learn\n", "scikit-learn==1.8.0\n")
+    older = project.path / "requirements" / "serve.txt"
+    resolve = (project.venv / "bin" / "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes")
+    project.run(*resolve, "--python-version", "3.11", older.with_suffix(".in"), "-o", older)
+    assert "scikit-learn==1.8.0 " in older.read_text()
+    project.git("commit", "--all", "-m", "an older scikit-learn")
+
+    # Trained with the libraries of that lock; what only the pipeline needs, such as MLflow, comes from around them.
+    put(older, tmp_path / "requirements.txt")
+    product.score.environment(product.project.Project(project.path), product.bundle.Bundle(tmp_path))
+    environments = project.path / "build" / "environments"
+    [libraries] = environments.glob("*/lib/python*/site-packages")
+    project.cli("pipeline", PYTHONPATH=os.pathsep.join(["src", str(libraries)]))
+    assert decision(project)["outcome"] == "bootstrap"
+    assert lineage(project)["versions"]["scikit-learn"] == "1.8.0"
+    answers = golden(project.path / "build" / "candidate")
+
+    project.git("checkout", "HEAD~1", "--", "requirements")
+    project.set_param("model.params.estimator", "forest")
+    project.cli("pipeline")
+    assert lineage(project)["versions"]["scikit-learn"] != "1.8.0"
+    assert decision(project)["outcome"] == "promote", decision(project)["reason"]
+    assert scores(project, "champion")[:20] == pytest.approx(answers, abs=1e-9)
+    assert len(list(environments.iterdir())) == 1, "built once, then found again"
