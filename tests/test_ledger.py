@@ -493,7 +493,11 @@ def test_a_kept_verdict_is_on_record_once_and_counts_as_a_decision_on_its_holdou
         ledger.note_kept(place.bundle("second"), ledger.number, "keep", "not better", "rows")
     assert kinds(ledger) == ["accepted", "live", "kept"] and ledger.champion().key == place.key("first")
     ledger.note_kept(place.bundle("third"), ledger.number, "keep", "not better", "rows")
-    assert [ledger.decisions(*given) for given in (("rows", ""), ("rows", place.key("third")), ("none", ""))] == [2, 1, 0]
+    assert [ledger.decisions(*given) for given in (("rows", ""), ("rows", place.key("third")), ("none", ""))] == [
+        2,
+        1,
+        0,
+    ]
     assert f"refs/models/{place.key('second')}" not in place.refs()
 
 

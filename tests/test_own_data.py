@@ -2,29 +2,29 @@
 
 import json
 
-from sklearn.datasets import load_breast_cancer
+import pandas as pd
+import pytest
+from conftest import BakedProject
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 
-def test_other_data_without_a_time_take_the_steps_that_the_readme_names(project):
-    readme = " ".join((project.path / "README.md").read_text().split())
-    for step in ("`make data-lock`", "`CATEGORIES`, `NUMBERS`", "`expectations/data.json`", "`time: null`"):
-        assert step in readme
+def adopt(project: BakedProject, frame: pd.DataFrame, **settings: object) -> None:
+    """Put data of one's own in the place of the sample, by the steps that the README names.
 
-    frame = load_breast_cancer(as_frame=True).frame.rename(columns=lambda name: name.replace(" ", "_"))
-    frame["site"] = ["north" if number % 3 else "south" for number in range(len(frame))]
-    frame["target"] = frame["target"].map({0: "malign", 1: "benign"})
-    frame.insert(0, "patient", range(1, len(frame) + 1))
-    frame.to_csv(project.path / "data" / "tumours.csv", index=False)
+    ``frame`` begins with its key, ends with its target, and holds one category named ``site``.
+    """
+    key, *features, target = frame.columns
+    frame.to_csv(project.path / "data" / "own.csv", index=False)
     project.git("rm", "--quiet", "data/flights.csv.gz")
-
-    project.edit("params.yaml", "path: data/flights.csv.gz", "path: data/tumours.csv")
-    project.edit("params.yaml", "target: late ", "target: target ")
-    project.edit("params.yaml", "key: [scheduled, carrier, flight, origin]", "key: [patient]")
-    project.edit("params.yaml", "time: scheduled ", "time: null ")
-    project.edit("params.yaml", "ignore: [flight]", "ignore: [patient]")
+    own = {"path": "data/own.csv", "target": target, "key": [key], "time": None, "ignore": [key]}
+    for name, value in own.items():
+        project.set_param(f"data.{name}", value)
+    project.set_param("gate.guards.segments", ["site"])
+    for name, value in settings.items():
+        project.set_param(name.replace("__", "."), value)
     project.cli("data-lock")
 
-    numbers = [column for column in frame.columns if column not in ("patient", "target", "site")]
+    numbers = [column for column in features if column != "site"]
     model = project.path / "src" / project.package / "model.py"
     lines = model.read_text().splitlines(keepends=True)
     lines = [
@@ -35,16 +35,94 @@ def test_other_data_without_a_time_take_the_steps_that_the_readme_names(project)
 
     suite = [
         {"type": "expect_table_columns_to_match_ordered_list", "kwargs": {"column_list": list(frame.columns)}},
-        {"type": "expect_compound_columns_to_be_unique", "kwargs": {"column_list": ["patient", "target"]}},
+        {"type": "expect_compound_columns_to_be_unique", "kwargs": {"column_list": [key, "site"]}},
         *(
-            {"type": "expect_column_values_to_be_between", "kwargs": {"column": c, "min_value": 0, "max_value": 5000}}
+            {"type": "expect_column_values_to_be_between", "kwargs": {"column": c, "min_value": -1, "max_value": 5000}}
             for c in numbers
         ),
     ]
     (project.path / "expectations" / "data.json").write_text(json.dumps({"name": "data", "expectations": suite}))
 
+
+def with_site_and_key(data, target: str) -> pd.DataFrame:
+    frame = data.frame.rename(columns=lambda name: name.replace(" ", "_").replace("/", "_"))
+    frame.insert(1, "site", ["north" if number % 3 else "south" for number in range(len(frame))])
+    frame.insert(0, "number", range(1, len(frame) + 1))
+    return frame.rename(columns={"target": target})
+
+
+def decided(project: BakedProject) -> dict:
+    return json.loads((project.path / "build" / "decision.json").read_text())["decision"]
+
+
+def test_other_data_without_a_time_take_the_steps_that_the_readme_names(project):
+    readme = " ".join((project.path / "README.md").read_text().split())
+    for step in ("`make data-lock`", "`CATEGORIES`, `NUMBERS`", "`expectations/data.json`", "`time: null`"):
+        assert step in readme
+    assert "`gate.guards.segments`" in readme
+    frame = with_site_and_key(load_breast_cancer(as_frame=True), "tumour")
+    frame["tumour"] = frame["tumour"].map({0: "malign", 1: "benign"})
+    adopt(project, frame)
     project.make("pipeline", "format", "check", "test")
-    decided = json.loads((project.path / "build" / "decision.json").read_text())["decision"]
-    assert decided["outcome"] == "bootstrap"
-    assert 80 < decided["rows"] < 150 and decided["metrics"][0]["challenger"] > 0.95
+    assert decided(project)["outcome"] == "bootstrap"
+    assert 80 < decided(project)["rows"] < 150 and decided(project)["metrics"][0]["challenger"] > 0.95
     assert "unchanged" in project.make("pipeline").stdout
+
+
+def test_other_data_take_the_place_of_the_samples_champion_with_the_approval_that_the_readme_names(bootstrapped):
+    assert 'make approve BECAUSE="our own data"' in (bootstrapped.path / "README.md").read_text()
+    adopt(bootstrapped, with_site_and_key(load_breast_cancer(as_frame=True), "tumour"))
+    bootstrapped.make("pipeline")
+    assert decided(bootstrapped)["outcome"] == "incomparable"
+    bootstrapped.make("approve", BECAUSE="our own data")
+    bootstrapped.set_param("model.seed", 8)
+    bootstrapped.make("pipeline")
+    assert decided(bootstrapped)["outcome"] == "keep"
+
+
+OTHER_TASKS = {
+    "multiclass": (load_wine, "log_loss", {"accuracy": 0.8}, {}),
+    "regression": (
+        load_diabetes,
+        "rmse",
+        {"r2": 0.2},
+        {
+            "HistGradientBoostingClassifier": "HistGradientBoostingRegressor",
+            "RandomForestClassifier": "RandomForestRegressor",
+            "LogisticRegression": "Ridge",
+            '"logistic"': '"ridge"',
+            "logistic:": "ridge:",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_other_tasks_run_from_the_data_to_a_decision_between_two_models(project, task):
+    load, metric, floors, renamed = OTHER_TASKS[task]
+    frame = with_site_and_key(load(as_frame=True), "answer")
+    frame.insert(2, "family", frame["number"] % 60)
+    adopt(
+        project,
+        frame,
+        data__task=task,
+        gate__metric=metric,
+        gate__floors=floors,
+    )
+    for old, new in renamed.items():
+        project.edit(f"src/{project.package}/model.py", old, new)
+    if task == "regression":
+        forest = {"n_estimators": 50, "min_samples_leaf": 10}
+        project.set_param("model.params", {"estimator": "ridge", "ridge": {"alpha": 1.0}, "forest": forest})
+        project.set_param("data.group", "family")
+    project.make("pipeline", "format", "check", "test")
+    made = decided(project)
+    assert (made["outcome"], made["task"]) == ("bootstrap", task)
+    assert {m["name"] for m in made["metrics"]} >= {metric, *floors}
+    project.set_param("model.params.estimator", "forest")
+    done = project.make("pipeline", check=False)
+    made = decided(project)
+    assert made["outcome"] in ("promote", "keep", "block"), done.stderr
+    compared = next(m for m in made["metrics"] if m["name"] == metric)
+    assert compared["champion"] > 0 and compared["challenger"] > 0
+    assert (project.path / "build" / "report.html").read_text().count("<svg") >= 1

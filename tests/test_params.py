@@ -29,11 +29,35 @@ MISTAKES = {
     "not a number": (("margin: 0.001", "margin: .nan"), "params.yaml: gate.margin: input should be .*, not nan"),
     "unknown metric": (
         ("metric: roc_auc", "metric: auc"),
-        "params.yaml: gate.metric: no metric 'auc'; there are roc_auc, log_loss, brier, accuracy, not 'auc'",
+        "params.yaml: gate.metric: no metric 'auc'; there are roc_auc, .*, r2, not 'auc'",
     ),
     "floor of an unknown metric": (
         ("{roc_auc: 0.6}", "{auc: 0.65}"),
-        "params.yaml: gate.floors: no metric 'auc'; there are roc_auc, log_loss, brier, accuracy, not {'auc': 0.65}",
+        "params.yaml: gate.floors: no metric 'auc'; there are roc_auc, .*, r2, not {'auc': 0.65}",
+    ),
+    "a metric of another task": (
+        ("metric: roc_auc ", "metric: rmse "),
+        "params.yaml: gate: rmse is no metric of data.task binary; use roc_auc, .*, f1",
+    ),
+    "a floor of another task": (
+        ("{roc_auc: 0.6}", "{r2: 0.65}"),
+        "params.yaml: gate: r2 is no metric of data.task binary; use roc_auc, .*, f1",
+    ),
+    "no such task": (
+        ("task: binary ", "task: ranking "),
+        "params.yaml: data.task: input should be 'binary', 'multiclass' or 'regression', not 'ranking'",
+    ),
+    "guards that cannot be sure": (
+        ("confidence: 0.99 ", "confidence: 1.0 "),
+        "params.yaml: gate.guards.confidence: input should be less than 1, not 1.0",
+    ),
+    "a segment that is no column": (
+        ("segments: [origin, carrier]", "segments: [origin, carier]"),
+        "params.yaml: gate.guards.segments: no column 'carier' in data/flights.csv.gz; it has scheduled, .*",
+    ),
+    "a group that is no column": (
+        ("group: null ", "group: family "),
+        "params.yaml: data.group: no column 'family' in data/flights.csv.gz; it has scheduled, .*",
     ),
     "no such rule": (
         ("promote_when: superior ", "promote_when: better "),

@@ -13,7 +13,8 @@ POOR = 1 / (1 + np.exp(-(2 * Y - 1 + RNG.normal(0, 4.0, len(Y)))))
 
 @pytest.fixture
 def rule(params):
-    return params.gate.model_copy(update={"floors": {}, "margin": 0.0, "promote_when": "superior"})
+    told = {"metric": "roc_auc", "floors": {}, "margin": 0.0, "promote_when": "superior"}
+    return params.gate.model_copy(update=told)
 
 
 def test_without_a_champion_the_floors_decide(rule):

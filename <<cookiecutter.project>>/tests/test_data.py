@@ -42,6 +42,13 @@ def test_without_a_time_a_row_keeps_its_side_as_data_grow(rows, by_key):
     assert abs((~after).mean() - RULE.holdout) < 0.05
 
 
+def test_rows_that_belong_together_stay_on_one_side(rows, by_key):
+    together = by_key.model_copy(update={"group": "family"})
+    families = rows.assign(family=rows["number"] % 50)
+    trained = data.split(families, together, RULE).trained_on(families)
+    assert families.assign(trained=trained).groupby("family")["trained"].nunique().max() == 1
+
+
 def test_a_row_keeps_its_side_when_a_key_column_turns_from_integers_to_floats(rows, by_key):
     rule = data.split(rows, by_key, RULE)
     assert np.array_equal(rule.trained_on(rows), rule.trained_on(rows.astype({"number": float})))

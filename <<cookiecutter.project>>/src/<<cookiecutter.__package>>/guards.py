@@ -52,12 +52,16 @@ def calibration_error(y: Labels, predicted: Floats) -> Weighted:
         said = predicted if predicted.ndim == 1 else predicted.max(axis=1)
         off = (y if predicted.ndim == 1 else chosen(predicted) == y) - said
     edges = np.unique(np.quantile(said, np.linspace(0, 1, 11)[1:-1]))
-    member = np.eye(len(edges) + 1)[np.searchsorted(edges, said, side="right")]
-    terms = np.hstack([member, member * off[:, None], member * (off**2)[:, None]])
+    member = np.searchsorted(edges, said, side="right")
+    terms = np.stack([np.ones(len(y)), off, off**2], axis=1)
+    groups = [(rows, terms[rows]) for rows in (np.flatnonzero(member == g) for g in np.unique(member))]
 
     def value(weights: Weights) -> Floats:
-        count, total, own = np.split(weights @ terms, 3, axis=1)
-        return ((total**2 - own) / np.maximum(count, 1)).sum(axis=1) / weights.sum(axis=1)
+        error = np.zeros(len(weights))
+        for rows, of_rows in groups:
+            count, total, own = (weights[:, rows] @ of_rows).T
+            error += (total**2 - own) / np.maximum(count, 1)
+        return error / weights.sum(axis=1)
 
     return value
 

@@ -92,10 +92,21 @@ class Project:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The pinned data; see data.read."""
+        """The pinned data; see data.read.
+
+        Raises:
+            Misuse: also where a column of the guards is missing.
+        """
         from . import data
 
-        return data.read(self.params.data, self.data_root)
+        frame = data.read(self.params.data, self.data_root)
+        for column in self.params.gate.guards.segments:
+            if column not in frame.columns:
+                raise Misuse(
+                    f"params.yaml: gate.guards.segments: no column {column!r} in {self.params.data.path}; it has"
+                    f" {', '.join(frame.columns)}"
+                )
+        return frame
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -1,0 +1,38 @@
+"""The package of the default answers, for measuring: generated once, imported from there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parents[1]
+MODULES = ("bundle", "compare", "config", "files", "guards", "intervals", "ledger", "metrics", "project", "rollback")
+
+
+def bake() -> Path:
+    """The generated repository in build/bench, made again when the template has changed."""
+    place = ROOT / "build" / "bench"
+    place.mkdir(parents=True, exist_ok=True)
+    newest = max(path.stat().st_mtime for path in (ROOT / "<<cookiecutter.project>>").rglob("*"))
+    made = place / "late-flights"
+    if not made.is_dir() or made.stat().st_mtime < newest:
+        config = place / "cookiecutter.yaml"
+        config.write_text(json.dumps({"cookiecutters_dir": str(place / ".c"), "replay_dir": str(place / ".r")}))
+        words = ["--config-file", config, "--no-input", "--overwrite-if-exists", ROOT, "-o", place]
+        subprocess.run([sys.executable, "-m", "cookiecutter", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+        made.touch()
+    return made
+
+
+def import_product() -> ModuleType:
+    """The package, with the modules that are measured."""
+    source = str(bake() / "src")
+    if source not in sys.path:
+        sys.path.insert(0, source)
+    for name in MODULES:
+        import_module(f"late_flights.{name}")
+    return sys.modules["late_flights"]
