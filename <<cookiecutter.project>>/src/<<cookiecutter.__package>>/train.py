@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sqlite3
 import traceback
 import warnings
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from . import data, model, score
@@ -142,11 +145,7 @@ def log(
     Raises:
         Misuse: the server that MLFLOW_TRACKING_URI names does not take the run. Nothing is logged elsewhere instead.
     """
-    # Set before the import, for MLflow reads them while it loads. A server that is down must fail in seconds.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    uri = tracking_uri(project)
     import mlflow
     import mlflow.sklearn
 
@@ -154,7 +153,7 @@ def log(
     # Whole numbers are declared as doubles: the service must take a missing one as it takes any other.
     example = rows.head(200).astype({column: float for column in rows.select_dtypes("integer")})
     try:
-        mlflow.set_tracking_uri(tracking_uri(project))
+        mlflow.set_tracking_uri(uri)
         mlflow.set_experiment(experiment_id=_experiment(project))
         with warnings.catch_warnings(), mlflow.start_run(run_name=getattr(params, "estimator", None)) as active:
             warnings.simplefilter("ignore")  # hints of MLflow at its own source classes
@@ -179,12 +178,46 @@ def log(
 
 
 def tracking_uri(project: Project) -> str:
-    """The server of the environment, else the SQLite file that `make ui` opens."""
-    if project.environment.tracking_uri:
-        return project.environment.tracking_uri
-    local = project.root / "mlruns"
-    local.mkdir(exist_ok=True)
-    return f"sqlite:///{(local / 'mlflow.db').as_posix()}"
+    """The server of the environment, else the SQLite file that `make ui` opens.
+
+    Raises:
+        Misuse: that file cannot be made, is no database of MLflow's, or is damaged.
+    """
+    # Set before MLflow is imported, for it reads them while it loads. A server that is down must fail in seconds; what
+    # MLflow has to say is in its exceptions, and its log repeats them with tracebacks.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    return project.environment.tracking_uri or _database(project.root / "mlruns" / "mlflow.db")
+
+
+def _database(place: Path) -> str:
+    """The URI of the SQLite file at ``place``, made if there is none: whole or not at all, and by one process alone."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    def opened(file: Path) -> str:
+        uri = f"sqlite:///{file.as_posix()}"
+        # Making its tables takes MLflow dozens of migrations, and none of them knows how to go on after a kill.
+        SqlAlchemyStore(uri, (place.parent / "artifacts").as_uri()).engine.dispose()
+        return uri
+
+    try:
+        place.parent.mkdir(exist_ok=True)
+        with FileLock(place.parent / ".lock"):
+            for left in place.parent.glob(".new-*"):
+                left.unlink()
+            if not place.exists():
+                new = place.with_name(f".new-{os.getpid()}.db")
+                opened(new)
+                os.replace(new, place)
+            with closing(sqlite3.connect(place)) as database:
+                database.execute("pragma schema_version")  # where this fails, MLflow would try again for minutes
+            return opened(place)
+    except Exception as error:
+        # Whatever a damaged file or a full disk makes SQLite, SQLAlchemy and Alembic raise, there is no database.
+        reason = " ".join(str(error).split())[:200]
+        raise Misuse(f"mlruns/{place.name}: MLflow cannot use it: {reason}; make room, or move it away") from error
 
 
 def _experiment(project: Project) -> str:
