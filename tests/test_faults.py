@@ -12,9 +12,9 @@ from conftest import environment
 # MLflow's database
 
 OPEN = (
-    "from pathlib import Path; from late_flights import train; from late_flights.project import Project;"
+    "from pathlib import Path; from late_flights import tracking; from late_flights.project import Project;"
     "import mlflow.store.tracking.sqlalchemy_store; print('ready', flush=True);"
-    "print(train.tracking_uri(Project(Path.cwd())))"
+    "print(tracking.uri(Project(Path.cwd())))"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -28,16 +29,16 @@ def _step(name: str, pull: Path | None = None, push: bool = False) -> None:
 @app.command("data-lock")
 def data_lock() -> None:
     """Pin the data as they are now: writes data.sha256 in params.yaml."""
-    from . import data
+    from . import config, data
     from .files import write_text
-    from .project import Project
 
-    project = Project(Path.cwd())
-    old, new = project.params.data.sha256, data.lock(project.root, project.params.data)
-    path = project.root / "params.yaml"
-    # In place, so that the comments and the order of the file survive.
-    write_text(path, path.read_text(encoding="utf-8").replace(old, new))
-    print(f"data-lock {'unchanged' if old == new else 'pinned'}: {project.params.data.path} {new}")
+    path = Path.cwd() / "params.yaml"
+    # Whatever stands in its place, the pin is what is to be written: the rest of the file must be sound.
+    names = config.load(path, {"data.sha256": "0" * 64}).data
+    text, new = path.read_text(encoding="utf-8"), data.lock(path.parent, names)
+    pinned = config.pinned(text, new)
+    write_text(path, pinned)
+    print(f"data-lock {'unchanged' if pinned == text else 'pinned'}: {names.path} {new}")
 
 
 @app.command()
@@ -88,11 +89,13 @@ def pipeline(push: Push = False) -> None:
 
 
 @app.command("try")
-def try_(changes: Annotated[list[str], typer.Argument(help="model.seed=8 model.params.estimator=forest ...")]) -> None:
+def try_(
+    changes: Annotated[list[str] | None, typer.Argument(help="model.seed=8 model.params.estimator=forest ...")] = None,
+) -> None:
     """Train with changed parameters and show the difference to the champion; promotes nothing."""
     from . import experiment
 
-    experiment.run(Path.cwd(), changes)
+    experiment.run(Path.cwd(), changes or [])
 
 
 @app.command()
@@ -115,22 +118,14 @@ def history(json: Annotated[bool, typer.Option(help="The events as JSON.")] = Fa
 @app.command()
 def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     """Open the MLflow runs of this repository on the loopback address."""
-    import subprocess
-
+    from . import tracking
     from .project import Project
-    from .train import tracking_uri
 
-    words = [
-        "mlflow",
-        "ui",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--backend-store-uri",
-        tracking_uri(Project(Path.cwd())),
-    ]
-    raise SystemExit(subprocess.run([sys.executable, "-m", *words]).returncode)
+    words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--backend-store-uri", tracking.uri(Project(Path.cwd()))]
+    sys.stdout.flush()
+    # In place of this process: whoever ends it ends the server.
+    os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import config
-from .errors import Misuse
+from .errors import Misuse, at_fault
 from .files import sha256
 from .git import Git, GitError
 
@@ -125,7 +125,12 @@ def code_sha256(*modules: str) -> str:
         if module in seen or not (PACKAGE / f"{module}.py").is_file():
             continue
         seen.add(module)
-        for node in ast.parse((PACKAGE / f"{module}.py").read_bytes()).body:
+        place = PACKAGE / f"{module}.py"
+        try:
+            tree = ast.parse(place.read_bytes(), place)
+        except (SyntaxError, ValueError) as error:
+            raise at_fault(error, place, "mend that line") from None
+        for node in tree.body:
             if isinstance(node, ast.ImportFrom) and node.level == 1:
                 waiting += [node.module] if node.module else [name.name for name in node.names]
     listing = [f"{name} {sha256((PACKAGE / f'{name}.py').read_bytes())}" for name in sorted(seen)]

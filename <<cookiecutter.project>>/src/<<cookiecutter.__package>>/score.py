@@ -31,8 +31,15 @@ SECONDS = 1800
 
 
 def predict(model: Any, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """Probability of the positive class for each row (n,)."""
-    return np.asarray(model.predict_proba(rows)[:, 1], dtype=np.float64)
+    """Probability of the positive class for each row (n,).
+
+    Raises:
+        Misuse: the model gives no array of a row for each and two columns.
+    """
+    given = np.asarray(model.predict_proba(rows))
+    if given.shape != (len(rows), 2):
+        raise Misuse(f"predict_proba gives an array {given.shape}, not {(len(rows), 2)}: both classes in each row")
+    return given[:, 1].astype(np.float64)
 
 
 def score(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -> NDArray[np.float64]:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import sqlite3
-import traceback
 import warnings
-from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from . import data, model, score
 from .bundle import Bundle, pack, unpack
 from .config import checked
-from .errors import Misuse
+from .errors import Misuse, at_fault
 from .files import new_directory, read_json, sha256, to_json
 from .metrics import METRICS
 from .project import Project, code_sha256, now
@@ -43,19 +38,16 @@ def train(rows: pd.DataFrame, y: NDArray[np.int64], params: model.Params, seed: 
         Misuse: the estimator refuses an option or its value.
     """
     try:
-        return model.build(params, seed).fit(rows, y)
-    except Exception as error:
+        built = model.build(params, seed)
+        if not hasattr(built, "fit"):
+            line = f":{model.build.__code__.co_firstlineno}" if hasattr(model.build, "__code__") else ""
+            raise Misuse(f"model.py{line}: build returns {built!r:.80}; return an unfitted pipeline")
+        return built.fit(rows, y)
+    except Misuse:
+        raise
+    except (Exception, SystemExit) as error:
         # The model is the user's own code: whatever it raises is told in one line, with the place in model.py.
-        raise _at_fault(error, "mend model.params in params.yaml, or model.py") from error
-
-
-def _at_fault(error: Exception, mend: str) -> Misuse:
-    """What the code of model.py raised, as one line."""
-    places = [
-        f":{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__) if frame.filename == model.__file__
-    ]
-    kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
-    return Misuse(f"model.py{places[-1] if places else ''}: {kind}{' '.join(str(error).split())[:300]}; {mend}")
+        raise at_fault(error, Path(model.__file__), "mend model.params in params.yaml, or model.py") from error
 
 
 def predict(fitted: Any, rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -66,8 +58,10 @@ def predict(fitted: Any, rows: pd.DataFrame) -> NDArray[np.float64]:
     """
     try:
         predicted = score.predict(fitted, rows)
-    except Exception as error:
-        raise _at_fault(error, "the pipeline needs a predict_proba that takes the features") from error
+    except (Exception, SystemExit) as error:
+        # The user's own code again, or a pipeline that predicts no probabilities, of which each kind raises its own.
+        mend = "the pipeline needs a predict_proba that takes the features"
+        raise at_fault(error, Path(model.__file__), mend) from error
     lacking = int((~np.isfinite(predicted)).sum())
     if lacking:
         raise Misuse(f"model.py: the model gives no probability for {lacking} of {len(rows)} holdout rows; mend it")
@@ -106,6 +100,9 @@ def run(project: Project) -> str:
         # Trained before, from equal inputs: what was judged then is what is judged now, to the byte.
         return f"restored model {key(project)[:12]} from the ledger; nothing it depends on changed"
 
+    for name in ("Params", "build"):
+        if not hasattr(model, name):
+            raise Misuse(f"model.py: has no `{name}`, which training calls; define it")
     params = checked(model.Params, project.params.model.params, "params.yaml: model.params.")
     frame, names = project.frame, project.params.data
     y = data.labels(frame, names)
@@ -145,7 +142,9 @@ def log(
     Raises:
         Misuse: the server that MLFLOW_TRACKING_URI names does not take the run. Nothing is logged elsewhere instead.
     """
-    uri = tracking_uri(project)
+    from . import tracking
+
+    uri = tracking.uri(project)  # before MLflow is imported, see there
     import mlflow
     import mlflow.sklearn
 
@@ -175,49 +174,6 @@ def log(
         reason = " ".join(str(error).split())[:200]
         where = "MLFLOW_TRACKING_URI: the server" if project.environment.tracking_uri else "mlruns: MLflow's database"
         raise Misuse(f"{where} did not take the run: {reason}; mend that and train again") from error
-
-
-def tracking_uri(project: Project) -> str:
-    """The server of the environment, else the SQLite file that `make ui` opens.
-
-    Raises:
-        Misuse: that file cannot be made, is no database of MLflow's, or is damaged.
-    """
-    # Set before MLflow is imported, for it reads them while it loads. A server that is down must fail in seconds; what
-    # MLflow has to say is in its exceptions, and its log repeats them with tracebacks.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
-    return project.environment.tracking_uri or _database(project.root / "mlruns" / "mlflow.db")
-
-
-def _database(place: Path) -> str:
-    """The URI of the SQLite file at ``place``, made if there is none: whole or not at all, and by one process alone."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    def opened(file: Path) -> str:
-        uri = f"sqlite:///{file.as_posix()}"
-        # Making its tables takes MLflow dozens of migrations, and none of them knows how to go on after a kill.
-        SqlAlchemyStore(uri, (place.parent / "artifacts").as_uri()).engine.dispose()
-        return uri
-
-    try:
-        place.parent.mkdir(exist_ok=True)
-        with FileLock(place.parent / ".lock"):
-            for left in place.parent.glob(".new-*"):
-                left.unlink()
-            if not place.exists():
-                new = place.with_name(f".new-{os.getpid()}.db")
-                opened(new)
-                os.replace(new, place)
-            with closing(sqlite3.connect(place)) as database:
-                database.execute("pragma schema_version")  # where this fails, MLflow would try again for minutes
-            return opened(place)
-    except Exception as error:
-        # Whatever a damaged file or a full disk makes SQLite, SQLAlchemy and Alembic raise, there is no database.
-        reason = " ".join(str(error).split())[:200]
-        raise Misuse(f"mlruns/{place.name}: MLflow cannot use it: {reason}; make room, or move it away") from error
 
 
 def _experiment(project: Project) -> str:
