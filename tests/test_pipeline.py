@@ -140,6 +140,23 @@ def test_outside_of_a_git_repository_nothing_starts(project, one_line):
     assert not list((project.path / "build").rglob("*.json"))
 
 
+def test_a_project_may_be_a_folder_of_a_bigger_repository(project, tmp_path):
+    project.run("rm", "-rf", ".git")
+    place = tmp_path / "bigger" / "models" / "late-flights"
+    place.parent.mkdir(parents=True)
+    project.path.rename(place)
+    (tmp_path / "bigger" / "README.md").write_text("Many things\n")
+    inside = type(project)(place, project.options, project.venv)
+    inside.run("git", "init", "--quiet", str(tmp_path / "bigger"))
+    inside.git("add", "--all", str(tmp_path / "bigger"))
+    inside.git("commit", "--quiet", "-m", "everything")
+    inside.cli("pipeline")
+    assert events(inside) == [(1, "accepted"), (2, "live")]
+    inside.run("rm", "-rf", "build")
+    assert said(inside.cli("pipeline"), "train").startswith("train     restored model")
+    assert decision(inside)["outcome"] == "keep" and inside.git("status", "--porcelain").stdout == ""
+
+
 def test_try_shows_the_difference_and_promotes_nothing(bootstrapped):
     before = bootstrapped.git("for-each-ref").stdout
     candidate = (bootstrapped.path / "build" / "candidate" / "lineage.json").read_bytes()

@@ -6,11 +6,12 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from .errors import Misuse, Refused
+from .git import GitError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 Pull = Annotated[Path | None, typer.Option(help="A checkout of a pull request: its data are judged by the rule here.")]
@@ -135,10 +136,27 @@ def main() -> None:
     try:
         app(prog_name=__package__)
     except (Refused, Misuse) as error:
-        # One line whatever a file or a library put into it: a line break could start a command of the workflow's log.
-        print("error: " + "\\n".join(str(error).splitlines()), file=sys.stderr)
-        raise SystemExit(error.code) from None
+        _end(str(error), error.code)
+    except GitError as error:
+        _end(f"git: {error}; mend that and run again", Misuse.code)
+    except OSError as error:
+        # A full disk, a folder without permission, a file in the place of a folder: whichever step met it.
+        _end(f"{_near(error.filename)}: {error.strerror or error}; make room or mend the access, and run again", 2)
     except Exception:
         # Not foreseen: a traceback for whoever mends it, and never the exit code of the gate.
         traceback.print_exc()
         raise SystemExit(2) from None
+
+
+def _end(text: str, code: int) -> NoReturn:
+    # One line whatever a file or a library put into it: a line break could start a command of the workflow's log.
+    print("error: " + "\\n".join(text.splitlines()), file=sys.stderr)
+    raise SystemExit(code) from None
+
+
+def _near(path: object) -> str:
+    """A path as seen from here."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        return "the disk"
+    place = Path(os.fsdecode(path))
+    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)

@@ -156,8 +156,11 @@ def run(step: Step, project: Project) -> str:
     record = project.build / "steps" / f"{step.name}.json"
     reads = fingerprint(step, project)
     writes = {name: digest(project.build / name) for name in step.writes}
-    if not step.always and record.is_file():
-        known = read_json(record, made_by=step.name)
+    if not step.always:
+        try:
+            known = read_json(record, step.name, {"reads": dict, "writes": dict, "message": str})
+        except Misuse:
+            known = {}  # none was kept, or it is damaged: the step runs
         if known.get("reads") == reads and known.get("writes") == writes:
             return f"unchanged: {known['message']}"
     record.unlink(missing_ok=True)
@@ -184,6 +187,8 @@ def _module(step: Step) -> ModuleType:
             raise at_fault(error, own, "mend that line, or add a library that it needs to requirements") from error
         if isinstance(error, ImportError):
             raise Misuse(f"{step.name}: {' '.join(str(error).split())}; run `make setup`") from error
+        if isinstance(error, EOFError):  # Python keeps what a full disk left of a compiled module
+            raise Misuse(f"{step.name}: a compiled module is cut off; delete the folders __pycache__ in src") from error
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -71,7 +72,13 @@ class Project:
         except GitError as error:
             if "not installed" in str(error):
                 raise Misuse("git is not installed; install it") from None
-            raise Misuse("not a git repository with a commit; run `git init`, `git add -A` and `git commit`") from None
+            if unowned := re.search("dubious ownership in repository at '(.*)'", str(error)):
+                mend = f"if you trust it, run `git config --global --add safe.directory {unowned[1]}`"
+                raise Misuse(f"git: the repository {unowned[1]} belongs to another user; {mend}") from None
+            if "not a git repository" in str(error) or "exited with" in str(error):
+                mend = "run `git init`, `git add -A` and `git commit`"
+                raise Misuse(f"not a git repository with a commit; {mend}") from None
+            raise
         return git
 
     @cached_property
@@ -106,6 +113,16 @@ class Project:
             "data_sha256": self.params.data.sha256,
             "created": now(),
         }
+
+    def needed(self, path: str) -> bytes:
+        """The content of a file of the repository.
+
+        Raises:
+            Misuse: there is none.
+        """
+        if not (self.root / path).is_file():
+            raise Misuse(f"{path}: missing; `git checkout {path}` brings it back")
+        return (self.root / path).read_bytes()
 
     def file_sha256(self, path: str) -> str:
         """Digest of a file of the repository, "absent" if there is none."""

@@ -48,10 +48,11 @@ def score(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) ->
     Raises:
         Misuse: a feature column is missing, or the model is refused.
     """
-    missing = [column for column in bundle.lineage["features"] if column not in rows.columns]
+    columns = list(bundle.features)
+    missing = [column for column in columns if column not in rows.columns]
     if missing:
         raise Misuse(f"column {missing[0]!r} is missing; model {bundle.key[:12]} was trained with it")
-    return predict(bundle.load_model(trusted_types), rows[list(bundle.lineage["features"])])
+    return predict(bundle.load_model(trusted_types), rows[columns])
 
 
 def score_apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -60,7 +61,7 @@ def score_apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> NDArray
     Raises:
         Misuse: the environment cannot be built, or the model cannot score these rows.
     """
-    current = (project.root / "requirements" / "serve.txt").read_bytes()
+    current = project.needed("requirements/serve.txt")
     python = sys.executable if bundle.requirements == current else environment(project, bundle)
     with tempfile.TemporaryDirectory(dir=project.build) as name:
         folder = Path(name)
@@ -135,8 +136,8 @@ def of_own_bundle(project: Project, bundle: Bundle, rows: pd.DataFrame) -> NDArr
     """The predictions (n,) of a bundle, in this process where that gives the same."""
     from .project import code_sha256
 
-    current = (project.root / "requirements" / "serve.txt").read_bytes()
-    if bundle.requirements == current and bundle.lineage["scoring_code"] == code_sha256("score", "model"):
+    current = project.needed("requirements/serve.txt")
+    if bundle.requirements == current and bundle.scoring_code == code_sha256("score", "model"):
         return score(bundle, rows, project.params.model.trusted_types)
     return score_apart(project, bundle, rows)
 

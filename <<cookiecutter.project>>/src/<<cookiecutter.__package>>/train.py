@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -104,6 +105,8 @@ def run(project: Project) -> str:
         if not hasattr(model, name):
             raise Misuse(f"model.py: has no `{name}`, which training calls; define it")
     params = checked(model.Params, project.params.model.params, "params.yaml: model.params.")
+    # Made first, so that what is missing for them stops the run before a model is fitted and logged.
+    wheel, _ = pack_code(project), project.needed("requirements/serve.txt")
     frame, names = project.frame, project.params.data
     y = data.labels(frame, names)
     rule = data.split(frame, names, project.params.split)
@@ -118,7 +121,7 @@ def run(project: Project) -> str:
     predicted = predict(fitted, held_out)
     measured = {name: _value(name, y[~trained], predicted) for name in METRICS}
     run_id = log(project, fitted, features[trained], params, measured)
-    write(project, candidate, packed, predicted, rule, held_out, int(trained.sum()), run_id)
+    write(project, candidate, packed, predicted, rule, held_out, int(trained.sum()), run_id, wheel)
     return f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out"
 
 
@@ -195,6 +198,27 @@ def _flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
+def pack_code(project: Project) -> tuple[str, bytes]:
+    """The wheel of this package: its name and its bytes.
+
+    Raises:
+        Misuse: pyproject.toml is missing, or does not describe one.
+    """
+    from flit_core.wheel import make_wheel_in
+
+    project.needed("pyproject.toml")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            made = make_wheel_in(project.root / "pyproject.toml", Path(folder)).file
+        except OSError:
+            raise
+        except Exception as error:
+            # Whatever flit and the reader of TOML raise, they raise it of that file.
+            reason = " ".join(str(error).split())[:200]
+            raise Misuse(f"pyproject.toml: makes no wheel: {reason}; mend it") from error
+        return made.name, made.read_bytes()
+
+
 def write(
     project: Project,
     path: Path,
@@ -204,15 +228,14 @@ def write(
     held_out: pd.DataFrame,
     trained_rows: int,
     run_id: str,
+    wheel: tuple[str, bytes],
 ) -> None:
     """Write the bundle to ``path``, whole or not at all."""
-    from flit_core.wheel import make_wheel_in
-
     golden = held_out.head(GOLDEN_ROWS)
     with new_directory(path) as new:
         (new / "model.skops").write_bytes(packed)
-        make_wheel_in(project.root / "pyproject.toml", new)
-        (new / "requirements.txt").write_bytes((project.root / "requirements" / "serve.txt").read_bytes())
+        (new / wheel[0]).write_bytes(wheel[1])
+        (new / "requirements.txt").write_bytes(project.needed("requirements/serve.txt"))
         (new / "split.json").write_text(to_json(rule.model_dump(mode="json")))
         answers = {
             "rows": json.loads(golden.to_json(orient="records", double_precision=15)),
