@@ -124,7 +124,8 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
 
     words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     words += ["--backend-store-uri", tracking.uri(Project(Path.cwd()))]
-    sys.stdout.flush()
+    # Jobs are nothing that runs need, and their processes outlive the server for a while.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     # In place of this process: whoever ends it ends the server.
     os.execv(sys.executable, [sys.executable, "-m", *words])
 
