@@ -10,13 +10,12 @@ import unicodedata
 
 given, answers = json.loads(r"""<< [_cookiecutter | default({}), cookiecutter] | tojson >>""")
 answers["project"] = answers["__project"]
-libraries = """docker fastapi flit_core fsspec great_expectations jinja2 filelock joblib markupsafe matplotlib
-    mlflow numpy pandas pip pyarrow pydantic pytest scipy skops sklearn starlette tests typer uvicorn yaml"""
+libraries = " ".join(answers["_libraries"]).split()  # what the locks install, and what the tests are called
 windows = ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
 words, bad = "[A-Za-z0-9]+(-[A-Za-z0-9]+)*", {}
 if not re.fullmatch(rf"(?=[A-Za-z])(?=.{{1,60}}\Z){words}", answers["project"]):
     bad["project"] = "use letters, digits and single hyphens, first a letter, last no hyphen, at most 60 characters"
-elif answers["__package"] in {*sys.stdlib_module_names, *keyword.kwlist, *libraries.split(), *windows}:
+elif answers["__package"] in {*sys.stdlib_module_names, *keyword.kwlist, *libraries, *windows}:
     bad["project"] = f"a name of Python, of a library or of Windows, add a word: '{answers['project']}-model'"
 if not re.fullmatch(rf"(?=.{{1,39}}\Z){words}", answers["owner"]):
     bad["owner"] = "use a GitHub account name: letters, digits and single hyphens inside, at most 39 characters"

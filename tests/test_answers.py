@@ -2,13 +2,14 @@
 
 import ast
 import json
+import re
 import shutil
-import sys
 import tomllib
+from importlib.metadata import packages_distributions
 
 import pytest
 import yaml
-from conftest import OPTIONS, ROOT, TEMPLATE, generate
+from conftest import DEFAULTS, OPTIONS, ROOT, TEMPLATE, generate
 
 NAME = "use letters, digits and single hyphens, first a letter, last no hyphen, at most 60 characters"
 ACCOUNT = "use a GitHub account name: letters, digits and single hyphens inside, at most 39 characters"
@@ -71,17 +72,37 @@ def test_a_name_that_is_taken_is_refused_with_another_one(output, project):
     assert_refused(output, f"project {project!r}: {mend}", project=project)
 
 
-def test_every_library_that_the_package_imports_is_a_taken_name():
-    imported = set()
-    for path in TEMPLATE.rglob("src/**/*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                imported.add(node.module.split(".")[0])
-    taken = (ROOT / "hooks/pre_gen_project.py").read_text().split('libraries = """')[1].split('"""')[0].split()
-    assert "sklearn" in imported
-    assert imported - set(sys.stdlib_module_names) <= set(taken)
+def refusal(project: str) -> str | None:
+    """What the hook says to a name, run in this process: as Cookiecutter would run it, for a hundred names."""
+    settings = json.loads((ROOT / "cookiecutter.json").read_text())
+    package = project.lower().replace("-", "_")
+    answers = {**settings, **DEFAULTS, "project": project, "__project": project, "__package": package}
+    given = re.sub("<< .* >>", lambda _: json.dumps([{}, answers]), (ROOT / "hooks/pre_gen_project.py").read_text())
+    with pytest.raises(SystemExit) as ended:
+        exec(compile(given, "pre_gen_project.py", "exec"), {})
+    return ended.value.code
+
+
+def test_every_name_that_the_locks_install_is_taken():
+    """A package of such a name would hide the library, and what imports it would break."""
+
+    def normal(name: str) -> str:
+        return re.sub("[-_.]+", "-", name).lower()
+
+    lock = (TEMPLATE / "requirements/dev.txt").read_text()
+    locked = set(map(normal, re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)))
+    imported = {
+        name
+        for name, packages in packages_distributions().items()
+        if locked & set(map(normal, packages)) and not name.startswith("_")
+    }
+    own = {path.stem for path in (TEMPLATE / "tests").glob("*.py")}
+    assert {"attr", "narwhals", "requests", "sklearn", "threadpoolctl"} <= imported
+    names = sorted(imported | own | {name.replace("-", "_") for name in locked} | {"pip", "setuptools"})
+    assert [
+        name for name in names if "a name of Python, of a library" not in str(refusal(name.replace("_", "-")))
+    ] == []
+    assert refusal("late-flights") is None and refusal("requests-model") is None
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_the_paths_and_verbs_that_its_readme_names_exist(project):
         assert (project.path / path).exists(), path
 
 
-def test_ui_serves_the_runs_on_loopback(bootstrapped):
+def test_ui_serves_the_runs_on_loopback_until_its_process_is_ended(bootstrapped):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -84,6 +84,11 @@ def test_ui_serves_the_runs_on_loopback(bootstrapped):
             except OSError:
                 time.sleep(0.25)
         assert body.decode().startswith("3.")
-    finally:
+        server.terminate()  # this process alone: it is the server, and takes what it started with it
+        server.wait(30)
+        with pytest.raises(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/version", timeout=2)
+    except BaseException:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
+        raise

@@ -346,7 +346,8 @@ def test_a_champion_that_fails_on_these_rows_or_takes_too_long_is_incomparable_a
 
     monkeypatch.setattr(product.score, "SECONDS", 0.01)
     with pytest.raises(product.errors.Misuse, match=r"model [0-9a-f]{12} took longer than 0.01 s"):
-        product.score.score_apart(project, project.ledger.bundle(champion), rows)
+        with product.score.apart(project, project.ledger.bundle(champion), rows):
+            pass
 
 
 FUSSY = """import sklearn

@@ -1,6 +1,7 @@
 """Risk: the repository works with the sample alone. Here somebody follows its README with data of their own."""
 
 import json
+import sys
 
 import pandas as pd
 import pytest
@@ -126,3 +127,78 @@ def test_other_tasks_run_from_the_data_to_a_decision_between_two_models(project,
     compared = next(m for m in made["metrics"] if m["name"] == metric)
     assert compared["champion"] > 0 and compared["challenger"] > 0
     assert (project.path / "build" / "report.html").read_text().count("<svg") >= 1
+
+
+def test_a_contract_of_any_common_kind_has_a_fault_for_each_expectation(project):
+    """What a team may write: bounds on one side, strict or for times, `mostly`, conditions, and many types."""
+    path = project.path / "data" / "flights.csv.gz"
+    frame = pd.read_csv(path).iloc[::5]
+    frame.assign(number=range(len(frame))).to_csv(path, index=False)
+    project.cli("data-lock")
+    contract = {
+        "table_columns_to_match_set": [{"column_set": ["late", "dest", "origin"], "exact_match": False}],
+        "table_column_count_to_equal": [{"value": 16}],
+        "table_column_count_to_be_between": [{"min_value": 9}, {"min_value": 9, "max_value": 20}],
+        "table_row_count_to_equal": [{"value": 4000}],
+        "table_row_count_to_be_between": [
+            {"min_value": 3000},
+            {"max_value": 30000},
+            {"min_value": 0, "max_value": 10000},
+        ],
+        "compound_columns_to_be_unique": [{"column_list": ["scheduled", "carrier", "flight", "origin"]}],
+        "select_column_values_to_be_unique_within_record": [{"column_list": ["origin", "dest"]}],
+        "column_pair_values_a_to_be_greater_than_b": [{"column_A": "distance", "column_B": "weekday"}],
+        "column_to_exist": [{"column": "visib"}],
+        "column_values_to_be_between": [
+            {"column": "distance", "min_value": 1, "max_value": 6000, "mostly": 0.99},
+            {"column": "flight", "min_value": 0, "strict_min": True},
+            {"column": "flight", "max_value": 9999, "min_value": None, "strict_max": True},
+            {"column": "scheduled", "min_value": "2013-01-01T00:00:00Z", "max_value": "2013-08-01T00:00:00Z"},
+            {"column": "pressure", "min_value": 900, "max_value": 1100, "mostly": 0.5},
+            {"column": "temp", "min_value": -40.5, "row_condition": 'origin=="EWR"', "condition_parser": "pandas"},
+        ],
+        "column_values_to_be_in_set": [
+            {"column": "weekday", "value_set": [1, 2, 3, 4, 5, 6, 7]},
+            {"column": "origin", "value_set": ["EWR", "JFK"], "mostly": 0.5},
+        ],
+        "column_values_to_not_be_in_set": [{"column": "carrier", "value_set": ["??", "ZZ"]}],
+        "column_values_to_be_unique": [{"column": "number"}],
+        "column_values_to_be_increasing": [{"column": "number", "strictly": True}],
+        "column_values_to_match_regex": [
+            {"column": "dest", "regex": "^[A-Z]{3}$"},
+            {"column": "carrier", "regex": "[0-9A-Z]", "mostly": 0.9},
+        ],
+        "column_values_to_not_be_null": [{"column": "late"}, {"column": "pressure", "mostly": 0.8}],
+        "column_values_to_be_of_type": [{"column": "weekday", "type_": "int64"}, {"column": "origin", "type_": "str"}],
+        "column_values_to_be_in_type_list": [{"column": "temp", "type_list": ["float64", "int64"]}],
+        "column_value_lengths_to_equal": [{"column": "dest", "value": 3, "mostly": 0.9}],
+        "column_value_lengths_to_be_between": [
+            {"column": "carrier", "min_value": 2, "max_value": None},
+            {"column": "dest", "max_value": 3},
+        ],
+        "column_distinct_values_to_equal_set": [{"column": "late", "value_set": [0, 1]}],
+        "column_distinct_values_to_contain_set": [{"column": "origin", "value_set": ["LGA"]}],
+        "column_distinct_values_to_be_in_set": [{"column": "origin", "value_set": ["LGA", "EWR", "JFK"]}],
+        "column_most_common_value_to_be_in_set": [{"column": "late", "value_set": [0]}],
+        "column_min_to_be_between": [{"column": "distance", "min_value": 1}],
+        "column_max_to_be_between": [
+            {"column": "distance", "max_value": 6000, "strict_max": True},
+            {"column": "scheduled", "min_value": "2013-06-01T00:00:00Z", "max_value": "2013-08-01T00:00:00Z"},
+        ],
+        "column_mean_to_be_between": [{"column": "humid", "max_value": 90}, {"column": "temp", "min_value": 10}],
+        "column_median_to_be_between": [{"column": "humid", "min_value": 10, "max_value": 90}],
+        "column_sum_to_be_between": [{"column": "precip", "min_value": 0, "max_value": 5000}],
+        "column_stdev_to_be_between": [{"column": "humid", "max_value": 50}, {"column": "temp", "min_value": 1}],
+        "column_unique_value_count_to_be_between": [
+            {"column": "carrier", "min_value": 3, "max_value": 100},
+            {"column": "dest", "min_value": 50},
+        ],
+        "column_proportion_of_unique_values_to_be_between": [{"column": "flight", "max_value": 0.9}],
+        "column_proportion_of_non_null_values_to_be_between": [{"column": "visib", "min_value": 0.9}],
+    }
+    expectations = [
+        {"type": f"expect_{kind}", "kwargs": kwargs} for kind, variants in contract.items() for kwargs in variants
+    ]
+    (project.path / "expectations" / "data.json").write_text(json.dumps({"expectations": expectations}))
+    done = project.run(sys.executable, "-m", "pytest", "-q", "tests/test_expectations.py")
+    assert f"{len(expectations) + 2} passed" in done.stdout

@@ -140,6 +140,23 @@ def test_outside_of_a_git_repository_nothing_starts(project, one_line):
     assert not list((project.path / "build").rglob("*.json"))
 
 
+def test_a_project_may_be_a_folder_of_a_bigger_repository(project, tmp_path):
+    project.run("rm", "-rf", ".git")
+    place = tmp_path / "bigger" / "models" / "late-flights"
+    place.parent.mkdir(parents=True)
+    project.path.rename(place)
+    (tmp_path / "bigger" / "README.md").write_text("Many things\n")
+    inside = type(project)(place, project.options, project.venv)
+    inside.run("git", "init", "--quiet", str(tmp_path / "bigger"))
+    inside.git("add", "--all", str(tmp_path / "bigger"))
+    inside.git("commit", "--quiet", "-m", "everything")
+    inside.cli("pipeline")
+    assert events(inside) == [(1, "accepted"), (2, "live")]
+    inside.run("rm", "-rf", "build")
+    assert said(inside.cli("pipeline"), "train").startswith("train     restored model")
+    assert decision(inside)["outcome"] == "keep" and inside.git("status", "--porcelain").stdout == ""
+
+
 def test_try_shows_the_difference_and_promotes_nothing(bootstrapped):
     before = bootstrapped.git("for-each-ref").stdout
     candidate = (bootstrapped.path / "build" / "candidate" / "lineage.json").read_bytes()
@@ -154,14 +171,25 @@ def test_try_shows_the_difference_and_promotes_nothing(bootstrapped):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ("model.seed", "model.seed: not a change; write it as model.seed=8"),
+        ("", 'try: nothing is changed; write it as make try SET="model.seed=8"'),
+        ("model.seed", 'model.seed: not a change; write it as make try SET="model.seed=8"'),
         ("model.sed=8", r"params.yaml: model.sed: unknown key; did you mean seed\?"),
         ("nothing.there=8", "nothing.there: params.yaml has no such key; .*"),
-        ("model.seed=[", r"model.seed=\[: the value is not YAML; quote it"),
+        ("model.seed=[", r"model.seed: the value \[ is not YAML; quote it"),
     ],
 )
 def test_a_change_that_cannot_be_tried_is_named(project, one_line, change, message):
     one_line(project.cli("try", change, check=False), 2, message)
+
+
+def test_changes_reach_try_through_make_as_they_were_written(bootstrapped, one_line):
+    given = 'SET=model.params.logistic={C: 0.5, max_iter: 500}   model.params.estimator="logistic"'
+    done = bootstrapped.make("try", given)
+    assert "Nothing was promoted" in done.stdout
+    lineage = json.loads((bootstrapped.path / "build" / "try" / "candidate" / "lineage.json").read_text())
+    assert lineage["params"]["logistic"] == {"C": 0.5, "max_iter": 500}
+    nothing = bootstrapped.make("try", check=False).stderr.splitlines()
+    assert nothing[0] == 'error: try: nothing is changed; write it as make try SET="model.seed=8"'
 
 
 def test_history_shows_events_for_people_and_for_programs(bootstrapped):
@@ -279,6 +307,15 @@ def test_a_run_that_is_killed_leaves_nothing_that_the_next_one_believes(project,
     assert not list((project.path / "build").rglob(".writing-*"))
 
 
+def forest_that_gives(part: str) -> tuple[str, str]:
+    """An edit after which the forest's probabilities are ``part`` of what they should be."""
+    start = "class Params("
+    return start, (
+        "class Forest(RandomForestClassifier):\n    def predict_proba(self, X):\n"
+        f"        return super().predict_proba(X){part}\n\n\nRandomForestClassifier = Forest\n\n\n{start}"
+    )
+
+
 FAULTY_MODELS = {
     "build raises": (
         "    estimator = {",
@@ -295,6 +332,46 @@ FAULTY_MODELS = {
         '"forest": __import__("sklearn.svm").svm.LinearSVC',
         "model.py: AttributeError: .*predict_proba.*; the pipeline needs a predict_proba that takes the features",
     ),
+    "probabilities of some rows": (
+        *forest_that_gives("[:-1]"),
+        r"model.py: predict_proba gives an array \(3999, 2\), .*",
+    ),
+    "probabilities of one class": (
+        *forest_that_gives("[:, :1]"),
+        r"model.py: predict_proba gives an array \(4000, 1\), .*",
+    ),
+    "no syntax": ("def build(", "def build((", r"model.py:\d+: SyntaxError: .*; mend that line"),
+    "no such library": (
+        "from .config import Frozen",
+        "import no_such_library\nfrom .config import Frozen",
+        r"model.py:\d+: ModuleNotFoundError: No module named 'no_such_library'; mend that line, or add .*",
+    ),
+    "no such name": (
+        "from .config import Frozen",
+        "from .config import Frosty",
+        r"model.py:\d+: ImportError: .*; mend .*",
+    ),
+    "raises when it loads": (
+        "class Params(",
+        "CATEGORIES[9]\n\n\nclass Params(",
+        r"model.py:\d+: IndexError: .*; mend .*",
+    ),
+    "ends the process when it loads": (
+        "class Params(",
+        "exit(0)\n\n\nclass Params(",
+        r"model.py:\d+: SystemExit: 0; .*",
+    ),
+    "ends the process": (
+        "    estimator = {",
+        "    exit(0)\n    estimator = {",
+        r"model.py:\d+: SystemExit: 0; mend .*",
+    ),
+    "builds nothing": (
+        '    return Pipeline([("columns"',
+        '    Pipeline([("columns"',
+        r"model.py:\d+: build returns None; return an unfitted pipeline",
+    ),
+    "no build": ("def build(", "def make(", "model.py: has no `build`, which training calls; define it"),
 }
 
 
@@ -303,5 +380,6 @@ def test_what_the_users_own_model_raises_is_one_line(sound, one_line, old, new, 
     sound.edit("src/late_flights/model.py", old, new)
     sound.set_param("model.params.estimator", "forest")
     sound.set_param("model.params.forest", {})
+    sound.set_param("model.trusted_types", ["late_flights.model.Forest", "numpy.dtype", "sklearn.tree._tree.Tree"])
     one_line(sound.cli("train", check=False), 2, message)
     assert not (sound.path / "build" / "candidate").exists()

@@ -54,6 +54,13 @@ def test_a_row_keeps_its_side_when_a_key_column_turns_from_integers_to_floats(ro
     assert np.array_equal(rule.trained_on(rows), rule.trained_on(rows.astype({"number": float})))
 
 
+def test_whole_numbers_that_are_the_same_float_are_told_apart():
+    large = pd.DataFrame({"number": [2**60, 2**60 + 1, -(2**60), -(2**60) - 1]})
+    assert len(set(data.row_hash(large))) == 4
+    small = pd.DataFrame({"number": [0, 7, -7, 2**53]})
+    assert np.array_equal(data.row_hash(small), data.row_hash(small.astype(float)))
+
+
 def test_a_row_keeps_its_side_when_another_row_has_a_time_of_day(rows, by_key):
     days = rows.assign(when=pd.date_range("2013-01-01", periods=1000))
     names = by_key.model_copy(update={"key": ("when",)})

@@ -12,11 +12,12 @@ Its key is the fingerprint of what it was made from; its digest is the sha256 ov
 
 from __future__ import annotations
 
-import json
 import zipfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from .data import SplitRule
 from .errors import Misuse
@@ -36,7 +37,19 @@ class Bundle:
 
     @cached_property
     def files(self) -> dict[str, bytes]:
+        if not self.path.is_dir():
+            raise Misuse(f"{self.path}: missing; run `make train` first")
         return {file.name: file.read_bytes() for file in sorted(self.path.iterdir()) if file.is_file()}
+
+    def file(self, name: str) -> bytes:
+        """The content of one of its files.
+
+        Raises:
+            Misuse: the bundle lacks it.
+        """
+        if name not in self.files:
+            raise Misuse(f"{self.path / name}: missing; delete {self.path.name} and run `make train`")
+        return self.files[name]
 
     @cached_property
     def digest(self) -> str:
@@ -44,35 +57,62 @@ class Bundle:
 
     @cached_property
     def lineage(self) -> dict[str, Any]:
-        return read_json(self.path / "lineage.json", made_by="train")
+        return self._json("lineage.json", {"key": str})
 
     @property
     def key(self) -> str:
         return self.lineage["key"]
 
+    @property
+    def features(self) -> dict[str, str]:
+        """The columns that the model was trained with, and the type of each."""
+        return self._json("lineage.json", {"features": dict})["features"]
+
+    @property
+    def scoring_code(self) -> str:
+        """Digest of the code that scored it when it was trained."""
+        return self._json("lineage.json", {"scoring_code": str})["scoring_code"]
+
     @cached_property
     def split(self) -> SplitRule:
-        return SplitRule.model_validate(read_json(self.path / "split.json", made_by="train"))
+        try:
+            return SplitRule.model_validate(self._json("split.json"))
+        except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
+            raise Misuse(f"{self.path / 'split.json'}: damaged (key {key}); delete it and run `make train`") from None
+
+    def _json(self, name: str, keys: dict[str, type] | None = None) -> dict[str, Any]:
+        return read_json(self.path / name, made_by="train", keys=keys)
 
     @property
     def golden(self) -> dict[str, Any]:
-        return json.loads(self.files["golden.json"])
+        return self._json("golden.json", {"rows": list, "answers": list})
 
     @property
     def wheel(self) -> Path:
-        return next(self.path.glob("*.whl"))
+        found = next(self.path.glob("*.whl"), None)
+        if found is None:
+            raise Misuse(f"{self.path}: holds no wheel of its code; delete it and run `make train`")
+        return found
 
     @property
     def requirements(self) -> bytes:
-        return self.files["requirements.txt"]
+        return self.file("requirements.txt")
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The question that the model answers: task, target and classes."""
+        keys = {"task": str, "target": str, "classes": list}
+        lineage = self._json("lineage.json", keys)
+        return {name: lineage[name] for name in keys}
 
     @property
     def model_bytes(self) -> int:
-        return len(self.files["model.skops"])
+        return len(self.file("model.skops"))
 
     def load_model(self, trusted_types: tuple[str, ...]) -> Any:
         """The fitted pipeline; see ``unpack``."""
-        return unpack(self.files["model.skops"], trusted_types)
+        return unpack(self.file("model.skops"), trusted_types)
 
 
 def pack(fitted: Any) -> bytes:

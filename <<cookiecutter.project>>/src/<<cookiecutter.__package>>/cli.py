@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from .errors import Misuse, Refused
+from .git import GitError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 Pull = Annotated[Path | None, typer.Option(help="A checkout of a pull request: its data are judged by the rule here.")]
@@ -32,16 +34,16 @@ def _step(name: str, pull: Path | None = None, push: bool = False, before: str |
 @app.command("data-lock")
 def data_lock() -> None:
     """Pin the data as they are now: writes data.sha256 in params.yaml."""
-    from . import data
+    from . import config, data
     from .files import write_text
-    from .project import Project
 
-    project = Project(Path.cwd())
-    old, new = project.params.data.sha256, data.lock(project.root, project.params.data)
-    path = project.root / "params.yaml"
-    # In place, so that the comments and the order of the file survive.
-    write_text(path, path.read_text(encoding="utf-8").replace(old, new))
-    print(f"data-lock {'unchanged' if old == new else 'pinned'}: {project.params.data.path} {new}")
+    path = Path.cwd() / "params.yaml"
+    # Whatever stands in its place, the pin is what is to be written: the rest of the file must be sound.
+    names = config.load(path, {"data.sha256": "0" * 64}).data
+    text, new = path.read_text(encoding="utf-8"), data.lock(path.parent, names)
+    pinned = config.pinned(text, new)
+    write_text(path, pinned)
+    print(f"data-lock {'unchanged' if pinned == text else 'pinned'}: {names.path} {new}")
 
 
 @app.command()
@@ -92,11 +94,13 @@ def pipeline(push: Push = False) -> None:
 
 
 @app.command("try")
-def try_(changes: Annotated[list[str], typer.Argument(help="model.seed=8 model.params.estimator=forest ...")]) -> None:
+def try_(
+    changes: Annotated[list[str] | None, typer.Argument(help="model.seed=8 model.params.estimator=forest ...")] = None,
+) -> None:
     """Train with changed parameters and show the difference to the champion; promotes nothing."""
     from . import experiment
 
-    experiment.run(Path.cwd(), changes)
+    experiment.run(Path.cwd(), changes or [])
 
 
 @app.command()
@@ -159,22 +163,15 @@ def prune(
 @app.command()
 def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     """Open the MLflow runs of this repository on the loopback address."""
-    import subprocess
-
+    from . import tracking
     from .project import Project
-    from .train import tracking_uri
 
-    words = [
-        "mlflow",
-        "ui",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--backend-store-uri",
-        tracking_uri(Project(Path.cwd())),
-    ]
-    raise SystemExit(subprocess.run([sys.executable, "-m", *words]).returncode)
+    words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--backend-store-uri", tracking.uri(Project(Path.cwd()))]
+    # Jobs are nothing that runs need, and their processes outlive the server for a while.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    # In place of this process: whoever ends it ends the server.
+    os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
 def main() -> None:
@@ -184,10 +181,27 @@ def main() -> None:
     try:
         app(prog_name=__package__)
     except (Refused, Misuse) as error:
-        # One line whatever a file or a library put into it: a line break could start a command of the workflow's log.
-        print("error: " + "\\n".join(str(error).splitlines()), file=sys.stderr)
-        raise SystemExit(error.code) from None
+        _end(str(error), error.code)
+    except GitError as error:
+        _end(f"git: {error}; mend that and run again", Misuse.code)
+    except OSError as error:
+        # A full disk, a folder without permission, a file in the place of a folder: whichever step met it.
+        _end(f"{_near(error.filename)}: {error.strerror or error}; make room or mend the access, and run again", 2)
     except Exception:
         # Not foreseen: a traceback for whoever mends it, and never the exit code of the gate.
         traceback.print_exc()
         raise SystemExit(2) from None
+
+
+def _end(text: str, code: int) -> NoReturn:
+    # One line whatever a file or a library put into it: a line break could start a command of the workflow's log.
+    print("error: " + "\\n".join(text.splitlines()), file=sys.stderr)
+    raise SystemExit(code) from None
+
+
+def _near(path: object) -> str:
+    """A path as seen from here."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        return "the disk"
+    place = Path(os.fsdecode(path))
+    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)

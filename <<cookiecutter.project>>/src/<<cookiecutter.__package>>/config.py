@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,13 +26,20 @@ class Frozen(BaseModel):
 
 class Data(Frozen):
     path: str = Field(min_length=1)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: str
     target: str = Field(min_length=1)
     key: Names = Field(min_length=1)
     time: str | None
     ignore: Names = ()
     task: Task = "binary"
     group: str | None = None
+
+    @field_validator("sha256", mode="before")
+    @classmethod
+    def _pin(cls, pin: Any) -> Any:
+        if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
+            raise ValueError(f"{_shown(pin)} is no sha256; run `make data-lock`, which writes it")
+        return pin
 
 
 class Split(Frozen):
@@ -121,16 +130,24 @@ class Environment(Frozen):
         )
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """YAML that refuses a key written twice instead of keeping the last one in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            if node.tag == "tag:yaml.org,2002:int":
+                return math.inf  # of more digits than Python reads: refused where its key is known
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -140,7 +157,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         Misuse: the file is missing, empty, no UTF-8, no YAML or no mapping.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
     except FileNotFoundError:
         raise Misuse(f"{path.name}: missing; run this in the root of the repository") from None
     except UnicodeDecodeError:
@@ -179,9 +196,40 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> str:
         text = f"{key}: missing; add it"
     else:
         message = first["msg"].removeprefix("Value error, ")
-        text = f"{key}: {message[:1].lower()}{message[1:]}, not {first['input']!r}" if key else message
+        text = f"{key}: {message[:1].lower()}{message[1:]}" if key else message
+        # A complaint of our own has told what was found.
+        text += "" if first["type"] == "value_error" else f", not {_shown(first['input'])}"
     more = len(errors) - 1
     return text + (f" (and {more} more)" if more else "")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def plain(value: Any, file: str, key: str = "") -> None:
+    """Check that ``value`` holds only what JSON holds, and numbers that a computation can take.
+
+    Raises:
+        Misuse: naming the first key of the file that does not.
+    """
+    where = f"{file}: {key}" if key else file
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if not isinstance(name, str):
+                raise Misuse(f"{where}: the key {_shown(name)} should be text; put it into quotes")
+            plain(inner, file, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            plain(inner, file, f"{key}.{number}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise Misuse(f"{where}: input should be a finite number, not {value}")
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise Misuse(f"{where}: input should be a number of at most 64 bits, not {_shown(value)}")
+    elif not isinstance(value, str | int | float | None):
+        kinds = "text, a number, true, false or null"
+        raise Misuse(f"{where}: input should be {kinds}, not a {type(value).__name__}; put text into quotes")
 
 
 def _fields(model: Any, location: tuple[Any, ...]) -> list[str]:
@@ -204,6 +252,23 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Params:
         for parent in parents:
             place = place.get(parent) if isinstance(place, dict) else None
         if not isinstance(place, dict):
-            raise Misuse(f"{dotted}: {path.name} has no such key; `make try SET=model.seed=8` shows the form")
+            raise Misuse(f'{dotted}: {path.name} has no such key; `make try SET="model.seed=8"` shows the form')
         place[last] = new
+    plain(value, path.name)
     return checked(Params, value, f"{path.name}: ")
+
+
+def pinned(text: str, pin: str) -> str:
+    """params.yaml as text with another data.sha256; comments and order of the file survive.
+
+    Raises:
+        Misuse: the key is not there.
+    """
+    place: Any = yaml.compose(text, Loader=UniqueKeys)
+    for part in ("data", "sha256"):
+        place = next((value for key, value in place.value if key.value == part), None)
+        if place is None:
+            raise Misuse("params.yaml: data.sha256: missing; add it, with any value")
+    start, end = place.start_mark.index, place.end_mark.index
+    # An empty value has its place right behind the colon.
+    return text[:start] + " " * (text[start - 1] == ":") + pin + text[end:]

@@ -170,6 +170,11 @@ def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
         values = frame[column]
         if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
             hashed = pd.util.hash_array(values.to_numpy(dtype=np.float64, na_value=np.nan))
+            if pd.api.types.is_integer_dtype(values):
+                # Beyond 2**53 several whole numbers are the same float: these are hashed as they are.
+                exact = values.to_numpy()
+                large = (exact > 2**53) | (exact < -(2**53))
+                hashed[large] = pd.util.hash_array(exact[large])
         elif pd.api.types.is_datetime64_any_dtype(values):
             # Not as text, for that shows as much of a time as the other rows of the column need.
             hashed = pd.util.hash_array(_utc(values).dt.as_unit("ns").astype("int64").to_numpy())

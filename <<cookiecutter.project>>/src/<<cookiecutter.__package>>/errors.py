@@ -1,5 +1,10 @@
 """The two ways in which a command ends early, each with one line that says what is wrong and how to mend it."""
 
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
 
 class Refused(Exception):
     """The gate, or the data contract, said no. The command exits with 1."""
@@ -11,3 +16,13 @@ class Misuse(Exception):
     """Usage, configuration or environment is wrong. The command exits with 2."""
 
     code = 2
+
+
+def at_fault(error: BaseException, file: Path, mend: str) -> Misuse:
+    """What the code in ``file`` raised, as one line with the place in it that comes last before the error."""
+    places = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
+    text = str(error)
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename) == file:
+        places, text = [error.lineno], error.msg
+    kind = "" if isinstance(error, TypeError | ValueError | Misuse) else f"{type(error).__name__}: "
+    return Misuse(f"{file.name}{f':{places[-1]}' if places else ''}: {kind}{' '.join(text.split())[:300]}; {mend}")

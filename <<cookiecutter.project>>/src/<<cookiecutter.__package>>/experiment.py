@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
 
+from .config import UniqueKeys
 from .errors import Misuse, Refused
 from .files import read_json
 from .pipeline import BY_NAME, alone, show
@@ -13,20 +15,22 @@ from .project import Project
 
 
 def overrides(changes: list[str]) -> dict[str, object]:
-    """``["model.seed=8"]`` as ``{"model.seed": 8}``; values are YAML.
+    """``["model.seed=8"]`` as ``{"model.seed": 8}``; values are YAML, and one text may hold several changes.
 
     Raises:
-        Misuse: a change has no equals sign, or no value that is YAML.
+        Misuse: there is no change, or one has no equals sign, or no value that is YAML.
     """
     given: dict[str, object] = {}
-    for change in changes:
+    # A space begins another change only before `name=`: a value may hold spaces.
+    for change in re.split(r"\s+(?=[\w.-]+=)", " ".join(changes).strip()):
         name, equals, value = change.partition("=")
         if not equals or not name:
-            raise Misuse(f"{change}: not a change; write it as model.seed=8")
+            told = f"{change}: not a change" if change else "try: nothing is changed"
+            raise Misuse(f'{told}; write it as make try SET="model.seed=8"')
         try:
-            given[name] = yaml.safe_load(value)
+            given[name] = yaml.load(value, Loader=UniqueKeys)
         except yaml.YAMLError:
-            raise Misuse(f"{change}: the value is not YAML; quote it") from None
+            raise Misuse(f"{name}: the value {value[:60]} is not YAML; quote it") from None
     return given
 
 

@@ -29,9 +29,16 @@ def write_bytes(path: Path, content: bytes) -> None:
             out.write(content)
         os.chmod(temporary, 0o644)  # mkstemp makes it private; an artifact is not
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        _name(error, path)
         raise
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """A full disk is told without the file that did not fit: name it."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,11 +56,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, to_json(value))
 
 
-def read_json(path: Path, made_by: str) -> dict[str, Any]:
+def read_json(path: Path, made_by: str, keys: dict[str, type] | None = None) -> dict[str, Any]:
     """The object stored at ``path``.
 
+    Args:
+        path: where it is.
+        made_by: the step that makes it.
+        keys: what it must hold, by dotted name, and the type of each.
+
     Raises:
-        Misuse: there is no such file, or it is no JSON object; the line names the step that makes it.
+        Misuse: there is no such file, it is no JSON object, or lacks a key; the line names the step that makes it.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -63,6 +75,12 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise Misuse(f"{path}: not a JSON object; delete it and run `make {made_by}`")
+    for key, kind in (keys or {}).items():
+        found: Any = value
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if not isinstance(found, kind):
+            raise Misuse(f"{path}: damaged, its `{key}` is no {kind.__name__}; delete it and run `make {made_by}`")
     return value
 
 
@@ -76,5 +94,8 @@ def new_directory(path: Path) -> Iterator[Path]:
         yield temporary
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

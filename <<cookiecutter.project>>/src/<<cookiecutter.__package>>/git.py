@@ -11,7 +11,20 @@ SECONDS = 120
 
 
 class GitError(Exception):
-    """git said no; the text is the last line of its complaint."""
+    """git said no; the text is the line of its complaint that tells why."""
+
+
+def complaint(stderr: bytes) -> str:
+    """The cause in what git wrote: what the remote said, else the ref that was refused, else the first error."""
+    lines = [line.rstrip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    remote = [line.removeprefix("remote:").strip() for line in lines if line.startswith("remote:")]
+    if any(remote):
+        return " ".join(text for text in remote if text)[:300]
+    for begin in (" ! [", ("fatal:", "error:")):
+        for line in lines:
+            if line.startswith(begin):
+                return line.strip()
+    return lines[-1].strip() if lines else ""
 
 
 class Git:
@@ -19,8 +32,9 @@ class Git:
 
     def __init__(self, root: Path, variables: dict[str, str] | None = None) -> None:
         self.root = root
-        # A prompt would hang a workflow; the language fixes the texts that are read.
-        self.variables = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(variables or {})}
+        # A prompt would hang a workflow; the language fixes the texts that are read; `status` must write no index.
+        fixed = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+        self.variables = {**os.environ, **fixed, **(variables or {})}
 
     def bytes(self, *words: str, stdin: bytes | None = None, more: dict[str, str] | None = None) -> bytes:
         """Standard output of ``git words``.
@@ -35,8 +49,7 @@ class Git:
         except subprocess.TimeoutExpired:
             raise GitError(f"git {words[0]} did not answer within {SECONDS} seconds") from None
         if done.returncode:
-            complaint = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-            raise GitError(complaint[-1] if complaint else f"git {words[0]} exited with {done.returncode}")
+            raise GitError(complaint(done.stderr) or f"git {words[0]} exited with {done.returncode}")
         return done.stdout
 
     def _run(self, words: list[str], stdin: bytes | None, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:

@@ -481,11 +481,14 @@ class Ledger:
         stored = self._stored(bundle.key)
         if stored and stored.digest == bundle.digest:
             return {}
-        tree = "".join(
-            f"100644 blob {self.git('hash-object', '-w', '--stdin', '--no-filters', stdin=content)}\t{name}\n"
-            for name, content in bundle.files.items()
-        )
-        commit = self._commit(self.git("mktree", stdin=tree.encode()), None, f"Model {bundle.key}")
+        try:
+            tree = "".join(
+                f"100644 blob {self.git('hash-object', '-w', '--stdin', '--no-filters', stdin=content)}\t{name}\n"
+                for name, content in bundle.files.items()
+            )
+            commit = self._commit(self.git("mktree", stdin=tree.encode()), None, f"Model {bundle.key}")
+        except GitError as error:
+            raise self._untaken(error) from None
         return {f"refs/models/{bundle.key}": commit}
 
     def _about(self, bundle: Bundle, outcome: str, reason: str, **more: Any) -> dict[str, Any]:
@@ -510,6 +513,9 @@ class Ledger:
                 return False  # the commit was dropped from this repository: it cannot be built on this one
         return self.git.succeeds("merge-base", "--is-ancestor", self.project.commit, commit)
 
+    def _untaken(self, error: GitError) -> Misuse:
+        return Misuse(f"ledger: {self.where} did not take the event: {error}; nothing was changed")
+
     def _append(self, kind: Kind, told: dict[str, Any], refs: dict[str, str] | None = None) -> Event:
         number = self.number + 1
         given = {
@@ -523,15 +529,19 @@ class Ledger:
         }
         event = Event.model_validate(given)
         events = [*self.events, event]
-        listing = [
-            f"100644 blob {self._blob(e.model_dump(by_alias=True, mode='json'))}\t{e.number:06d}.json" for e in events
-        ]
-        folder = self.git("mktree", stdin=("\n".join(listing) + "\n").encode())
-        champion = self._blob(self._champion_json(events))
-        tree = self.git(
-            "mktree", stdin=f"040000 tree {folder}\tevents\n100644 blob {champion}\tchampion.json\n".encode()
-        )
-        commit = self._commit(tree, self.head, f"{number:06d} {kind} {event.key[:12]}\n\n{event.reason}")
+        try:
+            listing = [
+                f"100644 blob {self._blob(e.model_dump(by_alias=True, mode='json'))}\t{e.number:06d}.json"
+                for e in events
+            ]
+            folder = self.git("mktree", stdin=("\n".join(listing) + "\n").encode())
+            champion = self._blob(self._champion_json(events))
+            tree = self.git(
+                "mktree", stdin=f"040000 tree {folder}\tevents\n100644 blob {champion}\tchampion.json\n".encode()
+            )
+            commit = self._commit(tree, self.head, f"{number:06d} {kind} {event.key[:12]}\n\n{event.reason}")
+        except GitError as error:
+            raise self._untaken(error) from None
         refs = {**(refs or {}), BRANCH: commit}
         if kind == "live":
             refs[f"refs/tags/champion/{number:06d}"] = commit
@@ -568,7 +578,7 @@ class Ledger:
         except GitError as error:
             if self._head() != self.head:
                 raise Moved from None
-            raise Misuse(f"ledger: {self.where} did not take the event: {error}; nothing was changed") from None
+            raise self._untaken(error) from None
 
     def _blob(self, value: Any) -> str:
         return self.git("hash-object", "-w", "--stdin", "--no-filters", stdin=to_json(value).encode())

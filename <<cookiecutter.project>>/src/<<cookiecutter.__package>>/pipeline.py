@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from filelock import FileLock, Timeout
 
-from .errors import Misuse, Refused
+from .errors import Misuse, Refused, at_fault
 from .files import read_json, sha256, to_json, write_json
-from .project import Project, code_sha256
+from .project import PACKAGE, Project, code_sha256
 
 
 @dataclass(frozen=True)
@@ -160,18 +162,40 @@ def run(step: Step, project: Project) -> str:
     reads = fingerprint(step, project)
     writes = {name: digest(project.build / name) for name in step.writes}
     # Of a pull request every file may be flagged: it is looked at again.
-    if not step.always and not (step.judge and project.pull) and record.is_file():
-        known = read_json(record, made_by=step.name)
+    if not step.always and not (step.judge and project.pull):
+        try:
+            known = read_json(record, step.name, {"reads": dict, "writes": dict, "message": str})
+        except Misuse:
+            known = {}  # none was kept, or it is damaged: the step runs
         if known.get("reads") == reads and known.get("writes") == writes:
             return f"unchanged: {known['message']}"
     record.unlink(missing_ok=True)
     if not step.always:
         for name in VERDICT:
             (project.build / name).unlink(missing_ok=True)
-    message = import_module(f".{step.name}", __package__).run(project)
+    message = _module(step).run(project)
     writes = {name: digest(project.build / name) for name in step.writes}
     write_json(record, {**project.header(), "reads": reads, "writes": writes, "message": message})
     return message
+
+
+def _module(step: Step) -> ModuleType:
+    """The module of a step, which imports model.py: what that raises is told as what it raises when it runs.
+
+    Raises:
+        Misuse: the user's own code does not load, or a library is missing.
+    """
+    own = PACKAGE / "model.py"
+    try:
+        return import_module(f".{step.name}", __package__)
+    except (Exception, SystemExit) as error:
+        if any(Path(frame.filename) == own for frame in traceback.extract_tb(error.__traceback__)):
+            raise at_fault(error, own, "mend that line, or add a library that it needs to requirements") from error
+        if isinstance(error, ImportError):
+            raise Misuse(f"{step.name}: {' '.join(str(error).split())}; run `make setup`") from error
+        if isinstance(error, EOFError):  # Python keeps what a full disk left of a compiled module
+            raise Misuse(f"{step.name}: a compiled module is cut off; delete the folders __pycache__ in src") from error
+        raise
 
 
 def show(step: Step, project: Project, say: Callable[[str], None] = print) -> None:

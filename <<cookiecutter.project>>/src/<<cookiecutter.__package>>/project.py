@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import config
-from .errors import Misuse
+from .errors import Misuse, at_fault
 from .files import sha256
 from .git import Git, GitError
 
@@ -77,7 +78,13 @@ class Project:
         except GitError as error:
             if "not installed" in str(error):
                 raise Misuse("git is not installed; install it") from None
-            raise Misuse("not a git repository with a commit; run `git init`, `git add -A` and `git commit`") from None
+            if unowned := re.search("dubious ownership in repository at '(.*)'", str(error)):
+                mend = f"if you trust it, run `git config --global --add safe.directory {unowned[1]}`"
+                raise Misuse(f"git: the repository {unowned[1]} belongs to another user; {mend}") from None
+            if "not a git repository" in str(error) or "exited with" in str(error):
+                mend = "run `git init`, `git add -A` and `git commit`"
+                raise Misuse(f"not a git repository with a commit; {mend}") from None
+            raise
         return git
 
     @cached_property
@@ -124,6 +131,16 @@ class Project:
             "created": now(),
         }
 
+    def needed(self, path: str) -> bytes:
+        """The content of a file of the repository.
+
+        Raises:
+            Misuse: there is none.
+        """
+        if not (self.root / path).is_file():
+            raise Misuse(f"{path}: missing; `git checkout {path}` brings it back")
+        return (self.root / path).read_bytes()
+
     def file_sha256(self, path: str) -> str:
         """Digest of a file of the repository, "absent" if there is none."""
         file = self.root / path
@@ -142,7 +159,12 @@ def code_sha256(*modules: str) -> str:
         if module in seen or not (PACKAGE / f"{module}.py").is_file():
             continue
         seen.add(module)
-        for node in ast.parse((PACKAGE / f"{module}.py").read_bytes()).body:
+        place = PACKAGE / f"{module}.py"
+        try:
+            tree = ast.parse(place.read_bytes(), place)
+        except (SyntaxError, ValueError) as error:
+            raise at_fault(error, place, "mend that line") from None
+        for node in tree.body:
             if isinstance(node, ast.ImportFrom) and node.level == 1:
                 waiting += [node.module] if node.module else [name.name for name in node.names]
     listing = [f"{name} {sha256((PACKAGE / f'{name}.py').read_bytes())}" for name in sorted(seen)]

@@ -47,7 +47,14 @@ def judge_again(project: Project) -> None:
 
 
 def decision(project: Project) -> dict:
-    return read_json(project.build / "decision.json", made_by="compare")
+    keys = {
+        "ledger": int,
+        "holdout": str,
+        "challenger.digest": str,
+        "decision.outcome": str,
+        "decision.reason": str,
+    }
+    return read_json(project.build / "decision.json", "compare", keys)
 
 
 def judged(project: Project) -> Bundle:

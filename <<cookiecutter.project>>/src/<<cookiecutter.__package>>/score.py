@@ -52,14 +52,24 @@ def predict(model: Any, rows: pd.DataFrame, task: str = "binary", classes: int =
     Returns:
         binary: the probability of the positive class (n,); multiclass: of each class (n x classes), zero for one that
         was not there to learn; regression: the number (n,).
+
+    Raises:
+        Misuse: the model gives an array of another shape.
     """
     if task == "regression":
-        return np.asarray(model.predict(rows), dtype=np.float64)
+        said = np.asarray(model.predict(rows), dtype=np.float64)
+        if said.shape != (len(rows),):
+            raise Misuse(f"predict gives an array {said.shape}, not {(len(rows),)}: a number for each row")
+        return said
     given = np.asarray(model.predict_proba(rows), dtype=np.float64)
+    known = np.asarray(model.classes_, dtype=np.int64)
+    if given.shape != (len(rows), len(known)) or (task == "binary" and len(known) != 2):
+        wanted = (len(rows), 2 if task == "binary" else len(known))
+        raise Misuse(f"predict_proba gives an array {given.shape}, not {wanted}: each class in each row")
     if task == "binary":
         return given[:, 1]
     every = np.zeros((len(rows), classes))
-    every[:, np.asarray(model.classes_, dtype=np.int64)] = given
+    every[:, known] = given
     return every
 
 
@@ -69,11 +79,12 @@ def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -
     Raises:
         Misuse: a feature column is missing, the model is refused, or it fails on these rows.
     """
-    missing = [column for column in bundle.lineage["features"] if column not in rows.columns]
+    columns = list(bundle.features)
+    missing = [column for column in columns if column not in rows.columns]
     if missing:
         raise Misuse(f"column {missing[0]!r} is missing; model {bundle.key[:12]} was trained with it")
-    model, rows = bundle.load_model(trusted_types), rows[list(bundle.lineage["features"])]
-    task = bundle.lineage["task"], len(bundle.lineage["classes"])
+    model, rows = bundle.load_model(trusted_types), rows[columns]
+    task = bundle.asked["task"], len(bundle.asked["classes"])
     few = rows.head(BATCH)
 
     def again() -> float:
@@ -83,6 +94,8 @@ def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -
 
     try:
         return Scored(predict(model, rows, *task), again)
+    except Misuse:
+        raise
     except Exception as error:
         # It may be asked about rows that it was not made for, and what it raises then is up to its libraries.
         raise Misuse(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
@@ -95,7 +108,7 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
     Raises:
         Misuse: the environment cannot be built, or the model cannot score these rows.
     """
-    current = (project.root / "requirements" / "serve.txt").read_bytes()
+    current = project.needed("requirements/serve.txt")
     python = sys.executable if bundle.requirements == current else environment(project, bundle)
     with tempfile.TemporaryDirectory(dir=project.build) as name:
         folder = Path(name)
@@ -183,8 +196,8 @@ def of_own_bundle(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Itera
     """A bundle's model at work, in this process where that gives the same."""
     from .project import code_sha256
 
-    current = (project.root / "requirements" / "serve.txt").read_bytes()
-    if bundle.requirements == current and bundle.lineage["scoring_code"] == code_sha256("score", "model"):
+    current = project.needed("requirements/serve.txt")
+    if bundle.requirements == current and bundle.scoring_code == code_sha256("score", "model"):
         yield answer(bundle, rows, project.params.model.trusted_types)
     else:
         with apart(project, bundle, rows) as scored:
@@ -202,7 +215,7 @@ def comparable(bundle: Bundle, about: dict[str, Any]) -> None:
         Misuse: it answers another one.
     """
     for what, now in about.items():
-        then = bundle.lineage[what]
+        then = bundle.asked[what]
         if then != now:
             raise Misuse(f"it was trained for {what} {then}, and these data ask for {now}")
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
-import traceback
+import tempfile
 import warnings
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from . import data, model, score
 from .bundle import Bundle, pack, unpack
 from .config import checked
-from .errors import Misuse
+from .errors import Misuse, at_fault
 from .files import new_directory, read_json, sha256, to_json
 from .metrics import METRICS, of_task, value
 from .project import Project, code_sha256, now
@@ -41,19 +40,16 @@ def train(rows: pd.DataFrame, y: NDArray[np.int64], params: model.Params, seed: 
         Misuse: the estimator refuses an option or its value.
     """
     try:
-        return model.build(params, seed).fit(rows, y)
-    except Exception as error:
+        built = model.build(params, seed)
+        if not hasattr(built, "fit"):
+            line = f":{model.build.__code__.co_firstlineno}" if hasattr(model.build, "__code__") else ""
+            raise Misuse(f"model.py{line}: build returns {built!r:.80}; return an unfitted pipeline")
+        return built.fit(rows, y)
+    except Misuse:
+        raise
+    except (Exception, SystemExit) as error:
         # The model is the user's own code: whatever it raises is told in one line, with the place in model.py.
-        raise _at_fault(error, "mend model.params in params.yaml, or model.py") from error
-
-
-def _at_fault(error: Exception, mend: str) -> Misuse:
-    """What the code of model.py raised, as one line."""
-    places = [
-        f":{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__) if frame.filename == model.__file__
-    ]
-    kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
-    return Misuse(f"model.py{places[-1] if places else ''}: {kind}{' '.join(str(error).split())[:300]}; {mend}")
+        raise at_fault(error, Path(model.__file__), "mend model.params in params.yaml, or model.py") from error
 
 
 def predict(fitted: Any, rows: pd.DataFrame, task: str = "binary", classes: int = 2) -> NDArray[np.float64]:
@@ -65,8 +61,10 @@ def predict(fitted: Any, rows: pd.DataFrame, task: str = "binary", classes: int 
     needed = "predict" if task == "regression" else "predict_proba"
     try:
         predicted = score.predict(fitted, rows, task, classes)
-    except Exception as error:
-        raise _at_fault(error, f"the pipeline needs a {needed} that takes the features") from error
+    except (Exception, SystemExit) as error:
+        # The user's own code again, or a pipeline that predicts no probabilities, of which each kind raises its own.
+        mend = f"the pipeline needs a {needed} that takes the features"
+        raise at_fault(error, Path(model.__file__), mend) from error
     lacking = int((~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1)).sum())
     if lacking:
         what = "number" if task == "regression" else "probability"
@@ -106,7 +104,12 @@ def run(project: Project) -> str:
         # Trained before, from equal inputs: what was judged then is what is judged now, to the byte.
         return f"restored model {key(project)[:12]} from the ledger; nothing it depends on changed"
 
+    for name in ("Params", "build"):
+        if not hasattr(model, name):
+            raise Misuse(f"model.py: has no `{name}`, which training calls; define it")
     params = checked(model.Params, project.params.model.params, "params.yaml: model.params.")
+    # Made first, so that what is missing for them stops the run before a model is fitted and logged.
+    wheel, _ = pack_code(project), project.needed("requirements/serve.txt")
     frame, names = project.frame, project.params.data
     y = data.labels(frame, names)
     rule = data.split(frame, names, project.params.split)
@@ -121,7 +124,7 @@ def run(project: Project) -> str:
     predicted = predict(fitted, held_out, names.task, len(data.classes(frame, names)))
     measured = {name: _value(name, y[~trained], predicted) for name in of_task(names.task)}
     run_id = log(project, fitted, features[trained], params, measured)
-    write(project, candidate, packed, predicted, rule, held_out, int(trained.sum()), run_id)
+    write(project, candidate, packed, predicted, rule, held_out, int(trained.sum()), run_id, wheel)
     return f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out"
 
 
@@ -154,11 +157,9 @@ def log(
     Raises:
         Misuse: the server that MLFLOW_TRACKING_URI names does not take the run. Nothing is logged elsewhere instead.
     """
-    # Set before the import, for MLflow reads them while it loads. A server that is down must fail in seconds.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from . import tracking
+
+    uri = tracking.uri(project)  # before MLflow is imported, see there
     import mlflow
     import mlflow.sklearn
 
@@ -167,7 +168,7 @@ def log(
     # Whole numbers are declared as doubles: the service must take a missing one as it takes any other.
     example = rows.head(200).astype({column: float for column in rows.select_dtypes("integer")})
     try:
-        mlflow.set_tracking_uri(tracking_uri(project))
+        mlflow.set_tracking_uri(uri)
         mlflow.set_experiment(experiment_id=_experiment(project))
         with warnings.catch_warnings(), mlflow.start_run(run_name=getattr(params, "estimator", None)) as active:
             warnings.simplefilter("ignore")  # hints of MLflow at its own source classes
@@ -191,15 +192,6 @@ def log(
         raise Misuse(f"{where} did not take the run: {reason}; mend that and train again") from error
 
 
-def tracking_uri(project: Project) -> str:
-    """The server of the environment, else the SQLite file that `make ui` opens."""
-    if project.environment.tracking_uri:
-        return project.environment.tracking_uri
-    local = project.root / "mlruns"
-    local.mkdir(exist_ok=True)
-    return f"sqlite:///{(local / 'mlflow.db').as_posix()}"
-
-
 def _experiment(project: Project) -> str:
     """The experiment of this package; a local one keeps its artifacts beside its database."""
     import mlflow
@@ -219,6 +211,27 @@ def _flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
+def pack_code(project: Project) -> tuple[str, bytes]:
+    """The wheel of this package: its name and its bytes.
+
+    Raises:
+        Misuse: pyproject.toml is missing, or does not describe one.
+    """
+    from flit_core.wheel import make_wheel_in
+
+    project.needed("pyproject.toml")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            made = make_wheel_in(project.root / "pyproject.toml", Path(folder)).file
+        except OSError:
+            raise
+        except Exception as error:
+            # Whatever flit and the reader of TOML raise, they raise it of that file.
+            reason = " ".join(str(error).split())[:200]
+            raise Misuse(f"pyproject.toml: makes no wheel: {reason}; mend it") from error
+        return made.name, made.read_bytes()
+
+
 def write(
     project: Project,
     path: Path,
@@ -228,15 +241,14 @@ def write(
     held_out: pd.DataFrame,
     trained_rows: int,
     run_id: str,
+    wheel: tuple[str, bytes],
 ) -> None:
     """Write the bundle to ``path``, whole or not at all."""
-    from flit_core.wheel import make_wheel_in
-
     golden = held_out.head(GOLDEN_ROWS)
     with new_directory(path) as new:
         (new / "model.skops").write_bytes(packed)
-        make_wheel_in(project.root / "pyproject.toml", new)
-        (new / "requirements.txt").write_bytes((project.root / "requirements" / "serve.txt").read_bytes())
+        (new / wheel[0]).write_bytes(wheel[1])
+        (new / "requirements.txt").write_bytes(project.needed("requirements/serve.txt"))
         (new / "split.json").write_text(to_json(rule.model_dump(mode="json")))
         answers = {
             "rows": json.loads(golden.to_json(orient="records", double_precision=15)),
