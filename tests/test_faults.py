@@ -212,3 +212,14 @@ def test_what_a_bundle_needs_is_missed_before_a_model_is_logged(sound, one_line,
         (sound.path / path).write_text(content)
     one_line(sound.cli("train", check=False), 2, message)
     assert not (sound.path / "build" / "candidate").exists() and not (sound.path / "mlruns").exists()
+
+
+def test_a_reader_that_has_seen_enough_is_no_verdict(bootstrapped):
+    words = f"PYTHONPATH=src {sys.executable} -m {bootstrapped.package} --help | true; echo ${{PIPESTATUS[0]}}"
+    done = bootstrapped.run("bash", "-c", words)
+    assert done.stdout.strip() in ("0", "2") and "Traceback" not in done.stderr
+
+
+def test_a_word_that_is_no_command_is_misuse(project):
+    done = project.cli("promot", check=False)
+    assert done.returncode == 2 and "No such command 'promot'" in done.stderr

@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import click
 import typer
 
 from .errors import Misuse, Refused
@@ -179,7 +180,17 @@ def main() -> None:
     # Progress is shown as it comes, also into a file or a workflow's log.
     sys.stdout.reconfigure(line_buffering=True)
     try:
-        app(prog_name=__package__)
+        # Not standalone: there a broken pipe ends with 1, which means that the gate said no.
+        raise SystemExit(app(prog_name=__package__, standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except click.Abort:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # Whoever reads has seen enough; what is left in the buffer has no place to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(2) from None
     except (Refused, Misuse) as error:
         _end(str(error), error.code)
     except GitError as error:

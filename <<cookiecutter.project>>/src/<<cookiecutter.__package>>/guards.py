@@ -7,6 +7,7 @@ multiple test procedure", Scandinavian Journal of Statistics 6, 1979).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -66,7 +67,9 @@ def calibration_error(y: Labels, predicted: Floats) -> Weighted:
     return value
 
 
-CALIBRATION = Metric(calibration_error, by_bootstrap, ("binary", "multiclass", "regression"), higher_is_better=False)
+CALIBRATION = Metric(
+    calibration_error, partial(by_bootstrap, count=500), ("binary", "multiclass", "regression"), higher_is_better=False
+)
 
 
 def gain(metric: Metric, y: Labels, champion: Floats, challenger: Floats, groups: Groups) -> tuple[Floats, Spread]:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Groups = NDArray[np.int64] | None  # the number of its group for each row, 0 and on; None: each row for itself
-RESAMPLES = 2000
+RESAMPLES, AT_LEAST = 2000, 500  # the fewer from WORK weights on: a million rows leave little to resampling
+WORK = 200_000_000
 SEED = 20130101
 CHUNK = 8_000_000  # weights that are held at once: 8 MB as bytes, 64 MB where a metric wants them as floats
 FEWEST = 10  # units of a class without which resampling knows nothing of the class: it can only repeat what it saw
@@ -156,13 +157,20 @@ def _area(placed: Floats, y: NDArray[Any], groups: Groups) -> Spread:
     return Spread(float(value), float(np.sqrt(variance)), min(of_positive, of_negative) - 1)
 
 
-def by_bootstrap(function: Callable[..., Any], y: NDArray[Any], models: Sequence[Floats], groups: Groups) -> Measured:
+def by_bootstrap(
+    function: Callable[..., Any],
+    y: NDArray[Any],
+    models: Sequence[Floats],
+    groups: Groups,
+    count: int | None = None,
+) -> Measured:
     """Anything else: ``function(y, predicted)`` prepares what it can once, and returns a function of weights.
 
     That function takes weights (resamples x n), how often each row was drawn, and returns the values (resamples,).
     Weights are Poisson with mean one for each row, or for each group as a whole, the same for both models: N. Chamandy
     et al., "Estimating Uncertainty for Massive Data Streams" (Google, 2012); J. Hanley and B. MacGibbon, "Creating
     non-parametric bootstrap samples using Poisson frequencies" (2006). Memory is bounded by CHUNK, not by the rows.
+    There are ``count`` resamples, else RESAMPLES, and no fewer than AT_LEAST where rows are many.
     """
     valued = [function(y, predicted) for predicted in models]
     values = [float(value(np.ones((1, len(y)), dtype=np.uint8))[0]) for value in valued]
@@ -170,7 +178,7 @@ def by_bootstrap(function: Callable[..., Any], y: NDArray[Any], models: Sequence
     if units < FEWEST:
         nothing = [Spread(value, np.inf, 0) for value in values]
         return Measured(tuple(nothing), Spread(values[0] - values[1], np.inf, 0) if len(values) == 2 else None)
-    chunks = [np.stack([value(weights) for value in valued]) for weights in resamples(len(y), groups)]
+    chunks = [np.stack([value(weights) for value in valued]) for weights in resamples(len(y), groups, count)]
     draws = np.concatenate(chunks, axis=1)
     alone = tuple(_drawn(value, drawn, units) for value, drawn in zip(values, draws, strict=True))
     if len(values) < 2:
@@ -181,7 +189,7 @@ def by_bootstrap(function: Callable[..., Any], y: NDArray[Any], models: Sequence
 
 def _drawn(value: float, draws: Floats, units: int) -> Spread:
     draws = draws[np.isfinite(draws)]
-    if len(draws) < RESAMPLES / 2:
+    if len(draws) < 100:  # most resamples have no value: the rows know nothing of it
         return Spread(value, np.inf, 0)
     return Spread(value, float(draws.std(ddof=1)), units - 1, draws)
 
@@ -194,13 +202,14 @@ def _units(y: NDArray[Any], groups: Groups) -> int:
     return min((len(np.unique(units[y == label])) for label in np.unique(y)), default=0)
 
 
-def resamples(rows: int, groups: Groups) -> Iterator[NDArray[np.uint8]]:
-    """How often each row is in each of RESAMPLES resamples, a chunk (resamples x rows) at a time."""
+def resamples(rows: int, groups: Groups, count: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """How often each row is in each of ``count`` resamples, a chunk (resamples x rows) at a time."""
+    count = count or max(AT_LEAST, min(RESAMPLES, WORK // max(rows, 1)))
     generator = np.random.default_rng(SEED)
     units = rows if groups is None else int(groups.max()) + 1
     step = max(1, CHUNK // max(rows, units))
-    for begin in range(0, RESAMPLES, step):
-        weights = poisson(generator, (min(step, RESAMPLES - begin), units))
+    for begin in range(0, count, step):
+        weights = poisson(generator, (min(step, count - begin), units))
         yield weights if groups is None else weights[:, groups]
 
 

@@ -166,9 +166,10 @@ def value(metric: Metric, y: Labels, predicted: Floats) -> float:
     Raises:
         ValueError: it cannot be computed, such as an area with rows of one class.
     """
-    if metric.way is by_bootstrap:
-        return float(metric.function(y, predicted)(np.ones((1, len(y)), dtype=np.uint8))[0])
-    return metric.way(metric.function, y, [predicted], None).alone[0].value
+    made = metric.function(y, predicted)
+    if callable(made):
+        return float(made(np.ones((1, len(y)), dtype=np.uint8))[0])
+    return metric.way(lambda *_: made, y, [predicted], None).alone[0].value
 
 
 def of_task(task: Task) -> dict[str, Metric]:
