@@ -110,7 +110,7 @@ def differences(metrics: list[Json], decision: Json, names: dict[str, str]) -> s
             band = margin if decides else 0.0
             unit = max(abs(v) for v in (gain, low, high, band) if v is not None) if own_scale else 0.0
             text = {"fontweight": "bold"} if decides else {}
-            _line(axes, y, short(names[metric["name"]]), number(gain, "+"), tone, **text)
+            _line(axes, y, short(names[metric["name"]]), _gained(gain), tone, **text)
             _span(axes, y, [v if v is None else v / (unit or 1.0) for v in (gain, low, high)], tone, 1.0 + decides)
             if band:
                 edge = band / (unit or 1.0)
@@ -121,7 +121,7 @@ def differences(metrics: list[Json], decision: Json, names: dict[str, str]) -> s
 
     said = [f"{names[m['name']]} {_said(m)}" for m in metrics]
     label = "Gain of the challenger over the champion, positive is better: " + "; ".join(said)
-    return picture("differences", label, 50 + 40 * len(metrics), (112, 28, 66, 26), draw)
+    return picture("differences", label, 50 + 40 * len(metrics), (124, 28, 66, 26), draw)
 
 
 def forest(segments: list[tuple[str, str, Json]], margin: float, over_all: Json) -> str:
@@ -147,7 +147,7 @@ def forest(segments: list[tuple[str, str, Json]], margin: float, over_all: Json)
                 continue
             tone = COLOUR["ink" if not y else "muted" if guard["holds"] else "bad"]
             text = {"fontweight": "bold"} if not y or not guard["holds"] else {}
-            _line(axes, y, short(name), number(guard["gain"], "+"), tone, **text)
+            _line(axes, y, short(name), _gained(guard["gain"]), tone, **text)
             _span(axes, y, [guard[part] for part in ("gain", "gain_low", "gain_high")], tone, 1.5 if not y else 1.0)
         _gains(axes, len(lines))
 
@@ -157,14 +157,21 @@ def forest(segments: list[tuple[str, str, Json]], margin: float, over_all: Json)
     return picture("forest", label, 54 + 24 * len(lines), (124, 28, 66, 26), draw)
 
 
-def short(text: str, most: int = 17) -> str:
-    """As much of a name as fits beside a picture: letters of East Asian scripts and capitals are wider than others."""
+def short(text: str, most: float = 14) -> str:
+    """As much of a name as fits beside a picture, where no letter is as wide as the next."""
     used = 0.0
     for place, letter in enumerate(text):
-        used += 1.8 if unicodedata.east_asian_width(letter) in "WF" else 1.25 if letter.isupper() else 1.0
+        wide = 1.8 if unicodedata.east_asian_width(letter) in "WF" else 1.3 if letter.isupper() or letter in "mw" else 1
+        used += 0.6 if letter in " .,:;'|()[]-Iijlrtf" else wide
         if used > most:
             return text[: max(place - 1, 1)] + "…"
     return text
+
+
+def _gained(value: float) -> str:
+    """A gain in the seven letters that there is room for."""
+    large = abs(value) >= 1e5
+    return f"{'+' * (value >= 0)}{_compact(value)}" if large else f"{value:+.{4 if abs(value) < 10 else 0}f}"
 
 
 def _said(measured: Json) -> str:
@@ -261,7 +268,7 @@ def wilson(k: int, n: int) -> tuple[float, float, float]:
     """The share k of n with its 95 % interval."""
     z = 1.96
     middle, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** 0.5
-    return k / n, middle - half, middle + half
+    return k / n, max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def calibration(made: dict[str, list[Group]], x: str, y: str, numbers: bool = False) -> str:
@@ -329,7 +336,7 @@ def recalls(y: Labels, scores: Scores, names: list[str]) -> str:
         axes.text(1.04, -0.75, "rows", ha="left", va="bottom", transform=axes.get_yaxis_transform())
 
     label = f"Share of the rows of each class that are found, by {' and '.join(scores)}"
-    return picture("recalls", label, 74 + 34 * len(shown), (112, 46, 58, 28), draw)
+    return picture("recalls", label, 74 + 34 * len(shown), (124, 46, 58, 28), draw)
 
 
 LINES = {"champion": (0, (4, 2)), "challenger": "-"}
@@ -341,7 +348,8 @@ def _points(axes: Axes, role: str, places: list[float], own: list[Group]) -> Non
     for place, group in zip(places, own, strict=True):
         axes.plot([place] * 2, [group.low, group.high], color=COLOUR[role], linewidth=1)
     face = COLOUR[role] if role == "challenger" else "none"
-    axes.plot(places, [g.observed for g in own], "o", color=COLOUR[role], mfc=face)
+    # A point at the edge is drawn whole.
+    axes.plot(places, [g.observed for g in own], "o", color=COLOUR[role], mfc=face, clip_on=False)
 
 
 def _named(axes: Axes, x: str, y: str) -> None:

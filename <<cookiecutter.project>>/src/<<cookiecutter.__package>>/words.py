@@ -76,7 +76,7 @@ def interval(low: float | None, high: float | None, sign: str = "") -> str:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.4g} %"
+    return f"{100 * share:.4g}\u00a0%"  # the sign stays on the line of its number
 
 
 def metric_name(name: str) -> str:
@@ -168,12 +168,12 @@ def tolerated(guard: Json) -> str:
 
 def closest(guard: Json) -> str:
     """One guard in a few words."""
-    luck = ", beyond which it may be by luck" if guard["holds"] and guard["gain"] < 0 - guard["margin"] else ""
+    luck = " (measured beyond it, but not shown)" if guard["holds"] and guard["gain"] < 0 - guard["margin"] else ""
     if guard["kind"] == "segment":
         bounds = f" [{interval(guard['gain_low'], guard['gain_high'], '+')}]" if guard["gain_low"] is not None else ""
         return f"{plain(guard['name'], 60)} {number(guard['gain'], '+')}{bounds}{luck}"
     theirs, ours = values(guard)
-    return f"calibration error {number(ours)} against {number(theirs)}, tolerated is an {tolerated(guard)}{luck}"
+    return f"calibration error {number(ours)} against {number(theirs)}, {tolerated(guard)} is tolerated{luck}"
 
 
 def challenger_key(decision: Json) -> str:
