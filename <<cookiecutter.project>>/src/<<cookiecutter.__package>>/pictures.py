@@ -161,7 +161,8 @@ def short(text: str, most: float = 14) -> str:
     """As much of a name as fits beside a picture, where no letter is as wide as the next."""
     used = 0.0
     for place, letter in enumerate(text):
-        wide = 1.8 if unicodedata.east_asian_width(letter) in "WF" else 1.3 if letter.isupper() or letter in "mw" else 1
+        wide = 1.3 if letter.isupper() or letter in "mw" else 1.0
+        wide = 1.8 if letter in "WM" or unicodedata.east_asian_width(letter) in "WF" else wide
         used += 0.6 if letter in " .,:;'|()[]-Iijlrtf" else wide
         if used > most:
             return text[: max(place - 1, 1)] + "…"
