@@ -7,7 +7,7 @@ LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test check format lock sample-data
+.PHONY: help setup install demo test check format golden lock sample-data
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /' | awk -F': ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,11 @@ check: setup  ## lint the template's own code and workflows
 format: setup  ## format the template's own code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Writing the files makes those tests fail: what is new has to be looked at and committed before they pass again.
+golden: setup  ## write the golden reports of tests/golden anew
+	-@GOLDEN=write $(BIN)/python -m pytest -q tests/test_report.py -k golden_one
+	@git status --short tests/golden
 
 lock: setup  ## resolve requirements/dev.in again, within the lock of the product
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -1,11 +1,16 @@
 """Risk: the report says something else than the gate, breaks on a hostile name, or needs what a reader has not got."""
 
+import json
+import os
 import re
+import zipfile
 from html.parser import HTMLParser
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from markdown_it import MarkdownIt
@@ -22,6 +27,8 @@ HOSTILE = [
     "{{ 7 * 7 }} {% raw %} &lt;",
     "back\\slash \\| # > -",
 ]
+GOLDEN = Path(__file__).with_name("golden")
+TASKS = ["binary", "multiclass", "regression"]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -49,31 +56,82 @@ def refused(*names):
     return passed(passed=False, failures=[b["detail"] for b in broken], expectations=passed()["expectations"] + broken)
 
 
+def around(made, rows: int, champion: bool = True, **more):
+    """decision.json around a decision of the gate."""
+    header = {"champion": {"event": 2, "key": "e" * 64, "digest": "e" * 64, "commit": "c" * 40} if champion else None}
+    header |= {"challenger": {"key": "f" * 64, "digest": "f" * 64}, "ledger": 2, "holdout": "a" * 64}
+    header |= {"holdout_rows": rows + 12, "left_out": {"champion_trained": 12, "altered": 0}, "decisions_before": 3}
+    header |= {"rule_of": "params.yaml", "flags": [], "warnings": []}
+    return {**HEADER, **header, **more, "decision": made.model_dump(mode="json")}
+
+
+def lineage(key: str = "f", **more):
+    """lineage.json of a bundle, as train writes it."""
+    inputs = {"data": "d" * 64, "params": "1" * 64, "code": "2" * 64, "locks": "3" * 64}
+    params = {"estimator": "forest", "forest": {"n_estimators": 100, "max_depth": None}}
+    asked = {"task": "binary", "target": "late", "classes": ["0", "1"], "trained_rows": 16000}
+    own = {"scoring_code": "4" * 64, "versions": {"python": "3.12.0", "scikit-learn": "1.9.1"}, "mlflow_run": "5" * 32}
+    features = {"features": {"origin": "str", "distance": "int64"}, "modules": {"model.py": "6" * 64}}
+    return {
+        **HEADER,
+        "key": key * 64,
+        "inputs": inputs,
+        "params": params,
+        "seed": 7,
+        **asked,
+        **own,
+        **features,
+        **more,
+    }
+
+
+def segments(rows: int, values: int = 3):
+    """Two columns to guard."""
+    every = np.arange(rows)
+    return pd.DataFrame(
+        {"origin": [f"= {n}" for n in every % values], "distance": np.where(every % 2, "up to 9", "above 9")}
+    )
+
+
 @pytest.fixture
 def decide(product):
     """The gate's own decision as decision.json has it, with the labels and predictions that it was drawn from."""
 
-    def decide(outcome, y=None, challenger=None, error="column 'a' is missing", **gate):
+    def decide(outcome, y=None, challenger=None, error="column 'a' is missing", values=3, **gate):
         rule = {"metric": "roc_auc", "promote_when": "superior", "margin": 0.001, "confidence": 0.95} | gate
         if y is None:
             y, challenger = scores(noise={"promote": 0.2, "block": 4.0}.get(outcome, 1.0))
         champion = {"bootstrap": None, "incomparable": np.full(len(y), np.nan)}.get(outcome, scores(seed=8)[1])
         rule = product.config.Gate(floors={"roc_auc": 0.55}, **rule)
-        made = product.compare.decide(y, champion, challenger, rule, error if outcome == "incomparable" else None)
+        error = error if outcome == "incomparable" else None
+        parts = segments(len(y), values) if values else None
+        made = product.compare.decide(y, champion, challenger, rule, error, segments=parts)
         assert made.outcome == outcome, made.reason
-        decision = {
-            **HEADER,
-            "champion": None if champion is None else {"event": 2, "key": "e" * 64, "digest": "e" * 64},
-            "challenger": {"key": "f" * 64, "digest": "f" * 64},
-            "ledger": 2,
-            "holdout_rows": len(y) + 12,
-            "excluded_rows": 12,
-            "decision": made.model_dump(mode="json"),
-        }
         models = {"challenger": challenger} if champion is None else {"champion": champion, "challenger": challenger}
-        return decision, (y, models)
+        return around(made, len(y), champion is not None), (y, models)
 
     return decide
+
+
+def of_task(product, task, rows: int = 3000, classes: int = 4, **more):
+    """A decision about each task, with labels and predictions."""
+    draw = np.random.default_rng(2013)
+    if task == "binary":
+        y, ours = scores(rows, 0.2)
+        theirs, metric = scores(rows, seed=8)[1], "roc_auc"
+    elif task == "multiclass":
+        signal = draw.normal(0, 1, (rows, classes))
+        y, metric = (signal + draw.gumbel(0, 1, signal.shape)).argmax(axis=1), "log_loss"
+        ours, theirs = (np.exp(signal + draw.normal(0, noise, signal.shape)) for noise in (0.1, 1.0))
+        ours, theirs = (model / model.sum(axis=1, keepdims=True) for model in (ours, theirs))
+    else:
+        y = draw.gamma(2.0, 9000.0, rows)
+        ours, theirs = (y + draw.normal(0, noise, rows) for noise in (4000, 6000))
+        metric = "rmse"
+    rule = product.config.Gate(metric=metric, promote_when="superior", margin=0.001, confidence=0.95)
+    made = product.compare.decide(y, theirs, ours, rule, None, task, segments=segments(rows))
+    assert made.outcome == "promote", made.reason
+    return around(made, rows, **more), (y, {"champion": theirs, "challenger": ours})
 
 
 class Page(HTMLParser):
@@ -128,7 +186,15 @@ def test_the_verdict_of_the_gate_comes_first(report, decide, outcome):
             assert f"| {gain} | {interval} |" in markdown
             # In the picture and in the table.
             assert page.words.count(gain.replace("-", "−")) >= 2 and interval.replace("-", "−") in page.words
-    for fact in ("1,500", "12 of 1,512", "1 of 1 expectations hold on 9,000 rows", "c" * 12, "d" * 12, "f" * 12):
+    for fact in (
+        "1,500",
+        "of 1,512 held out; left out are 12 because the champion was trained on them",
+        "3 models were",
+        "1 of 1 expectations hold on 9,000 rows",
+        "c" * 12,
+        "d" * 12,
+        "f" * 12,
+    ):
         assert fact in markdown
     assert "c" * 13 not in markdown
     # Of a model that is not there, or that could not score, nothing is drawn.
@@ -136,7 +202,7 @@ def test_the_verdict_of_the_gate_comes_first(report, decide, outcome):
     assert len(drawn) == 2
     assert all(("champion" in label) == (outcome not in ("bootstrap", "incomparable")) for label in drawn)
     gains = [label for label in page.values("aria-label") if label.startswith("Gain")]
-    assert len(gains) == (outcome not in ("bootstrap", "incomparable"))
+    assert len(gains) == 2 * (outcome not in ("bootstrap", "incomparable"))
     if outcome == "incomparable":
         assert "no curves of the champion: 1,500 of its 1,500 predictions are not probabilities" in page.words
 
@@ -165,22 +231,30 @@ def test_a_hostile_name_is_text_in_both(report, decide, name):
     decision, scored = decide("promote")
     decision["decision"]["reason"] = name
     decision["decision"]["metrics"][1]["name"] = name
-    made = {"params": {"x": name}, "versions": {name: name}, "mlflow_run": name}
+    decision["decision"]["guards"][0]["name"] = f"origin = {name}"
+    decision["decision"]["guards"][1]["name"] = name
+    decision |= {"flags": [name], "warnings": [name], "rule_of": name}
+    made = lineage(params={name: {name: name}}, versions={name: name, "commit": name}, mlflow_run=name, classes=[name])
+    made |= {"modules": {name: name}, "scoring_code": name, "features": {name: name}, "trained_rows": name}
+    made["inputs"] = {"data": name, "code": name}
     seen = " ".join(name.split())
     for validation, given in ((refused(name), None), (passed(), decision)):
         # As GitHub reads it, with tables, and with tags let through to see whether there are any.
-        markdown = report.markdown(validation, given, made)
+        markdown = report.markdown(validation, given, made, lineage("e"))
         tokens = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(markdown)
         inline = [child for token in tokens for child in token.children or []]
         assert {t.content for t in inline if t.type == "html_inline"} <= {"<sub>", "</sub>"}
-        assert not {t.type for t in tokens + inline} & {"html_block", "link_open", "image", "code_inline", "em_open"}
+        assert not {t.type for t in tokens + inline} & {"link_open", "image", "code_inline", "em_open", "heading_open"}
+        folded = {"<details><summary>The guards in numbers</summary>\n", "</details>\n"}
+        assert {t.content for t in tokens if t.type == "html_block"} <= folded
         assert not {t.type for t in inline} & {"s_open", "math_inline"}
         text = "".join(t.content for t in inline if t.type in ("text", "text_special"))
-        assert text.count(seen) >= (1 if given is None else 3), text
+        assert text.count(seen) >= (1 if given is None else 12), text
         if given is not None:
-            assert {row.count("|") for row in markdown.splitlines() if row.startswith("|")} == {6}
-        page = Page(report.page(validation, given, made, scored))
-        assert seen in page.words
+            rows = [row.count("|") for row in markdown.splitlines() if row.startswith("|")]
+            assert set(rows) == {6, 9, 4}
+        page = Page(report.page(validation, given, made, scored, before=lineage("e")))
+        assert page.words.count(seen) >= (1 if given is None else 12)
         assert not {"script", "img", "a"} & set(page.tags)
 
 
@@ -188,6 +262,11 @@ def test_names_ping_nobody_link_nowhere_and_stay_on_their_line(report):
     markdown = report.markdown(refused("@team\n# x\r\n\u202e- [y]: http://evil.example www.evil.example\x1b[2J"))
     assert "@team" not in markdown and "://" not in markdown and "www." not in markdown
     assert not re.search(r"^\s*#", markdown, re.MULTILINE) and "\u202e" not in markdown and "\x1b" not in markdown
+    assert "#\u200b12" in report.markdown(refused("owner/name#12"))
+    for begin in ("# x", "- x", "+ x", "1. x", "23) x", "---", "## x"):
+        tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(f"- {report.escape(begin)}")
+        assert [token.type for token in tokens].count("list_item_open") == 1, begin
+        assert not {"heading_open", "hr"} & {token.type for token in tokens}, begin
     many = report.markdown(refused(*(f"{n:03d}" + "x" * 5000 for n in range(500))))
     assert len(many) < 20_000 and "and 480 more" in many
 
@@ -266,9 +345,7 @@ def test_what_cannot_be_drawn_is_said(report, product, y, challenger, said):
     for champion in (None, np.full(len(y), 0.4)):
         made = product.compare.decide(y, champion, challenger, rule)
         assert made.outcome == "block"
-        decision = {**HEADER, "champion": champion is not None and {"event": 1, "key": "e", "digest": "e"} or None}
-        decision |= {"challenger": {"key": "f", "digest": "f"}, "holdout_rows": len(y), "excluded_rows": 0}
-        decision["decision"] = made.model_dump(mode="json")
+        decision = around(made, len(y), champion is not None)
         models = {"challenger": challenger} if champion is None else {"champion": champion, "challenger": challenger}
         assert report.markdown(passed(), decision).startswith(f"**Verdict: block** — {made.reason}\n")
         page = Page(report.page(passed(), decision, None, (y, models)))
@@ -300,3 +377,281 @@ def test_curves_are_drawn_from_the_rows_that_were_judged(bootstrapped):
     (bootstrapped.path / "build" / "scores.parquet").unlink()
     bootstrapped.cli("report")
     assert page.read_text() == drawn
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_has_its_pictures(report, product, task):
+    decision, scored = of_task(product, task)
+    made = lineage(classes=["ant", "bee", "cat", "dog"])
+    page = Page(report.page(passed(), decision, made, scored, before=lineage("e")))
+    drawn = [label.split()[0] for label in page.values("aria-label")]
+    two = {
+        "binary": ["ROC", "Calibration"],
+        "multiclass": ["Share", "Calibration"],
+        "regression": ["Calibration", "Errors"],
+    }
+    assert drawn == ["Gain", "Gain", *two[task]]
+    assert ("bee" in page.words.split()) == (task == "multiclass")
+    assert "nan" not in page.words.lower().split()
+    markdown = report.markdown(passed(), decision)
+    assert f"**{decision['decision']['metric']}** (decides)" in markdown
+    assert ("positive" in markdown.split("- Rows")[1].split("\n")[0]) == (task == "binary")
+
+
+def test_pictures_of_the_other_tasks_agree_with_the_numbers(product):
+    pictures = import_module(f"{product.__name__}.pictures")
+    _, (y, models) = of_task(product, "regression")
+    groups, errors = pictures.groups(y, models["challenger"]), pictures.spread(y, models["challenger"])
+    assert sum(g.rows * g.observed for g in groups) == pytest.approx(y.sum())
+    assert all(g.low < g.observed < g.high for g in groups) and all(g.low < g.observed < g.high for g in errors)
+    # The middle 80 % of normal errors with standard deviation 4000.
+    assert np.mean([g.high - g.low for g in errors]) == pytest.approx(2 * 1.2816 * 4000, rel=0.1)
+    assert pictures.groups(np.array([3.0]), np.array([2.0])) == [(1, 2.0, 3.0, 3.0, 3.0)]
+    for letters, most in (("origin", 20), ("WORLD", 12), ("航", 8)):
+        assert pictures.short(letters * 40)[-1] == "…" and len(pictures.short(letters * 40)) <= most
+    assert pictures.short("Avg. precision") == "Avg. precision"
+
+
+def test_guards_are_a_line_where_they_hold_and_a_table_where_not(report, product, decide):
+    decision, scored = decide("promote")
+    guards = decision["decision"]["guards"]
+    assert [guard["kind"] for guard in guards] == ["segment"] * 5 + ["calibration"]
+    markdown = report.markdown(passed(), decision)
+    assert "\n**Guards**: 6 guards hold (5 segments, calibration); closest: " in markdown
+    assert markdown.index("<details>") < markdown.index("| origin = 0 | 500 |") < markdown.index("</details>")
+    page = Page(report.page(passed(), decision, None, scored))
+    assert "No guard is broken" in page.words and "✗ broken" not in page.words
+    assert sum(guard["name"] in page.words for guard in guards) == 6
+    [forest] = [label for label in page.values("aria-label") if label.startswith("Gain in segments")]
+    assert forest.endswith("none of 5 is broken")
+
+    decision["decision"]["guards"][4] |= {"holds": False, "p": 1e-9}
+    markdown = report.markdown(passed(), decision)
+    assert (
+        "\n**Guards**: 1 of 6 guards is broken (5 segments, calibration)\n" in markdown and "<details>" not in markdown
+    )
+    first = markdown.split("|:-:|---|---|\n")[1].splitlines()[0]
+    assert first.startswith(f"| {guards[4]['name']} |") and first.endswith("| **broken** |")
+    page = Page(report.page(passed(), decision, None, scored))
+    assert "Guardsbroken" in page.words and "No guard is broken" not in page.words and "✗ broken" in page.words
+    assert any(f"broken: {guards[4]['name'].replace('= ', '')}" in label for label in page.values("aria-label"))
+
+
+def test_calibration_is_told_in_units_that_can_be_read(product):
+    words = import_module(f"{product.__name__}.words")
+    guard = {"kind": "calibration", "champion": 0.0009, "challenger": 0.0025, "margin": 0.0016, "gain": -0.0016}
+    assert words.closest(guard | {"holds": True}) == (
+        "calibration error 0.0500 against 0.0300, error up to 0.0500 is tolerated"
+    )
+    beyond = guard | {"challenger": 0.0036, "gain": -0.0027, "holds": True}
+    assert words.closest(beyond).endswith("is tolerated (measured beyond it, but not shown)")
+    assert words.values(guard | {"champion": -0.001})[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("origin = EWR", ("origin", "EWR")),
+        ("air time up to 9.5", ("air time", "up to 9.5")),
+        ("x -1 to 1e+06", ("x", "-1 to 1e+06")),
+        ("x above 3", ("x", "above 3")),
+        ("x missing", ("x", "missing")),
+        ("odd", ("", "odd")),
+    ],
+)
+def test_segments_are_grouped_by_their_column(report, name, parts):
+    assert report.column_of(name) == parts
+
+
+def test_without_guards_nothing_is_claimed_of_them(report, decide):
+    decision, scored = decide("promote", values=0, guards={"calibration_margin": None})
+    assert decision["decision"]["guards"] == []
+    assert "Guards" not in report.markdown(passed(), decision)
+    page = Page(report.page(passed(), decision, None, scored))
+    assert "No guard was measured" in page.words and "Guardshold" not in page.words
+
+
+def test_a_hundred_segments_fit_on_page_and_in_a_comment(report, product):
+    rows = 100_000
+    decision, scored = of_task(product, "binary", rows=rows)
+    [guard] = [g for g in decision["decision"]["guards"] if g["name"] == "origin = 1"]
+    names = [f"origin = {'W' * 60}{n}" for n in range(100)]
+    decision["decision"]["guards"] = [guard | {"name": name, "p": 0.9 - n / 200} for n, name in enumerate(names)]
+    text = report.page(passed(), decision, lineage(), scored, before=lineage("e"))
+    assert len(text.encode()) < 400_000
+    page = Page(text)
+    assert all(name in page.words for name in names)
+    assert "100 or more guards hold (100 segments)" in page.words and "Shown are the 24 segments" in page.words
+    [forest] = [label for label in page.values("aria-label") if label.startswith("Gain in segments")]
+    assert "none of 24" in forest
+    markdown = report.markdown(passed(), decision)
+    # The most urgent ones first.
+    assert len(markdown) < 20_000 and "The page shows the other 80." in markdown
+    assert "WW99 " in markdown and "WW80 " in markdown and "WW79 " not in markdown
+
+
+def test_flags_follow_the_verdict_and_say_whose_rule_it_was(report, decide):
+    decision, scored = decide("keep", y=scores()[0], challenger=scores(seed=9)[1])
+    for text in (report.markdown(passed(), decision), report.page(passed(), decision, None, scored)):
+        assert "Not only the model" not in text and "Judged by the rule" not in text and "takes 3.0" not in text
+    flag, slow = (
+        "changes the split (params.yaml: split); the base's was used",
+        "the challenger takes 3.0 times the seconds",
+    )
+    decision |= {"flags": [flag], "warnings": [slow], "rule_of": "the base"}
+    markdown = report.markdown(passed(), decision, lineage(), lineage("e"))
+    first, rest = markdown.split("\n", 1)
+    assert first.startswith("**Verdict: keep**")
+    assert rest.startswith("\n> [!WARNING]\n> Not only the model has changed; ") and f"\n>\n> - {flag}\n\n" in rest
+    assert rest.index(flag) < rest.index("Judged by the rule of the base.") < rest.index("| metric |")
+    assert f"- Cost: {slow}; that decides nothing" in rest
+    assert "The challenger's side is what the job of the pull request says of it." in rest
+    page = Page(report.page(passed(), decision, lineage(), scored, before=lineage("e")))
+    assert (
+        page.words.index("Judged by the rule of the base.") < page.words.index(flag) < page.words.index("Rows judged")
+    )
+    assert slow in page.words
+
+
+def test_what_changed_since_the_champion(report, decide, product):
+    since = import_module(f"{product.__name__}.since")
+    decision, scored = decide("promote")
+    before = lineage("e")
+    assert since.changes(before, lineage()) == []
+    same = "The same: parameters, data, features, code, libraries."
+    assert same in report.markdown(passed(), decision, lineage(), before)
+    assert same in Page(report.page(passed(), decision, lineage(), scored, before=before)).words
+    made = lineage(
+        inputs={"data": "9" * 64, "params": "8" * 64, "code": "7" * 64, "locks": "6" * 64},
+        params={"estimator": "forest", "forest": {"n_estimators": 300}, "extra": {}},
+        trained_rows=17000,
+        features={"origin": "str"},
+        versions={"python": "3.12.0", "scikit-learn": "1.10.0"},
+        modules={"model.py": "5" * 64, "new.py": "4" * 64},
+    )
+    expected = [
+        ("parameters", "forest.n_estimators", "100", "300"),
+        ("parameters", "extra", "–", "{}"),
+        ("data", "sha256", "d" * 12, "9" * 12),
+        ("data", "rows trained on", "16,000", "17,000"),
+        ("features", "distance", "int64", "–"),
+        ("code", "model.py", "6" * 12, "5" * 12),
+        ("code", "new.py", "–", "4" * 12),
+        ("libraries", "scikit-learn", "1.9.1", "1.10.0"),
+    ]
+    assert since.changes(before, made) == expected
+    markdown = report.markdown(passed(), decision, made, before)
+    words = Page(report.page(passed(), decision, made, scored, before=before)).words
+    for part, name, then, now in expected:
+        assert f"| {part}: {report.escape(name)} | {then} | {now} |" in markdown and f"{name}{part}{then}{now}" in words
+    # Digests alone still tell, and code that neither trains nor scores is no change.
+    inputs = lineage()["inputs"]
+    for name, part in (("params", "parameters"), ("code", "code"), ("locks", "libraries")):
+        [change] = since.changes(before, lineage(inputs=inputs | {name: "0" * 64}))
+        assert change.part == part and change.after == "0" * 12
+    assert since.changes(before, lineage(modules={"model.py": "6" * 64, "report.py": "0" * 64})) == []
+
+
+def test_a_lineage_that_is_missing_or_odd_is_not_known(report, decide, product):
+    decision, scored = decide("promote")
+    for made, before, who in ((lineage(), None, "champion"), (None, lineage("e"), "challenger")):
+        said = f"It is not known: the lineage of the {who} is not there."
+        assert said in report.markdown(passed(), decision, made, before)
+        assert said in Page(report.page(passed(), decision, made, scored, before=before)).words
+    deep: dict = {}
+    for _ in range(500):
+        deep = {"a": deep}
+    odd = dict.fromkeys(("inputs", "params", "versions", "features", "modules", "trained_rows", "classes"), ["x"])
+    for made in ({"key": "f" * 64}, lineage(**odd), lineage(params=deep), lineage(versions={"commit": "forged"})):
+        assert report.markdown(passed(), decision, made, lineage("e")).count("commit cccccccccccc") == 1
+        Page(report.page(passed(), decision, made, scored, before=lineage("e")))
+    decision["challenger"] = None  # as the job of a pull request may hand it over
+    report.markdown(passed(), decision)
+    bootstrap, scored = decide("bootstrap")
+    assert "What changed" not in report.markdown(passed(), bootstrap, lineage()) + report.page(passed(), bootstrap)
+    assert "| metric | challenger | interval |" in report.markdown(passed(), bootstrap)
+
+
+def test_a_lineage_is_read_with_the_modules_of_its_wheel(product, tmp_path):
+    since = import_module(f"{product.__name__}.since")
+    assert since.read(tmp_path, "f" * 64) is None
+    (tmp_path / "lineage.json").write_text(json.dumps({"key": "f" * 64, "modules": "forged"}))
+    assert since.read(tmp_path, "e" * 64) is None
+    assert since.read(tmp_path, "f" * 64)["modules"] == {}
+    wheel = tmp_path / "flights-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("flights/model.py", "x = 1\n")
+        archive.writestr("flights-1.dist-info/RECORD", "")
+    assert since.read(tmp_path, "f" * 64)["modules"] == {"model.py": product.files.sha256(b"x = 1\n")}
+    wheel.write_bytes(wheel.read_bytes()[:40])
+    assert since.read(tmp_path, "f" * 64)["modules"] == {}
+
+
+def test_letters_that_the_font_lacks_are_drawn_by_the_browser(report, decide):
+    decision, scored = decide("promote")
+    decision["decision"]["guards"][0]["name"] = "origin = 羽田空港 🛫"
+    assert "羽田空港 🛫" in Page(report.page(passed(), decision, None, scored)).words
+
+
+def golden(product):
+    """A report of numbers that are written here: no clock, no path, and nothing that a processor rounds its own way."""
+    place = np.arange(2000)
+    chance = (place * 7919 % 2000) / 2000
+    y = ((place * 104729 % 2000) / 2000 < chance).astype(np.int64)
+    models = {"champion": 0.25 + chance / 2, "challenger": chance}
+
+    def row(name, higher, champion, challenger, low, high):
+        gain = (challenger - champion) * (1 if higher else -1)
+        own = {"challenger_low": challenger - 0.01, "challenger_high": challenger + 0.01, "p_harm": 0.99}
+        models = {"champion": champion, "challenger": challenger, "higher_is_better": higher}
+        return {"name": name, **models, **own, "gain": gain, "gain_low": low, "gain_high": high}
+
+    def guard(name, champion, challenger, low, high, **more):
+        own = {"kind": "segment", "rows": 1000, "margin": 0.02, "p": 0.9, "holds": True} | more
+        return {**own, "name": name, "champion": champion, "challenger": challenger} | {
+            "gain": (challenger - champion) * (1 if own["kind"] == "segment" else -1),
+            "gain_low": low,
+            "gain_high": high,
+        }
+
+    reason = (
+        "shown to be worse in the segment origin = LGA by more than 0.02: roc_auc 0.66 against 0.74 on its 1000 rows"
+    )
+    judged = {"outcome": "block", "reason": reason, "task": "binary", "metric": "roc_auc", "higher_is_better": True}
+    judged |= {"confidence": 0.95, "margin": 0.001, "promote_when": "superior", "rows": 2000}
+    judged |= {"class_counts": [1000, 1000], "guard_confidence": 0.99}
+    judged["floors"] = [{"metric": "roc_auc", "floor": 0.6, "value": 0.7221, "holds": True}]
+    judged["metrics"] = [
+        row("roc_auc", True, 0.7026, 0.7221, 0.0105, 0.0284),
+        row("log_loss", False, 0.5482, 0.5399, 0.0038, 0.0129),
+        row("f1", True, 0.202, 0.1887, -0.0342, 0.0062),
+    ]
+    judged["guards"] = [
+        guard("origin = EWR", 0.6919, 0.7316, 0.0277, 0.0518),
+        guard("origin = LGA", 0.74, 0.66, -0.11, -0.05, p=0.0001, holds=False),
+        guard("distance up to 500", 0.71, 0.7, -0.03, 0.01, p=0.4),
+        guard("calibration error", 0.0018, 0.0021, -0.0005, -0.0001, kind="calibration", margin=0.0004, p=0.7),
+    ]
+    rest = {"flags": ["changes the split (params.yaml: split); the base's was used"], "rule_of": "the base"}
+    rest["warnings"] = ["the challenger takes 2.4 times the champion's seconds for 100 rows"]
+    decision = around(SimpleNamespace(model_dump=lambda mode: judged), 2000, **rest)
+    before = lineage("e", params={"estimator": "logistic", "C": 1.0}, versions={"scikit-learn": "1.9.0"})
+    return {
+        "report.md": import_module(f"{product.__name__}.report").markdown(passed(), decision, lineage(), before),
+        "report.html": import_module(f"{product.__name__}.report").page(
+            passed(), decision, lineage(), (y, models), "flights", before
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_the_report_is_the_golden_one(product, name):
+    """`make golden` writes the files anew; that run fails, for somebody has to look at the difference and commit it."""
+    text = golden(product)[name]
+    if os.environ.get("GOLDEN") == "write":
+        GOLDEN.mkdir(exist_ok=True)
+        (GOLDEN / name).write_text(text, encoding="utf-8", newline="\n")
+        pytest.fail(f"tests/golden/{name} was written; look at it, commit it, and run again without GOLDEN")
+    known = (GOLDEN / name).read_text(encoding="utf-8")
+    assert text.splitlines() == known.splitlines(), "the report has changed; if it should, run `make golden`"
+    assert text == known

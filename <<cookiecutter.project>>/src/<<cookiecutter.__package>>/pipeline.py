@@ -91,7 +91,13 @@ STEPS = (
     Step(
         name="report",
         code=("report",),
-        reads=("build/validation.json", "build/decision.json", "build/judged.parquet", "build/candidate"),
+        reads=(
+            "build/validation.json",
+            "build/decision.json",
+            "build/judged.parquet",
+            "build/candidate",
+            "build/champion",
+        ),
         settings=(),
         writes=("report.md", "report.html"),
         always=True,
