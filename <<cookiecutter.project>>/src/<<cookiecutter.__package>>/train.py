@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import traceback
 import warnings
@@ -144,20 +143,15 @@ def log(
     Raises:
         Misuse: the server that MLFLOW_TRACKING_URI names does not take the run. Nothing is logged elsewhere instead.
     """
-    # Set before the import, for MLflow reads them while it loads. A server that is down must fail in seconds.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    import mlflow
-    import mlflow.sklearn
+    from . import tracking
 
     names = project.params.data
     task = names.task, len(data.classes(project.frame, names))
     # Whole numbers are declared as doubles: the service must take a missing one as it takes any other.
     example = rows.head(200).astype({column: float for column in rows.select_dtypes("integer")})
-    try:
-        mlflow.set_tracking_uri(tracking_uri(project))
+    with tracking.answering(project, "did not take the run", "mend that and train again"):
+        import mlflow.sklearn
+
         mlflow.set_experiment(experiment_id=_experiment(project))
         with warnings.catch_warnings(), mlflow.start_run(run_name=getattr(params, "estimator", None)) as active:
             warnings.simplefilter("ignore")  # hints of MLflow at its own source classes
@@ -175,19 +169,6 @@ def log(
                 pip_requirements=[f"{name}=={version(name)}" for name in LIBRARIES],
             )
             return active.info.run_id
-    except (mlflow.exceptions.MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        where = "MLFLOW_TRACKING_URI: the server" if project.environment.tracking_uri else "mlruns: MLflow's database"
-        raise Misuse(f"{where} did not take the run: {reason}; mend that and train again") from error
-
-
-def tracking_uri(project: Project) -> str:
-    """The server of the environment, else the SQLite file that `make ui` opens."""
-    if project.environment.tracking_uri:
-        return project.environment.tracking_uri
-    local = project.root / "mlruns"
-    local.mkdir(exist_ok=True)
-    return f"sqlite:///{(local / 'mlflow.db').as_posix()}"
 
 
 def _experiment(project: Project) -> str:
