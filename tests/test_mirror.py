@@ -553,6 +553,19 @@ def test_a_mirror_that_is_stopped_after_any_call_is_completed_by_the_next(place,
     assert "by hand" not in capsys.readouterr().out
 
 
+def test_a_mirror_that_is_overtaken_by_an_event_goes_on_to_it(place, client, between):
+    """Else the run that read the older ledger, and writes last, would leave the older champion."""
+    place.promote("first")
+
+    def overtake(number: int, path: str) -> None:
+        if path.endswith("/alias") and place.open().number == 2:
+            place.promote("second")
+
+    between.fault = overtake
+    assert place.mirror().startswith("MLflow: version 2 of late_flights is champion")
+    assert held(client)["aliases"] == {"champion": "2"} and states(client) == {"1": "former", "2": "champion"}
+
+
 def test_a_request_that_was_repeated_leaves_a_second_version_that_does_not_count(place, client, between, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")

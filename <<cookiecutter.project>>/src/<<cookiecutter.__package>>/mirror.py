@@ -244,19 +244,33 @@ def run(project: Project) -> str:
         Misuse: there is neither a server nor a database, or it does not do what it is asked.
     """
     ledger = project.ledger
-    champion = ledger.champion()
     if not _exists(project):
         raise Misuse("mirror: MLFLOW_TRACKING_URI is not set and there is no mlruns/mlflow.db; set it, or train first")
-    if champion is None:
+    if ledger.champion() is None:
         return "there is no champion yet, nothing to mirror"
     with tracking.answering(project, "did not follow the ledger", "`make mirror` brings it up to date") as client:
-        registry = read(client)
-        actions = plan(ledger, registry)
-        numbers = apply(actions, registry, client, ledger)
+        changes, version = _catch_up(ledger, client)
     if not project.environment.tracking_uri:
         write_text(_mark(project), str(ledger.head))
-    changes = f"{len(actions)} changes" if actions else "unchanged"
-    return f"MLflow: version {numbers[champion.key]} of {NAME} is champion ({changes})"
+    return f"MLflow: version {version} of {NAME} is champion ({f'{changes} changes' if changes else 'unchanged'})"
+
+
+def _catch_up(ledger: Ledger, client: MlflowClient) -> tuple[int, str]:
+    """Returns the number of changes, and the version of the champion.
+
+    Where two runs are at it, the one with the older ledger could write last. So whoever wrote looks at the ledger
+    again: an event is older than its mirror, so what was overwritten is seen here.
+    """
+    changes = 0
+    while True:
+        registry = read(client)
+        actions = plan(ledger, registry)
+        numbers, seen = apply(actions, registry, client, ledger), ledger.head
+        changes += len(actions)
+        if actions:
+            ledger.read()
+        if ledger.head == seen:
+            return changes, numbers[ledger.champion().key]
 
 
 def _exists(project: Project) -> bool:
