@@ -225,7 +225,7 @@ def test_probabilities_that_cannot_be_taken_at_their_word_any_more_are_blocked(p
     assert decide(y, champion, pushed, rule).outcome == "promote"
     guarded = rule.model_copy(update={"guards": product.config.Guards(calibration_margin=0.02)})
     decision = decide(y, champion, pushed, guarded)
-    assert decision.outcome == "block" and "shown to be worse calibrated by more than 0.02" in decision.reason
+    assert decision.outcome == "block" and "shown to be worse calibrated: error 0." in decision.reason
     assert decide(y, pushed, champion, rule).outcome == "block"  # the reverse is better calibrated and ranks worse
 
 

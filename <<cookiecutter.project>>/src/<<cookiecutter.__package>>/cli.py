@@ -162,6 +162,18 @@ def prune(
 
 
 @app.command()
+def mirror() -> None:
+    """Bring MLflow's registry in line with the ledger; it only writes MLflow."""
+    from . import mirror
+    from .pipeline import alone
+    from .project import Project
+
+    project = Project(Path.cwd())
+    with alone(project):
+        print(f"mirror    {mirror.run(project)}")
+
+
+@app.command()
 def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     """Open the MLflow runs of this repository on the loopback address."""
     from . import tracking

@@ -236,8 +236,10 @@ def _outcome(
 
 def _harm(guard: Guard, metric: str) -> str:
     if guard.kind == "calibration":
-        ours, theirs, margin = (float(np.sqrt(max(v, 0))) for v in (guard.challenger, guard.champion, guard.margin))
-        return f"shown to be worse calibrated by more than {margin:g}: error {ours:.4f} against {theirs:.4f}"
+        # Squares are compared, and told as what they are squares of.
+        squares = guard.challenger, guard.champion, max(guard.champion, 0) + guard.margin
+        ours, theirs, most = (float(np.sqrt(max(square, 0))) for square in squares)
+        return f"shown to be worse calibrated: error {ours:.4f} against {theirs:.4f}, where {most:.4f} is tolerated"
     values = f"{metric} {guard.challenger:.4f} against {guard.champion:.4f} on its {guard.rows} rows"
     return f"shown to be worse in the segment {guard.name} by more than {guard.margin:g}: {values}"
 

@@ -108,17 +108,17 @@ def check(
     """
     guards = rule.guards
     made = []
+    if guards.calibration_margin is not None and len(y) >= guards.min_rows:
+        margin = guards.calibration_margin**2  # errors are squared, and so is what they may grow by
+        made.append(
+            _guard("calibration", "calibration error", rule, margin, CALIBRATION, y, champion, challenger, groups)
+        )
     for column in [] if segments is None else segments.columns:
         for value, rows in sorted(segments.groupby(column, observed=True).indices.items()):
             if len(rows) >= guards.min_rows:
                 own = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
                 given = METRICS[rule.metric], y[rows], champion[rows], challenger[rows], own
                 made.append(_guard("segment", f"{column} {value}", rule, guards.segment_margin, *given))
-    if guards.calibration_margin is not None and len(y) >= guards.min_rows:
-        margin = guards.calibration_margin**2  # errors are squared, and so is what they may grow by
-        made.append(
-            _guard("calibration", "calibration error", rule, margin, CALIBRATION, y, champion, challenger, groups)
-        )
     return holm([guard for guard in made if guard is not None], (1 - guards.confidence) / 2)
 
 

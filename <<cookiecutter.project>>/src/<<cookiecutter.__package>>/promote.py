@@ -7,11 +7,13 @@ from .bundle import Bundle
 from .errors import Misuse, Refused
 from .files import read_json
 from .ledger import Moved
+from .mirror import followed
 from .project import Project
 
 ATTEMPTS = 3
 
 
+@followed
 def run(project: Project) -> str:
     """Promote the candidate if the gate said so, or a person did.
 
@@ -21,6 +23,10 @@ def run(project: Project) -> str:
         Refused: judged again, the candidate is shown to be worse; or the race was lost three times.
         Misuse: the decision is about another candidate.
     """
+    return _carry_out(project)
+
+
+def _carry_out(project: Project) -> str:
     ledger = project.ledger
     if not ledger.writable:
         outcome = decision(project)["decision"]["outcome"]
@@ -93,6 +99,7 @@ def _promote(project: Project) -> str:
     return f"{outcome}: champion/{ledger.number:06d} is model {candidate.key[:12]}"
 
 
+@followed
 def approve(project: Project, because: str) -> str:
     """Let an incomparable candidate through, for the record with who and why, and promote it.
 
@@ -115,7 +122,7 @@ def approve(project: Project, because: str) -> str:
             judge_again(project)
     else:
         raise Refused(f"approve: lost the race for the ledger {ATTEMPTS} times; nothing was changed; run it again")
-    return run(project)
+    return _carry_out(project)
 
 
 def writable(project: Project, verb: str) -> None:

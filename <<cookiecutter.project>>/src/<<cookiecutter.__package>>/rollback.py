@@ -7,12 +7,14 @@ from typing import TypeVar
 
 from .errors import Refused
 from .ledger import Moved
+from .mirror import followed
 from .project import Project
 from .promote import ATTEMPTS, explained, writable
 
 T = TypeVar("T")
 
 
+@followed
 def rollback(project: Project, to: int | None, because: str) -> str:
     """Make an earlier champion champion again, from its own bytes; the present one is quarantined.
 
@@ -44,6 +46,7 @@ def rollback(project: Project, to: int | None, because: str) -> str:
     return _retried(project, "rollback", go_back)
 
 
+@followed
 def quarantine(project: Project, event: int, because: str) -> str:
     """Ban the model of an event: the gate may like it, it is not accepted again.
 
@@ -56,6 +59,7 @@ def quarantine(project: Project, event: int, because: str) -> str:
     return f"model {written.key[:12]} is quarantined"
 
 
+@followed
 def prune(project: Project, keep: int) -> str:
     """Delete the bytes of all but the last champions; the events stay."""
     writable(project, "prune")

@@ -159,16 +159,13 @@ def log(
     """
     from . import tracking
 
-    uri = tracking.uri(project)  # before MLflow is imported, see there
-    import mlflow
-    import mlflow.sklearn
-
     names = project.params.data
     task = names.task, len(data.classes(project.frame, names))
     # Whole numbers are declared as doubles: the service must take a missing one as it takes any other.
     example = rows.head(200).astype({column: float for column in rows.select_dtypes("integer")})
-    try:
-        mlflow.set_tracking_uri(uri)
+    with tracking.answering(project, "did not take the run", "mend that and train again"):
+        import mlflow.sklearn
+
         mlflow.set_experiment(experiment_id=_experiment(project))
         with warnings.catch_warnings(), mlflow.start_run(run_name=getattr(params, "estimator", None)) as active:
             warnings.simplefilter("ignore")  # hints of MLflow at its own source classes
@@ -186,10 +183,6 @@ def log(
                 pip_requirements=[f"{name}=={number}" for name, number in libraries(project).items()],
             )
             return active.info.run_id
-    except (mlflow.exceptions.MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        where = "MLFLOW_TRACKING_URI: the server" if project.environment.tracking_uri else "mlruns: MLflow's database"
-        raise Misuse(f"{where} did not take the run: {reason}; mend that and train again") from error
 
 
 def _experiment(project: Project) -> str:
