@@ -7,7 +7,7 @@ LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test check format golden lock sample-data
+.PHONY: help setup install demo test bench-gate bench-faults check format golden lock sample-data
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /' | awk -F': ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,12 @@ demo: setup  ## play the acts of a model's life on real data
 
 test: setup check  ## run every test
 	$(OFF) $(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+
+bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/gate.py
+
+bench-faults: setup  ## races, kills at random, a full disk: what the ledger survives
+	$(BIN)/python bench/faults.py
 
 check: setup  ## lint the template's own code and workflows
 	$(BIN)/ruff check .

@@ -157,7 +157,7 @@ def test_newer_rows_are_judged_like_any(proposal):
     assert made["decision"]["rows"] == pytest.approx(0.2 * 21_000, abs=20)
 
 
-def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(proposal, product):
+def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(proposal, product, one_line):
     import numpy as np
 
     tables, build = product.tables, proposal.base.path / "build"
@@ -173,6 +173,17 @@ def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(pr
         made = proposal.judge()
         assert made["decision"]["outcome"] == "block", name
         assert made["decision"]["reason"] == "the challenger gave no probability for 4000 of 4000 rows", name
+    senseless = {
+        "rows that are no numbers of rows": ({**columns, "row": columns["row"] * 1.5}, about),
+        "rows of several numbers": ({**columns, "row": np.tile(columns["row"][:, None], 2)}, about),
+        "contents that are no hashes": ({**columns, "content": columns["content"].astype(np.float64)}, about),
+        "no word on the champion": (columns, {"champion": [], "challenger": "x", "cost": {"rows": "many"}}),
+    }
+    for those, told in senseless.values():
+        tables.write(build / "scores.parquet", those, told)
+        done = proposal.base.cli("compare", "--pull", str(proposal.pull.path), check=False)
+        message = "scores.parquet: (damaged|the champion has changed since).*; run `make score` again"
+        one_line(done, 2, message)
 
 
 # On main

@@ -345,9 +345,9 @@ def test_a_champion_that_fails_on_these_rows_or_takes_too_long_is_incomparable_a
         assert nothing is None and re.fullmatch("TypeError: .*", reason)
 
     monkeypatch.setattr(product.score, "SECONDS", 0.01)
-    with pytest.raises(product.errors.Misuse, match="it said nothing within 0.01 s"):
-        with product.score.apart(project, project.ledger.bundle(champion), rows):
-            pass
+    apart = product.score.apart(project, project.ledger.bundle(champion), rows)
+    with pytest.raises(product.errors.Misuse, match="it said nothing within 0.01 s"), apart:
+        pass
 
 
 FUSSY = """import sklearn

@@ -132,7 +132,9 @@ def test_an_equal_model_is_green_and_its_merge_keeps_the_champion(team):
     merged = team.merge("deliver")
     assert merged.jobs == DELIVERED
     assert verdict(merged, "train").startswith("**Verdict: keep**")
-    assert events(team.remote) == before and team.champions() == ["refs/tags/champion/000002"]
+    [*same, kept] = events(team.remote)
+    assert (same, kept["type"], kept["outcome"]) == (before, "kept", "keep")
+    assert team.champions() == ["refs/tags/champion/000002"]
 
 
 def test_a_worse_model_is_red_and_its_merge_changes_nothing(team):
@@ -179,7 +181,12 @@ def test_flipped_labels_of_the_holdout_turn_the_verdict(team):
     rewrite_data(team.project, flipped)
     run = team.propose("a forest, and labels upside down", "compare")
     assert run.jobs == {"challenger": "success", "decide": "failure", "compare": "failure"}
-    assert verdict(run, "decide").startswith("**Verdict: block**")
+    # A pull request does not rewrite what it is judged by; once it is merged, main uses the rows as they are.
+    assert verdict(run, "decide") == "**Verdict: block** — no row is left to judge by"
+    assert "changes 4000 rows that the base holds out; they judge nothing" in run.summary["decide"]
+    merged = team.merge("deliver")
+    assert merged.jobs == {"train": "failure", "deliver": "failure"}
+    assert verdict(merged, "train").startswith("**Verdict: block** — roc_auc 0.2")
 
 
 def test_a_pull_request_that_loosens_the_rule_is_judged_by_the_rule_of_the_base(team):
@@ -190,14 +197,31 @@ def test_a_pull_request_that_loosens_the_rule_is_judged_by_the_rule_of_the_base(
     run = team.propose("everything passes", "compare")
     assert run.jobs == {"challenger": "success", "decide": "failure", "compare": "failure"}
     assert verdict(run, "decide").startswith("**Verdict: block** — shown to be worse by more than 0.001: roc_auc 0.6")
+    for flag in ("changes the rule of the gate", "changes code that judges or moves models; the base's was used"):
+        assert flag in run.summary["decide"]
+
+
+def test_on_main_a_looser_rule_that_came_with_its_model_is_not_used_for_it(team):
+    team.project.edit("src/late_flights/model.py", '"departure_minute", ', "")
+    team.project.edit("params.yaml", "promote_when: superior ", "promote_when: non_inferior ")
+    team.project.edit("params.yaml", "margin: 0.001 ", "margin: 0.5 ")
+    team.project.git("checkout", "--quiet", "-B", "proposal")
+    team.project.git("commit", "--quiet", "--all", "--message", "passes from now on")
+    team.pull = open_pull_request(team.project.path, team.remote)
+    before = events(team.remote)
+    merged = team.merge("deliver")
+    assert merged.jobs == {"train": "failure", "deliver": "failure"}
+    assert verdict(merged, "train").startswith("**Verdict: block** — shown to be worse by more than 0.001: roc_auc 0.6")
+    assert "it is used from the next change on" in merged.summary["train"]
+    assert events(team.remote) == before
 
 
 def test_predictions_for_other_rows_or_a_forged_champion_do_not_help(team):
     """The untrusted job hands over what it likes: here the labels as its predictions, and noise as the champion's."""
     team.project.edit(
         "src/late_flights/score.py",
-        "    theirs, error = of_champion(project, champion, rows)\n",
-        "    theirs, error = np.linspace(0, 1, len(rows)), None\n",
+        '                columns["champion"] = theirs.predictions\n',
+        '                columns["champion"] = np.linspace(0, 1, len(rows))\n',
     )
     team.project.edit("src/late_flights/score.py", '"row": positions,', '"row": positions[::-1].copy(),')
     run = team.propose("a forgery", "compare")

@@ -192,7 +192,7 @@ def _outcome(
     name, gate = rule.metric, compared[rule.metric]
     rows, kind = f"on {len(y)} rows", "number" if task == "regression" else "probability"
     if not len(y):
-        return "block", "there is no row that neither model was trained on"
+        return "block", "no row is left to judge by"
     unscored = len(y) - int(_valid(challenger, task).sum())
     if unscored:
         return "block", f"the challenger gave no {kind} for {unscored} of {len(y)} rows"
@@ -237,7 +237,7 @@ def _outcome(
 def _harm(guard: Guard, metric: str) -> str:
     if guard.kind == "calibration":
         # Squares are compared, and told as what they are squares of.
-        squares = guard.challenger, guard.champion, max(guard.champion, 0) + guard.margin
+        squares = guard.challenger, guard.champion, guard.champion + guard.margin
         ours, theirs, most = (float(np.sqrt(max(square, 0))) for square in squares)
         return f"shown to be worse calibrated: error {ours:.4f} against {theirs:.4f}, where {most:.4f} is tolerated"
     values = f"{metric} {guard.challenger:.4f} against {guard.champion:.4f} on its {guard.rows} rows"
@@ -251,6 +251,22 @@ def read_judged(project: Project) -> dict[str, NDArray[Any]]:
         Misuse: it is missing or damaged.
     """
     return tables.read(project.build / "judged.parquet", ("label", "champion", "challenger"), made_by="compare")[0]
+
+
+def read_scores(project: Project) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """build/scores.parquet and what it says of its models, which may be anything: an untrusted job wrote it.
+
+    Raises:
+        Misuse: it is missing, damaged, or not what `score` writes.
+    """
+    path = project.build / "scores.parquet"
+    scores, about = tables.read(path, ("row", "content", "champion", "challenger"), made_by="score")
+    numbers = scores["row"].dtype.kind in "iu" and scores["content"].dtype == np.uint64
+    if not numbers or scores["row"].ndim != 1 or scores["content"].ndim != 1:
+        raise Misuse(f"{path.name}: damaged (no rows of this data); run `make score` again")
+    for role in ("champion", "challenger"):
+        about[role] = about.get(role) if isinstance(about.get(role), dict) else {}
+    return scores, about
 
 
 def of_rows(
@@ -293,15 +309,14 @@ def run(project: Project) -> str:
 
     The scores may come from an untrusted job: labels, split and rule come from here.
     """
-    path = project.build / "scores.parquet"
-    scores, about = tables.read(path, ("row", "content", "champion", "challenger"), made_by="score")
+    scores, about = read_scores(project)
     frame, names = project.frame, project.params.data
     champion = project.ledger.champion()
-    if (about.get("champion") or {}).get("digest") != (champion.digest if champion else None):
+    if about["champion"].get("digest") != (champion.digest if champion else None):
         raise Misuse("scores.parquet: the champion has changed since; run `make score` again")
     changed = changes.find(project)
     held_out = ~data.split(frame, names, project.params.split).trained_on(frame)
-    error = about.get("champion_error")
+    error = str(about["champion_error"]) if about.get("champion_error") else None
     learnt = np.zeros(len(frame), dtype=bool)
     if champion:
         try:
@@ -342,12 +357,12 @@ def run(project: Project) -> str:
         {
             **project.header(),
             "champion": champion.model_dump() if champion else None,
-            "challenger": about.get("challenger"),
+            "challenger": about["challenger"],
             "ledger": project.ledger.number,
             "holdout": holdout,
             "holdout_rows": int(held_out.sum()),
             "left_out": {"champion_trained": int(learnt.sum()), "altered": int(altered.sum())},
-            "decisions_before": project.ledger.decisions(holdout, str((about.get("challenger") or {}).get("key"))),
+            "decisions_before": project.ledger.decisions(holdout, str(about["challenger"].get("key"))),
             "rule_of": changed.rule_of,
             "flags": changed.flags,
             "warnings": warnings(about.get("cost")),

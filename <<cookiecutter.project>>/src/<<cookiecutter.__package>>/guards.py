@@ -7,6 +7,7 @@ multiple test procedure", Scandinavian Journal of Statistics 6, 1979).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -109,7 +110,12 @@ def check(
     guards = rule.guards
     made = []
     if guards.calibration_margin is not None and len(y) >= guards.min_rows:
-        margin = guards.calibration_margin**2  # errors are squared, and so is what they may grow by
+        grown = guards.calibration_margin
+
+        def margin(theirs: float) -> float:
+            # Squares are compared: what the square may grow by, for the error itself to grow by the margin.
+            return (np.sqrt(max(theirs, 0.0)) + grown) ** 2 - theirs
+
         made.append(
             _guard("calibration", "calibration error", rule, margin, CALIBRATION, y, champion, challenger, groups)
         )
@@ -118,7 +124,7 @@ def check(
             if len(rows) >= guards.min_rows:
                 own = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
                 given = METRICS[rule.metric], y[rows], champion[rows], challenger[rows], own
-                made.append(_guard("segment", f"{column} {value}", rule, guards.segment_margin, *given))
+                made.append(_guard("segment", f"{column} {value}", rule, lambda _: guards.segment_margin, *given))
     return holm([guard for guard in made if guard is not None], (1 - guards.confidence) / 2)
 
 
@@ -126,7 +132,7 @@ def _guard(
     kind: Literal["segment", "calibration"],
     name: str,
     rule: config.Gate,
-    margin: float,
+    margin: Callable[[float], float],
     metric: Metric,
     y: Labels,
     champion: Floats,
@@ -149,8 +155,8 @@ def _guard(
         gain=spread.value + 0.0,
         gain_low=low,
         gain_high=high,
-        margin=margin,
-        p=spread.shown_below(-margin),
+        margin=float(margin(float(theirs))),
+        p=spread.shown_below(-margin(float(theirs))),
     )
 
 

@@ -1,0 +1,59 @@
+"""Risk: a figure that the documents quote is not what its script finds. Each script runs here at reduced size."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, environment
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The scripts under bench/, as modules."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    return importlib.import_module
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "bench" / script, *arguments],
+        cwd=ROOT,
+        env=environment(OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_gate_is_wrong_no_more_often_than_it_says():
+    done = run("gate.py", "0.1", "200")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((ROOT / "build" / "bench" / "gate.json").read_text())["rows"]
+    assert sum(row["tries"] for row in rows) > 3000
+    old = sum(row["new >= old"] for row in rows if row["kind"] == "balanced" and row["metric"] == "roc_auc")
+    assert old > 50  # while half of the equal models would pass `new >= old`
+
+
+def test_the_page_about_the_gate_holds_what_the_script_would_write_there(bench):
+    """Every case of the script is on the page, no count there is worse than the gate promises."""
+    gate, page = bench("gate"), (ROOT / "docs" / "gate.md").read_text()
+    equal = [case for case in gate.cases() if not case.better]
+    told = re.findall(r"^\| ([^|]+) \| ([\d,]+) \| (\w+) \| ([\d,]+) \| ([\d.]+) % \| ([\d.]+) % \|", page, re.M)
+    assert [(k, int(n.replace(",", "")), m, int(t.replace(",", ""))) for k, n, m, t, *_ in told] == [
+        (case.kind, case.rows, case.metric, case.tries) for case in equal
+    ]
+    for *_, tries, promoted, blocked in told:
+        tries = int(tries.replace(",", ""))
+        assert gate.within(round(float(promoted) * tries / 100), tries, 1 - gate.CONFIDENCE)
+        assert gate.within(round(float(blocked) * tries / 100), tries, 1 - gate.GUARDS)
+    assert "`make bench-gate`" in page and (ROOT / "docs" / "gate.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="a small file system is mounted, which root may")
+def test_the_ledger_survives_races_kills_and_a_full_disk():
+    done = run("faults.py", "0.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"^\| [^|]+ \| \d+ \| 0 \|", done.stdout, re.M)) == 4
