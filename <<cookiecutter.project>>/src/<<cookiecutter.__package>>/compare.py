@@ -81,19 +81,19 @@ def compare(
     if not len(y) or not all(_usable(model).all() for model in models):
         return nothing
     try:
-        alone = metric.way(metric.function, y, [challenger], groups).alone[0]
-        bounds = alone.interval(rule.confidence)
-        given = {"challenger": alone.value}
-        if bounds:
-            given |= {"challenger_low": bounds[0], "challenger_high": bounds[1]}
-        if champion is not None:
-            (_, theirs), gain = guards.gain(metric, y, champion, challenger, groups)
-            given |= {"champion": theirs, "gain": gain.value, "p_harm": gain.shown_below(-rule.margin)}
-            bounds = gain.interval(rule.confidence)
-            if bounds:
-                given |= {"gain_low": bounds[0], "gain_high": bounds[1]}
+        if champion is None:
+            measured = {"challenger": metric.way(metric.function, y, [challenger], groups).alone[0]}
+        else:
+            ours, theirs, gain = guards.gain(metric, y, champion, challenger, groups)
+            measured = {"challenger": ours, "champion": theirs, "gain": gain}
     except ValueError:
         return nothing
+    given = {role: spread.value for role, spread in measured.items()}
+    for role in measured.keys() & {"challenger", "gain"}:
+        bounds = measured[role].interval(rule.confidence)
+        given |= {f"{role}_low": bounds[0], f"{role}_high": bounds[1]} if bounds else {}
+    if "gain" in measured:
+        given["p_harm"] = measured["gain"].shown_below(-rule.margin)
     # Adding zero turns a negative zero into zero.
     finite = {key: float(value) + 0.0 for key, value in given.items() if np.isfinite(value)}
     return Comparison(name=name, higher_is_better=metric.higher_is_better, **finite)

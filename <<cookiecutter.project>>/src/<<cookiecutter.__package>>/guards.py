@@ -61,7 +61,7 @@ def calibration_error(y: Labels, predicted: Floats) -> Weighted:
     def value(weights: Weights) -> Floats:
         error = np.zeros(len(weights))
         for rows, of_rows in groups:
-            count, total, own = (weights[:, rows] @ of_rows).T
+            count, total, own = (np.take(weights, rows, axis=1) @ of_rows).T
             error += (total**2 - own) / np.maximum(count, 1)
         return error / weights.sum(axis=1)
 
@@ -73,8 +73,10 @@ CALIBRATION = Metric(
 )
 
 
-def gain(metric: Metric, y: Labels, champion: Floats, challenger: Floats, groups: Groups) -> tuple[Floats, Spread]:
-    """Values of challenger and champion (2,), and the gain of the challenger, positive where it is the better one.
+def gain(
+    metric: Metric, y: Labels, champion: Floats, challenger: Floats, groups: Groups
+) -> tuple[Spread, Spread, Spread]:
+    """The metric of the challenger, that of the champion, and the challenger's gain, positive where it is better.
 
     Raises:
         ValueError: the metric cannot be computed on these rows.
@@ -85,7 +87,7 @@ def gain(metric: Metric, y: Labels, champion: Floats, challenger: Floats, groups
     if not metric.higher_is_better:
         draws = None if between.draws is None else -between.draws
         between = Spread(-between.value, between.error, between.freedom, draws)
-    return np.array([spread.value for spread in measured.alone]), between
+    return *measured.alone, between
 
 
 def check(
@@ -140,23 +142,23 @@ def _guard(
     groups: Groups,
 ) -> Guard | None:
     try:
-        (ours, theirs), spread = gain(metric, y, champion, challenger, groups)
+        ours, theirs, spread = gain(metric, y, champion, challenger, groups)
     except ValueError:
         return None  # a segment without rows of both classes says nothing
-    if not np.isfinite([ours, theirs, spread.value]).all():
+    if not np.isfinite([ours.value, theirs.value, spread.value]).all():
         return None
     low, high = spread.interval(rule.confidence) or (None, None)
     return Guard(
         kind=kind,
         name=name,
         rows=len(y),
-        champion=float(theirs),
-        challenger=float(ours),
+        champion=theirs.value,
+        challenger=ours.value,
         gain=spread.value + 0.0,
         gain_low=low,
         gain_high=high,
-        margin=float(margin(float(theirs))),
-        p=spread.shown_below(-margin(float(theirs))),
+        margin=float(margin(theirs.value)),
+        p=spread.shown_below(-margin(theirs.value)),
     )
 
 

@@ -22,7 +22,7 @@ Groups = NDArray[np.int64] | None  # the number of its group for each row, 0 and
 RESAMPLES, AT_LEAST = 2000, 500  # the fewer from WORK weights on: a million rows leave little to resampling
 WORK = 200_000_000
 SEED = 20130101
-CHUNK = 8_000_000  # weights that are held at once: 8 MB as bytes, 64 MB where a metric wants them as floats
+CHUNK = 2_000_000  # weights that are held at once, a few times that in bytes while a metric works: what a cache holds
 FEWEST = 10  # units of a class without which resampling knows nothing of the class: it can only repeat what it saw
 
 
@@ -215,7 +215,9 @@ def resamples(rows: int, groups: Groups, count: int | None = None) -> Iterator[N
 
 def poisson(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Draws of a Poisson distribution with mean one: sixteen random bits each, looked up, as quick as memory."""
-    return _POISSON[generator.integers(0, 2**16, shape, dtype=np.uint16)]
+    count = shape[0] * shape[1]
+    bits = generator.bit_generator.random_raw(-(-count // 4)).view(np.uint16)[:count]
+    return _POISSON[bits].reshape(shape)
 
 
 def _table() -> NDArray[np.uint8]:

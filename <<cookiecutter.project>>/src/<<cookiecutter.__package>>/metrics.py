@@ -95,12 +95,13 @@ def average_precision(y: Labels, predicted: Floats) -> Weighted:
     upto = np.searchsorted(positive, last, side="right") - 1
 
     def value(weights: Weights) -> Floats:
-        drawn = weights[:, order]
-        found = drawn[:, positive]
-        above = np.cumsum(drawn, axis=1, dtype=np.int32)[:, last]
-        hits = np.cumsum(found, axis=1, dtype=np.int32)[:, upto]
+        drawn = np.take(weights, order, axis=1)
+        found = np.take(drawn, positive, axis=1)
+        above = np.take(np.cumsum(drawn, axis=1, dtype=np.int32), last, axis=1)
+        hits = np.take(np.cumsum(found, axis=1, dtype=np.int32), upto, axis=1)
+        # Nothing drawn down to a threshold: then nothing found either.
+        precision = np.divide(hits, np.maximum(above, 1))
         with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(above > 0, hits / above, 0.0)
             return (found * precision).sum(axis=1) / found.sum(axis=1)
 
     return value
@@ -118,7 +119,7 @@ def f1(y: Labels, predicted: Floats) -> Weighted:
 
     def value(weights: Weights) -> Floats:
         table = np.zeros((len(weights), classes * classes))
-        table[:, cells] = np.add.reduceat(weights[:, order], begins, axis=1, dtype=np.int64)
+        table[:, cells] = np.add.reduceat(np.take(weights, order, axis=1), begins, axis=1, dtype=np.int64)
         table = table.reshape(-1, classes, classes)
         right = np.diagonal(table, axis1=1, axis2=2)
         of_class = 2 * right / np.maximum(table.sum(axis=1) + table.sum(axis=2), 1)
