@@ -61,8 +61,9 @@ def test_an_act_that_ends_otherwise_fails_the_demo(stage):
     """The demo is a check: with a gate that lets everything pass it must not end well."""
     [compare] = (stage / "<<cookiecutter.project>>" / "src").glob("*/compare.py")
     sound = compare.read_text()
-    assert sound.count("if high < -rule.margin:") == 1
-    compare.write_text(sound.replace("if high < -rule.margin:", "if False:"))
+    shown = "if gate.p_harm <= (1 - rule.guards.confidence) / 2:"
+    assert sound.count(shown) == 1
+    compare.write_text(sound.replace(shown, "if False:").replace("if not guard.holds:", "if False:"))
     done = play(stage)
     assert done.returncode == 1
     assert "error: act forgetful ended as keep (exit 0), it should end as block" in done.stderr

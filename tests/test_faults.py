@@ -105,7 +105,9 @@ def test_a_disk_that_takes_no_more_is_one_line_and_nothing_is_half_written(boots
 def test_a_promotion_that_git_cannot_store_leaves_no_champion(sound, one_line):
     for step in ("train", "score", "compare"):
         sound.cli(step)
-    one_line(small_files(sound, "promote"), 2, "git: .*; mend that and run again")
+    one_line(
+        small_files(sound, "promote"), 2, "ledger: this repository did not take the event: .*; nothing was changed"
+    )
     assert sound.git("for-each-ref", "--format=%(refname)").stdout.split() == ["refs/heads/main"]
     sound.cli("promote")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, BakedProject, once
 
 
@@ -27,6 +28,11 @@ class Proposal:
 
     def judge(self) -> dict:
         """build/decision.json of the base, and the outcome as its exit code."""
+        pins = [
+            yaml.safe_load((side.path / "params.yaml").read_text())["data"]["sha256"] for side in (self.base, self.pull)
+        ]
+        if pins[0] != pins[1]:
+            self.base.cli("validate", "--pull", str(self.pull.path))
         done = self.base.cli("compare", "--pull", str(self.pull.path), check=False)
         made = json.loads((self.base.path / "build" / "decision.json").read_text())
         assert done.returncode == (made["decision"]["outcome"] == "block"), done.stderr

@@ -39,7 +39,8 @@ class Place:
         """What a person does through the verb of that name."""
         ledger.project.push = True
         ledger.project.__dict__["ledger"] = ledger
-        return getattr(self.product.rollback, verb)(ledger.project, *given)
+        said = getattr(self.product.rollback, verb)(ledger.project, *given)
+        return said.removesuffix("; not mirrored, for there is no MLFLOW_TRACKING_URI and no mlruns/mlflow.db")
 
     def promote(self, name: str, root: Path | None = None, push: bool = False):
         """``accepted`` and ``live`` for a bundle of that name; returns the ledger."""

@@ -307,8 +307,8 @@ def test_a_payload_under_the_name_of_a_model_is_refused_and_never_run(bootstrapp
     project.ledger.accept(candidate, project.ledger.number, "promote", "it says so")
     project.ledger.live(project.ledger.events[-1])
     rows = product.data.features(project.frame.head(9), project.params.data)
-    predicted, reason = product.score.of_champion(project, project.ledger.champion(), rows)
-    assert np.isnan(predicted).all() and reason.startswith("model.skops: no skops model")
+    with product.score.of_champion(project, project.ledger.champion(), rows) as (nothing, reason):
+        assert nothing is None and reason.startswith("model.skops: no skops model")
     assert not marker.exists()
 
 

@@ -415,7 +415,7 @@ def test_pictures_of_the_other_tasks_agree_with_the_numbers(product):
 def test_guards_are_a_line_where_they_hold_and_a_table_where_not(report, product, decide):
     decision, scored = decide("promote")
     guards = decision["decision"]["guards"]
-    assert [guard["kind"] for guard in guards] == ["segment"] * 5 + ["calibration"]
+    assert [guard["kind"] for guard in guards] == ["calibration"] + ["segment"] * 5
     markdown = report.markdown(passed(), decision)
     assert "\n**Guards**: 6 guards hold (5 segments, calibration); closest: " in markdown
     assert markdown.index("<details>") < markdown.index("| origin = 0 | 500 |") < markdown.index("</details>")

@@ -166,7 +166,7 @@ def play(repo: Path, act: Act) -> dict:
         "story": act.story,
         "outcome": outcome,
         "metric": metric,
-        "champion": git(repo, "describe", "--tags", "--match", "champion/*", "refs/heads/ledger"),
+        "champion": git(repo, "for-each-ref", "--format=%(refname:short)", "refs/tags/champion/").split()[-1],
         "report": report.relative_to(ROOT).as_posix(),
     }
 

@@ -192,8 +192,7 @@ def main() -> None:
     # Progress is shown as it comes, also into a file or a workflow's log.
     sys.stdout.reconfigure(line_buffering=True)
     try:
-        # Not standalone: there a broken pipe ends with 1, which means that the gate said no.
-        raise SystemExit(app(prog_name=__package__, standalone_mode=False))
+        raise SystemExit(_run())
     except click.ClickException as error:
         error.show()
         raise SystemExit(error.exit_code) from None
@@ -214,6 +213,14 @@ def main() -> None:
         # Not foreseen: a traceback for whoever mends it, and never the exit code of the gate.
         traceback.print_exc()
         raise SystemExit(2) from None
+
+
+def _run() -> int | None:
+    try:
+        return app(prog_name=__package__, standalone_mode=False)
+    except SystemExit as error:
+        # Not standalone, the only 1 from there is a reader that went away; here it means that the gate said no.
+        return 2 if error.code == 1 else error.code
 
 
 def _end(text: str, code: int) -> NoReturn:
