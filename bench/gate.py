@@ -51,10 +51,12 @@ def cases() -> list[Case]:
         "numbers": ("rmse", "mae", "r2"),
         "groups of ten": ("roc_auc", "average_precision", "log_loss", "f1"),
     }
-    tries = {200: 2000, 2000: 1000, 20_000: 200, 100_000: 40}
+    tries = {200: 600, 2000: 400, 20_000: 60}
     equal = [Case(kind, rows, m, 0, tries[rows]) for kind, those in metrics.items() for rows in tries for m in those]
+    equal += [Case("balanced", 100_000, m, 0, 60) for m in ("roc_auc", "average_precision")]
+    equal += [Case(kind, 100_000, those[0], 0, 60) for kind, those in metrics.items() if kind != "balanced"]
     power = [
-        Case("balanced", rows, "roc_auc", better, 400)
+        Case("balanced", rows, "roc_auc", better, 200)
         for rows in (500, 2000, 8000)
         for better in (-0.3, -0.15, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
     ]

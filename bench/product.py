@@ -30,9 +30,8 @@ def bake() -> Path:
 
 def import_product() -> ModuleType:
     """The package, with the modules that are measured."""
-    source = str(bake() / "src")
-    if source not in sys.path:
-        sys.path.insert(0, source)
-    for name in MODULES:
-        import_module(f"late_flights.{name}")
+    if "late_flights" not in sys.modules:  # the template may be edited while a long measurement goes on
+        sys.path.insert(0, str(bake() / "src"))
+        for name in MODULES:
+            import_module(f"late_flights.{name}")
     return sys.modules["late_flights"]
