@@ -1,5 +1,6 @@
 """Risk: the machine fails in the middle, or a file is damaged, and a traceback is all that is left."""
 
+import json
 import random
 import shutil
 import sqlite3
@@ -179,6 +180,29 @@ def test_a_damaged_candidate_is_named_and_trained_again(bootstrapped, one_line, 
         path.write_text(content)
     one_line(bootstrapped.cli("score", check=False), 2, f".*/build/candidate/{message}")
     assert "restored model" in bootstrapped.cli("pipeline").stdout
+
+
+@pytest.mark.parametrize("verb", ["report", "promote"])
+@pytest.mark.parametrize("name", ["validation", "decision"])
+@pytest.mark.parametrize("content", ["{}", '{"passed": true, "failures": 3}', "[]", '{"decision'])
+def test_a_verdict_of_another_shape_is_named_with_the_step_that_makes_it(bootstrapped, one_line, verb, name, content):
+    path = bootstrapped.path / "build" / f"{name}.json"
+    path.write_text(content)
+    done = bootstrapped.cli(verb, check=False)
+    if (verb, name) == ("promote", "validation"):  # that step does not read it
+        assert done.returncode == 0
+    else:
+        made_by = {"validation": "validate", "decision": "compare"}[name]
+        one_line(done, 2, f".*/build/{name}.json: .*; delete it and run `make {made_by}`")
+
+
+def test_a_decision_with_a_number_gone_is_named_by_its_key(bootstrapped, one_line):
+    path = bootstrapped.path / "build" / "decision.json"
+    made = json.loads(path.read_text())
+    del made["decision"]["metrics"][0]["higher_is_better"]
+    path.write_text(json.dumps(made))
+    message = ".*/decision.json: damaged, its `decision.metrics.0.higher_is_better`; delete it and run `make compare`"
+    one_line(bootstrapped.cli("report", check=False), 2, message)
 
 
 def test_golden_answers_and_the_wheel_of_a_bundle_are_missed_by_name(bootstrapped, product):

@@ -9,10 +9,11 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from pydantic import ValidationError
 
 from . import compare, pictures, since, words
 from .errors import Misuse
-from .files import read_json, write_text
+from .files import read_json, to_json, write_text
 from .metrics import Labels, chosen
 from .pictures import Scores
 from .project import Project
@@ -330,16 +331,37 @@ def judged_rows(project: Project, decision: Json) -> tuple[Labels, Scores]:
     return rows["label"], {role: rows[role] for role in roles}
 
 
+HEADER = {"commit": str, "dirty": bool, "created": str, "data_sha256": str}
+VALIDATION = {**HEADER, "passed": bool, "failures": list, "expectations": list, "columns": list}
+DECISION = {
+    **HEADER,
+    "challenger": dict,
+    "decision": dict,
+    "decisions_before": int,
+    "flags": list,
+    "holdout_rows": int,
+    "left_out.altered": int,
+    "left_out.champion_trained": int,
+    "rule_of": str,
+    "warnings": list,
+}
+
+
 def run(project: Project) -> str:
     """Write build/report.md and build/report.html; in a workflow the Markdown also goes to the job's summary.
 
     Raises:
         Misuse: there is no validation.json, or a file of the run is damaged.
     """
-    validation = read_json(project.build / "validation.json", made_by="validate")
+    validation = read_json(project.build / "validation.json", "validate", VALIDATION)
     path, decision, made, before = project.build / "decision.json", None, None, None
     if validation["passed"] and path.is_file():
-        decision = read_json(path, made_by="compare")
+        decision = read_json(path, "compare", DECISION)
+        try:
+            compare.Decision.model_validate_json(to_json(decision["decision"]))
+        except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
+            raise Misuse(f"{path}: damaged, its `decision.{key}`; delete it and run `make compare`") from None
         if decision["data_sha256"] != validation["data_sha256"]:
             decision = None  # about data that were there before
     if decision:
