@@ -452,6 +452,18 @@ def test_what_is_accepted_can_be_aborted_and_the_champion_stays(place):
     assert place.open().champion().key == place.key("second")
 
 
+def test_an_approval_holds_for_the_very_bytes_and_until_there_is_another_champion(place):
+    ledger = place.promote("first")
+    ledger.approve(place.bundle("second"), ledger.number, "another question,\nasked by the team")
+    ledger = place.open()
+    assert ledger.champion().key == place.key("first") and ledger.pending() is None
+    assert ledger.approval_of(place.bundle("second")).number == 3 and ledger.approval_of(place.bundle("third")) is None
+    assert ledger.restore(place.key("second"), place.folder / "candidate")  # its bytes are kept with the approval
+    assert place.product.show.history(ledger, False).count("\n") == 3
+    place.promote("second")
+    assert place.open().approval_of(place.bundle("second")) is None
+
+
 def test_a_quarantined_model_is_not_accepted_and_the_champion_cannot_be_quarantined(place):
     place.promote("first")
     ledger = place.promote("second")

@@ -21,9 +21,10 @@ def history(ledger: Ledger, as_json: bool) -> str:
 
 
 def line(event: Event) -> str:
+    reason = " ".join(event.reason.split())  # what a person wrote may have lines of its own
     return (
         f"{event.number:06d}  {event.time}  {event.type:<11} {event.key[:12]}  {event.commit[:12]}  {event.by}:"
-        f" {event.reason}"
+        f" {reason}"
     )
 
 
