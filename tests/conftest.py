@@ -184,6 +184,7 @@ def product(bake):
         "files",
         "git",
         "guards",
+        "history",
         "intervals",
         "ledger",
         "metrics",
@@ -191,7 +192,6 @@ def product(bake):
         "promote",
         "rollback",
         "score",
-        "show",
         "tables",
     ):
         import_module(f"{project.package}.{name}")

@@ -459,7 +459,7 @@ def test_an_approval_holds_for_the_very_bytes_and_until_there_is_another_champio
     assert ledger.champion().key == place.key("first") and ledger.pending() is None
     assert ledger.approval_of(place.bundle("second")).number == 3 and ledger.approval_of(place.bundle("third")) is None
     assert ledger.restore(place.key("second"), place.folder / "candidate")  # its bytes are kept with the approval
-    assert place.product.show.history(ledger, False).count("\n") == 3
+    assert place.product.history.events(ledger, False).count("\n") == 3
     place.promote("second")
     assert place.open().approval_of(place.bundle("second")) is None
 
@@ -523,15 +523,15 @@ def test_history_says_what_was_live_at_a_time(place):
     head = place.project.git("rev-parse", "refs/heads/ledger").stdout.strip()
     place.project.git("tag", "--force", "champion/000002", head)
     ledger = place.open()
-    show = place.product.show
-    assert show.live_at(ledger, "2026-03-01T08:04:59", False) == "nothing was live then\n"
+    history = place.product.history
+    assert history.live_at(ledger, "2026-03-01T08:04:59", False) == "nothing was live then\n"
     for then in ("2026-03-01T08:05", "2026-03-01", "2026-03-01T09:05+01:00", "2027-01-01"):
-        assert show.live_at(ledger, then, False).startswith("000002  2026-03-01T08:05:00Z  live"), then
-    told = json.loads(show.live_at(ledger, "2026-03-01", True))
+        assert history.live_at(ledger, then, False).startswith("000002  2026-03-01T08:05:00Z  live"), then
+    told = json.loads(history.live_at(ledger, "2026-03-01", True))
     assert (told["at"], told["live"]["number"]) == ("2026-03-01T23:59:59Z", 2)
-    assert json.loads(show.live_at(ledger, "2025-01-01", True)) == {"at": "2025-01-01T23:59:59Z", "live": None}
+    assert json.loads(history.live_at(ledger, "2025-01-01", True)) == {"at": "2025-01-01T23:59:59Z", "live": None}
     with pytest.raises(place.product.errors.Misuse, match="^history: 'yesterday' is no time; write 2026-11-24 or"):
-        show.live_at(ledger, "yesterday", False)
+        history.live_at(ledger, "yesterday", False)
 
 
 # Clones that have seen another life of the ledger

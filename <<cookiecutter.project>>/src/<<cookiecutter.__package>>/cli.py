@@ -110,11 +110,11 @@ def history(
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
 ) -> None:
     """Every event of the ledger, the newest last; with --at the model that was live then."""
-    from . import show
+    from .history import events, live_at
     from .project import Project
 
     ledger = Project(Path.cwd()).ledger
-    print(show.history(ledger, json) if at is None else show.live_at(ledger, at, json), end="")
+    print(events(ledger, json) if at is None else live_at(ledger, at, json), end="")
 
 
 def _act(verb: str, push: bool, *given: object) -> None:

@@ -9,7 +9,7 @@ from .files import to_json
 from .ledger import Event, Ledger
 
 
-def history(ledger: Ledger, as_json: bool) -> str:
+def events(ledger: Ledger, as_json: bool) -> str:
     """All events, the oldest first."""
     if as_json:
         return to_json([event.model_dump(by_alias=True, mode="json") for event in ledger.events])
