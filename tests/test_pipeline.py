@@ -246,6 +246,22 @@ def test_a_laptop_reads_the_ledger_at_origin_and_writes_it_only_when_told(sound,
     assert len(events(sound)) == 2 and sound.git("ls-remote", "origin").stdout.count("refs/") == 4
 
 
+def test_a_model_that_was_rolled_back_is_not_promoted_again_by_the_next_run(bootstrapped):
+    project = bootstrapped
+    project.set_param("model.params.estimator", "forest")
+    project.cli("pipeline")
+    project.make("rollback", BECAUSE="too slow", GITHUB_ACTOR="ada")
+    done = project.cli("pipeline")
+    told = r"model \w{12} was rolled back by ada in event 5: too slow"
+    assert re.search(f"^promote   quarantined: {told}; champion/000006 stays", done.stdout, re.M), done.stdout
+    assert decision(project)["outcome"] == "promote"  # that is what the gate says; the report says what becomes of it
+    report = (project.path / "build" / "report.md").read_text()
+    assert re.search(f"this model will not be promoted: {told}", report)
+    assert [kind for _, kind in events(project)[4:]] == ["rolled_back", "live"]
+    project.make("rollback", BECAUSE="it was not the model", TO="4")
+    assert "keep: nothing to promote, champion/000008 stays" in project.cli("pipeline").stdout
+
+
 def test_a_decision_that_was_overtaken_is_made_again_against_the_new_champion(bootstrapped, tmp_path):
     """Two clones decide against the same champion; the second to promote meets the first one's model."""
     bare, other = tmp_path / "remote.git", tmp_path / "other"

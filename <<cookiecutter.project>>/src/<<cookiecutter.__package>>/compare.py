@@ -314,7 +314,9 @@ def run(project: Project) -> str:
     champion = project.ledger.champion()
     if about["champion"].get("digest") != (champion.digest if champion else None):
         raise Misuse("scores.parquet: the champion has changed since; run `make score` again")
-    changed = changes.find(project)
+    changed, key = changes.find(project), str(about["challenger"].get("key"))
+    banned = project.ledger.quarantine_of(key)
+    quarantined = [f"this model will not be promoted: {project.ledger.why_quarantined(banned)}"] if banned else []
     held_out = ~data.split(frame, names, project.params.split).trained_on(frame)
     error = str(about["champion_error"]) if about.get("champion_error") else None
     learnt = np.zeros(len(frame), dtype=bool)
@@ -362,9 +364,9 @@ def run(project: Project) -> str:
             "holdout": holdout,
             "holdout_rows": int(held_out.sum()),
             "left_out": {"champion_trained": int(learnt.sum()), "altered": int(altered.sum())},
-            "decisions_before": project.ledger.decisions(holdout, str(about["challenger"].get("key"))),
+            "decisions_before": project.ledger.decisions(holdout, key),
             "rule_of": changed.rule_of,
-            "flags": changed.flags,
+            "flags": [*changed.flags, *quarantined],
             "warnings": warnings(about.get("cost")),
             "decision": decision.model_dump(mode="json"),
         },
