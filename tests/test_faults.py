@@ -246,6 +246,25 @@ def test_a_reader_that_has_seen_enough_is_no_verdict(bootstrapped):
     assert done.stdout.strip() in ("0", "2") and "Traceback" not in done.stderr
 
 
-def test_a_word_that_is_no_command_is_misuse(project):
-    done = project.cli("promot", check=False)
-    assert done.returncode == 2 and "No such command 'promot'" in done.stderr
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["promot"], "No such command 'promot'"),
+        (["rollback", "--to", "abc"], "Invalid value for '--to'"),
+        (["quarantine", "--because", "x"], "Missing option '--event'"),
+        (["prune", "--keep", "1"], "Invalid value for '--keep'"),
+    ],
+)
+def test_a_word_that_the_commands_do_not_take_is_misuse(project, words, told):
+    done = project.cli(*words, check=False)
+    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
+
+
+def test_json_and_yaml_of_any_depth_are_one_line(bootstrapped, one_line):
+    for path, verb in (("build/decision.json", "promote"), ("build/validation.json", "train")):
+        kept = (bootstrapped.path / path).read_text()
+        (bootstrapped.path / path).write_text("[" * 200_000 + "]" * 200_000)
+        one_line(bootstrapped.cli(verb, check=False), 2, f".*{path}: not a JSON object; .*")
+        (bootstrapped.path / path).write_text(kept)
+    (bootstrapped.path / "params.yaml").write_text("a: " + "[" * 5000 + "]" * 5000)
+    one_line(bootstrapped.cli("train", check=False), 2, "params.yaml: too deep; no key needs more than a few levels")

@@ -174,6 +174,32 @@ def test_two_positives_in_the_holdout_promote_and_block_nothing_by_luck(decide, 
     assert outcomes.count("promote") <= 200 * 0.05 + 3 * np.sqrt(200 * 0.05 * 0.95) and outcomes.count("block") <= 4
 
 
+ONES = np.ones(3, dtype=np.int64)
+TOO_FEW = {
+    "accuracy of three rows": ("accuracy", "binary", ONES, np.full(3, 0.1), np.full(3, 0.9)),
+    "area with two positives": ("roc_auc", "binary", np.arange(502) < 2, np.full(502, 0.5), np.arange(502) < 2),
+    "error of two numbers": ("mae", "regression", np.array([1.0, 2.0]), np.array([2.0, 3.0]), np.array([1.5, 2.5])),
+}
+
+
+@pytest.mark.parametrize("case", TOO_FEW)
+def test_a_handful_of_rows_shows_nothing_however_much_they_agree(decide, rule, case):
+    metric, task, y, champion, challenger = TOO_FEW[case]
+    y = y.astype(np.float64 if task == "regression" else np.int64)
+    rule = rule.model_copy(update={"metric": metric})
+    for models in ((champion, challenger), (challenger, champion)):
+        decision = decide(y, *(np.asarray(model, dtype=np.float64) for model in models), rule, task=task)
+        assert (decision.outcome, "too few rows to tell" in decision.reason) == ("keep", True)
+    assert decide(y, None, np.asarray(challenger, dtype=np.float64), rule, task=task).outcome == "block"
+
+
+def test_models_that_differ_by_rounding_alone_predict_the_same(decide, rule):
+    y, (champion, _) = drawn(500, [1.0, 1.0])
+    for promote_when in ("superior", "non_inferior"):
+        either = rule.model_copy(update={"metric": "log_loss", "promote_when": promote_when, "margin": 0.01})
+        assert decide(y, champion, champion * (1 - 1e-15), either).reason.startswith("the two models predict the same")
+
+
 def test_rows_that_repeat_each_other_are_no_new_evidence(decide, rule):
     """The same 60 rows, each twenty times: without the groups it looks like 1 200 rows."""
     wrong = {"rows": 0, "groups": 0}

@@ -85,6 +85,7 @@ def test_a_looser_rule_does_not_let_its_own_model_through(proposal):
     assert made["flags"] == ["changes the rule of the gate (params.yaml: gate); the base's was used"]
 
 
+COMMANDS = "changes how commands run or what is tested: "
 EDITS = {
     "the split": (
         ("params.yaml", "holdout: 0.2 ", "holdout: 0.5 "),
@@ -107,6 +108,12 @@ EDITS = {
         "wants more types in a stored model: os.system",
     ),
     "libraries": (("requirements/serve.in", "pandas\n", "pandas\nevil\n"), "changes libraries: serve.in"),
+    "the verbs": (("Makefile", "compare $(PULL_OPTION)", "--help $(PULL_OPTION)"), COMMANDS + "Makefile"),
+    "the tests": (("tests/test_data.py", "assert ", "assert True or "), COMMANDS + "tests/test_data.py"),
+    "the data's place": (
+        ("params.yaml", "path: data/flights.csv.gz", "path: ./data/flights.csv.gz"),
+        "reads its data from elsewhere: ./data/flights.csv.gz",
+    ),
     "a workflow": (
         (".github/workflows/deliver.yml", "timeout-minutes: 60", "timeout-minutes: 61"),
         "changes workflows: workflows/deliver.yml",
@@ -120,6 +127,23 @@ def test_what_a_pull_request_touches_besides_its_model_is_flagged_and_not_used(p
     made = proposal.judge()
     assert made["flags"] == [flag]
     assert made["decision"]["reason"] == "the two models predict the same on 4000 rows"
+
+
+def test_files_that_a_pull_request_adds_beside_the_code_are_flagged_whatever_they_are(proposal):
+    """What Python would run before or instead of the code that was reviewed: modules, links, compiled files."""
+    root = proposal.pull.path
+    (root / "src" / "sitecustomize.py").write_text("print('before everything')\n")
+    (root / "src" / "late_flights" / "link.py").symlink_to("/etc/hostname")
+    compiled = root / "src" / "late_flights" / "__pycache__" / "compare.cpython-399.pyc"
+    compiled.write_bytes(b"another judge")
+    (root / "src" / "late_flights" / "mirror.py").chmod(0o755)
+    proposal.pull.git("add", "--all")
+    proposal.pull.git("add", "--force", str(compiled))
+    assert proposal.judge()["flags"] == [
+        "changes code that judges or moves models; the base's was used: __pycache__/compare.cpython-399.pyc, link.py,"
+        " mirror.py",
+        "changes how commands run or what is tested: src/sitecustomize.py",
+    ]
 
 
 def test_a_looser_contract_does_not_let_broken_data_through(proposal, one_line):
@@ -150,6 +174,25 @@ def test_holdout_rows_that_a_pull_request_drops_are_flagged(proposal):
     put_rows(proposal.pull, rows[:-50])
     proposal.score()
     assert proposal.judge()["flags"] == ["drops 50 rows that the base holds out"]
+
+
+def test_holdout_rows_that_a_pull_request_repeats_are_refused_and_judge_nothing(proposal, one_line):
+    """Copies of the rows that suit a model would count twice."""
+    rows = rows_of(proposal.pull)
+    put_rows(proposal.pull, [*rows, *rows[-30:]])
+    suite = json.loads((proposal.base.path / "expectations" / "data.json").read_text())
+    suite["expectations"] = [e for e in suite["expectations"] if "compound" not in e["type"]]
+    (proposal.base.path / "expectations" / "data.json").write_text(json.dumps(suite))  # whatever the contract says
+    message = (
+        r"data/flights.csv.gz: 30 rows repeat the key \(scheduled, carrier, flight, origin\) of a row before them, such"
+        r" as row 20001, 20002, 20003; a key names one row; .*"
+    )
+    one_line(proposal.base.cli("validate", "--pull", str(proposal.pull.path), check=False), 1, message)
+    proposal.score()
+    proposal.base.cli("compare", "--pull", str(proposal.pull.path))
+    made = json.loads((proposal.base.path / "build" / "decision.json").read_text())
+    assert made["flags"][-1] == "changes 60 rows that the base holds out; they judge nothing"
+    assert made["left_out"]["altered"] == 60
 
 
 def test_newer_rows_are_judged_like_any(proposal):
@@ -241,6 +284,21 @@ def test_on_main_without_a_commit_before_the_first_parent_or_the_present_rule_de
     project.edit("params.yaml", "seed: 7", "seed: 8")
     pushed(project, "both")
     assert decided(project, before)["decision"]["margin"] == (0.5 if before == "0" * 40 else 0.001)
+
+
+def test_on_main_a_rule_that_does_not_fit_new_data_is_not_asked_of_them(proposal):
+    """Other data and their gate come in one change: the segments of before are no columns any more."""
+    project = proposal.base
+    rows = rows_of(project)
+    project.edit("params.yaml", "carrier, flight, origin]", "carrier, flight, airport]")
+    project.edit("params.yaml", "segments: [origin, carrier]", "segments: [airport, carrier]")
+    project.edit("params.yaml", "margin: 0.001 ", "margin: 0.01 ")
+    put_rows(project, [rows[0].replace("origin", "airport"), *rows[1:]])
+    made = decided(project, pushed(project, "another column"))
+    assert made["decision"]["margin"] == 0.01
+    assert made["flags"] == [
+        "the rule of the gate has changed together with the data: that of before does not fit these"
+    ]
 
 
 # Data that the champion cannot answer for

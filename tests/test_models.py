@@ -15,6 +15,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 import yaml
@@ -348,6 +349,23 @@ def test_a_champion_that_fails_on_these_rows_or_takes_too_long_is_incomparable_a
     apart = product.score.apart(project, project.ledger.bundle(champion), rows)
     with pytest.raises(product.errors.Misuse, match="it said nothing within 0.01 s"), apart:
         pass
+
+
+def test_rows_reach_another_process_to_the_last_digit(product):
+    """A champion that is scored apart must see what it would see here: the smallest numbers, the finest times."""
+    fine = pd.to_datetime(["2013-01-01T00:00:00.123456789", None], format="ISO8601")
+    never = pd.Series(["2013-01-01", None, "9999-12-31"]).astype("datetime64[us, UTC]")
+    sent = {
+        "small": pd.Series([3.3e-15, 1 / 3, -0.0, np.nan, np.inf, 1.7e308]),
+        "whole": pd.Series([2**60 + 1, -7, 0]),
+        "truth": pd.Series([True, False, True]),
+        "words": pd.Series(["a", None, 'ü"\n']),
+        "fine": pd.Series(fine.as_unit("ns")),
+        "never": never,
+    }
+    for name, values in sent.items():
+        told = json.loads(json.dumps(product.score.exact(values)))
+        pd.testing.assert_series_equal(product.score.column(told, str(values.dtype)), values, obj=name)
 
 
 FUSSY = """import sklearn

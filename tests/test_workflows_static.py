@@ -235,9 +235,10 @@ def test_a_step_that_failed_stops_its_job_except_for_what_reports_it(workflows, 
     assert "if" not in workflows["deliver"]["jobs"]["promote"]
 
 
-def test_python_is_the_answer_in_quotes(baked, composite):
+def test_python_is_the_answer_in_quotes(baked, composite, workflows):
     asked = composite["runs"]["steps"][0]["with"]["python-version"]
     assert asked == baked.options["python"]
+    assert [with_["python-version"] for _, _, with_ in using("actions/setup-python", workflows)] == [asked]
     assert f'python-version: "{asked}"' in (baked.path / ".github/actions/setup/action.yml").read_text()
 
 
@@ -263,7 +264,14 @@ def test_the_base_judges_and_the_pull_request_is_data(workflows):
         "make compare",
         "make report",
     ]
-    assert [step["run"] for step in rest if "run" in step] == ["make validate", "make compare", "make report"]
+    assert [step["run"] for step in rest if "run" in step] == [
+        "make setup",
+        "make validate",
+        "make compare",
+        "make report",
+    ]
+    # GitHub takes an action of the repository itself from the commit of the workflow: that of the pull request.
+    assert not any(step["uses"].startswith(("$/", "./")) for step in rest if "uses" in step)
 
 
 def test_the_untrusted_job_hands_over_a_model_and_its_scores_and_no_verdict(workflows):

@@ -61,6 +61,20 @@ def test_whole_numbers_that_are_the_same_float_are_told_apart():
     assert np.array_equal(data.row_hash(small), data.row_hash(small.astype(float)))
 
 
+def test_a_value_hashes_alike_whatever_the_other_rows_make_of_its_column(rows):
+    """Types are inferred from all rows: one odd value turns numbers, times and truth values into text."""
+    hours = ["2013-01-01T05:00:00Z", "9999-12-31"]
+    for name, values in {"n": [1, 2**60 + 1], "x": [0.1, -2.5e-7], "b": [True, False], "t": hours}.items():
+        if name == "t":
+            typed = pd.Series(pd.to_datetime(values, format="ISO8601", utc=True).as_unit("us"))
+        else:
+            typed = pd.Series(values)
+        texts = [str(value).lower() if name == "b" else str(value) for value in values]
+        mixed = pd.Series([*texts, "something else", None])
+        assert np.array_equal(data.row_hash(typed.to_frame()), data.row_hash(mixed.to_frame())[:2]), name
+    assert data.row_hash(pd.DataFrame({"a": [None]}))[0] == data.row_hash(pd.DataFrame({"a": [np.nan]}))[0]
+
+
 def test_a_row_keeps_its_side_when_another_row_has_a_time_of_day(rows, by_key):
     days = rows.assign(when=pd.date_range("2013-01-01", periods=1000))
     names = by_key.model_copy(update={"key": ("when",)})

@@ -6,6 +6,8 @@ that changed together with the model is used from the next change on. What was t
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,11 @@ from numpy.typing import NDArray
 from . import config, data
 from .errors import Misuse, Refused
 from .files import sha256
-from .git import GitError
+from .git import Git, GitError
+from .metrics import of_task
 from .project import PACKAGE, Project
 
 MODEL = ("data", "split", "model")  # sections of params.yaml that a model is made from
-OURS = ("model.py",)  # code that a challenger may change without touching its judge
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,15 @@ def of_push(project: Project, before: str) -> Changes:
         if not project.git.succeeds("rev-parse", "--verify", "--quiet", "HEAD^1"):
             return Changes(project.params.gate, "params.yaml")
         before = project.git("rev-parse", "HEAD^1")  # the branch was forced: the commit before is gone
+    if not project.git.succeeds("cat-file", "-e", f"{before}:./params.yaml"):
+        return Changes(project.params.gate, "params.yaml")  # there was no repository of this kind before
     try:
         then = yaml.safe_load(project.git("show", f"{before}:./params.yaml"))
         touched = project.git("diff", "--name-only", before, "HEAD", "--", "src", "requirements")
     except (GitError, yaml.YAMLError) as error:
         raise Misuse(f"params.yaml of {before[:12]}, the commit before: {error}; push again") from None
+    if not isinstance(then, dict):
+        return Changes(project.params.gate, "params.yaml")
     now = config.read_yaml(project.root / "params.yaml")
     rule = config.checked(config.Gate, then.get("gate"), f"params.yaml of {before[:12]}: gate.")
     if rule == project.params.gate:
@@ -72,6 +78,10 @@ def of_push(project: Project, before: str) -> Changes:
     changed = [section for section in MODEL if then.get(section) != now.get(section)]
     if not changed and not touched:
         return Changes(project.params.gate, "params.yaml", ["the rule of the gate has changed, and nothing else"])
+    named = {rule.metric, *rule.floors}
+    if not named <= of_task(project.params.data.task).keys() or set(rule.guards.segments) - set(project.frame.columns):
+        unfit = "the rule of the gate has changed together with the data: that of before does not fit these"
+        return Changes(project.params.gate, "params.yaml", [unfit])
     together = "the rule of the gate has changed together with the model: it is used from the next change on"
     return Changes(rule, f"params.yaml of {before[:12]}, the commit before", [together])
 
@@ -89,16 +99,21 @@ def of_pull_request(project: Project, pull: Path) -> Changes:
     trusted = [set(_listed(side)) for side in (mine, theirs)]
     if trusted[1] - trusted[0]:
         flags.append(f"wants more types in a stored model: {', '.join(sorted(trusted[1] - trusted[0]))}")
-    code = PACKAGE.relative_to(project.root).as_posix() if PACKAGE.is_relative_to(project.root) else None
+    if (mine.get("data") or {}).get("path") != (theirs.get("data") or {}).get("path"):
+        flags.append(f"reads its data from elsewhere: {(theirs.get('data') or {}).get('path')}")
+    differing = _differing(project.root, pull)
+    package = f"src/{PACKAGE.name}/"
     for folder, what in (
-        ("expectations", "changes the data contract; the base's was used"),
-        (code, "changes code that judges or moves models; the base's was used"),
-        ("requirements", "changes libraries"),
-        (".github", "changes workflows"),
+        ("expectations/", "changes the data contract; the base's was used"),
+        (package, "changes code that judges or moves models; the base's was used"),
+        ("requirements/", "changes libraries"),
+        (".github/", "changes workflows"),
+        ("", "changes how commands run or what is tested"),
     ):
-        if folder:
-            names = [name for name in _differing(project.root / folder, pull / folder) if name not in OURS]
-            flags += [f"{what}: {', '.join(names)}"] if names else []
+        names = [name for name in differing if name.startswith(folder)]
+        differing = [name for name in differing if name not in names]
+        names = [name.removeprefix(folder) for name in names if name != f"{package}model.py" and name != "params.yaml"]
+        flags += [f"{what}: {', '.join(names)}"] if names else []
     altered, gone = _holdout_rows(project)
     if len(altered):
         flags.append(f"changes {len(altered)} rows that the base holds out; they judge nothing")
@@ -114,14 +129,23 @@ def _listed(params: dict[str, Any]) -> list[str]:
 
 
 def _differing(mine: Path, theirs: Path) -> list[str]:
-    """Names of the files that are not the same in both folders."""
-    digests = []
-    for root in (mine, theirs):
-        files = [path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc" and not path.is_symlink()]
-        digests.append({path.relative_to(root).as_posix(): sha256(path.read_bytes()) for path in files})
-    return sorted(
-        name for name in digests[0].keys() | digests[1].keys() if digests[0].get(name) != digests[1].get(name)
-    )
+    """Names of the files that are not the same in both trees, but for data and for prose."""
+    known = [_tree(root) for root in (mine, theirs)]
+    names = sorted(name for name in known[0].keys() | known[1].keys() if known[0].get(name) != known[1].get(name))
+    return [name for name in names if not name.startswith("data/") and not name.endswith(".md")]
+
+
+def _tree(root: Path) -> dict[str, str]:
+    """What each file of a checkout is, by name: kind and content. What git ignores is none of it."""
+    words = ("-c", "core.fsmonitor=false", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    found = {}
+    for name in Git(root)(*words).split("\0"):
+        path = root / name
+        if path.is_symlink():
+            found[name] = f"link {os.readlink(path)}"
+        elif path.is_file():
+            found[name] = f"{path.stat().st_mode & 0o100} {sha256(path.read_bytes())}"
+    return found
 
 
 def _holdout_rows(project: Project) -> tuple[NDArray[np.int64], int]:
@@ -138,5 +162,10 @@ def _holdout_rows(project: Project) -> tuple[NDArray[np.int64], int]:
     key = [column for column in base.key if column in shared]
     known = dict(zip(data.row_hash(held_out[key]).tolist(), data.row_hash(held_out[shared]).tolist(), strict=True))
     keys, contents = data.row_hash(frame[key]).tolist(), data.row_hash(frame[shared]).tolist()
-    altered = [place for place, name in enumerate(keys) if name in known and known[name] != contents[place]]
+    counts = Counter(keys)  # a row that stands twice counts twice: that is another holdout, too
+    altered = [
+        place
+        for place, name in enumerate(keys)
+        if name in known and (known[name] != contents[place] or counts[name] > 1)
+    ]
     return np.array(altered, dtype=np.int64), len(known.keys() - set(keys))

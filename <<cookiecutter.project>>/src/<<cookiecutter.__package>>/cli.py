@@ -8,7 +8,6 @@ import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import click
 import typer
 
 from .errors import Misuse, Refused
@@ -193,10 +192,7 @@ def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)
     try:
         raise SystemExit(_run())
-    except click.ClickException as error:
-        error.show()
-        raise SystemExit(error.exit_code) from None
-    except click.Abort:
+    except typer.Abort:
         raise SystemExit(130) from None
     except BrokenPipeError:
         # Whoever reads has seen enough; what is left in the buffer has no place to go.
@@ -209,7 +205,11 @@ def main() -> None:
     except OSError as error:
         # A full disk, a folder without permission, a file in the place of a folder: whichever step met it.
         _end(f"{_near(error.filename)}: {error.strerror or error}; make room or mend the access, and run again", 2)
-    except Exception:
+    except Exception as error:
+        # Of a word or an option that there is not: typer carries a click of its own, whose classes have no public name.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            raise SystemExit(error.exit_code) from None
         # Not foreseen: a traceback for whoever mends it, and never the exit code of the gate.
         traceback.print_exc()
         raise SystemExit(2) from None

@@ -211,7 +211,7 @@ def _outcome(
     if champion_error or not _valid(champion, task).all():
         why = champion_error or f"it gave no {kind} for some of them"
         return "incomparable", f"the champion cannot score these rows: {why}"
-    if np.array_equal(champion, challenger):
+    if np.allclose(champion, challenger, rtol=1e-12, atol=1e-12):
         # Neither superior nor merely non-inferior: there is nothing to promote, by whatever rule.
         return "keep", f"the two models predict the same {rows}"
     gain, low, high = gate.gain, gate.gain_low, gate.gain_high

@@ -162,6 +162,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise Misuse(f"{path.name}: missing; run this in the root of the repository") from None
     except UnicodeDecodeError:
         raise Misuse(f"{path.name}: not UTF-8 text; save it as UTF-8") from None
+    except RecursionError:
+        raise Misuse(f"{path.name}: too deep; no key needs more than a few levels") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path.name}:{mark.line + 1}" if mark else path.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +70,9 @@ def read(data: config.Data, root: Path, check_pin: bool = True) -> pd.DataFrame:
                 raise Misuse(f"params.yaml: {key}: no column {column!r} in {where}; it has {', '.join(frame.columns)}")
     if data.time and not isinstance(frame[data.time].dtype, pd.DatetimeTZDtype | np.dtypes.DateTime64DType):
         raise Misuse(f"{where}: column {data.time!r} is no time; write it as 2013-06-30T12:00:00Z in every row")
+    if data.group and frame[data.group].isna().any():
+        row = int(frame[data.group].isna().to_numpy().argmax())
+        raise Misuse(f"{where}: column {data.group!r} has no value in row {row + 1}, and data.group needs one; fill it")
     if data.time and frame[data.time].isna().any():
         row = int(frame[data.time].isna().to_numpy().argmax())
         raise Misuse(f"{where}: column {data.time!r} has no value in row {row + 1}; fill it or drop the row")
@@ -163,25 +167,49 @@ def labels(frame: pd.DataFrame, data: config.Data) -> NDArray[Any]:
 def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
     """One number per row that depends on the row's values alone: not on its place, nor on the other rows.
 
-    A whole number hashes alike as integer and as float, for a column of integers turns to floats with its first null.
+    Nor on the type of the column, which is inferred from all of its rows: one text among numbers makes the others
+    text, one gap makes whole numbers floats. So a value hashes as the number or the time that it reads as.
     """
     combined = np.zeros(len(frame), dtype=np.uint64)
-    for column in frame.columns:
-        values = frame[column]
-        if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-            hashed = pd.util.hash_array(values.to_numpy(dtype=np.float64, na_value=np.nan))
-            if pd.api.types.is_integer_dtype(values):
-                # Beyond 2**53 several whole numbers are the same float: these are hashed as they are.
-                exact = values.to_numpy()
-                large = (exact > 2**53) | (exact < -(2**53))
-                hashed[large] = pd.util.hash_array(exact[large])
-        elif pd.api.types.is_datetime64_any_dtype(values):
-            # Not as text, for that shows as much of a time as the other rows of the column need.
-            hashed = pd.util.hash_array(_utc(values).dt.as_unit("ns").astype("int64").to_numpy())
-        else:
-            hashed = pd.util.hash_array(values.astype(str).to_numpy(dtype=object), categorize=False)
-        combined = combined * np.uint64(1_099_511_628_211) + hashed  # wraps around, as a hash should
+    for name in frame.columns:
+        # Wraps around, as a hash should.
+        combined = combined * np.uint64(1_099_511_628_211) + _value_hash(frame[name])
     return combined
+
+
+def _value_hash(values: pd.Series) -> NDArray[np.uint64]:
+    if pd.api.types.is_datetime64_any_dtype(values):
+        # Microseconds reach from year one to year 9999, which stands for "never" in many a file.
+        hashed = pd.util.hash_array(_utc(values).dt.as_unit("us").astype("int64").to_numpy())
+    elif pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
+        hashed = pd.util.hash_array(values.to_numpy(dtype=np.float64, na_value=np.nan) + 0.0)
+        if pd.api.types.is_integer_dtype(values):
+            # Beyond 2**53 several whole numbers are the same float: these are hashed as they are.
+            whole = values.to_numpy()
+            large = (whole > 2**53) | (whole < -(2**53))
+            hashed[large] = pd.util.hash_array(whole[large])
+    else:
+        hashed = _text_hash(values.astype(object).map(str, na_action="ignore"))
+    hashed[values.isna().to_numpy()] = np.uint64(1)
+    return hashed
+
+
+def _text_hash(texts: pd.Series) -> NDArray[np.uint64]:
+    hashed = pd.util.hash_array(texts.map(str).to_numpy(dtype=object), categorize=False)
+    # Only what begins like a number or a truth value can be one: most texts need no second look.
+    likely = texts.str.match(r"\s*[-+.0-9]|\s*(?:true|false|inf|nan)\s*$", case=False, na=False).to_numpy(dtype=bool)
+    truth = texts.str.strip().str.lower().map({"true": 1.0, "false": 0.0})
+    numbers = pd.to_numeric(texts.where(likely), errors="coerce").astype(np.float64).fillna(truth)
+    found = numbers.notna().to_numpy()
+    hashed[found] = pd.util.hash_array(numbers[found].to_numpy() + 0.0)
+    for place in np.flatnonzero(found & (numbers.abs() > 2**53).to_numpy()):
+        with suppress(ValueError, OverflowError):
+            hashed[place] = pd.util.hash_array(np.array([int(texts.iloc[place])]))[0]
+    rest = likely & ~found
+    times = pd.to_datetime(texts[rest], errors="coerce", format="ISO8601", utc=True)
+    known = times.notna().to_numpy()
+    hashed[np.flatnonzero(rest)[known]] = _value_hash(times[known])
+    return hashed
 
 
 class SplitRule(Frozen):
@@ -240,6 +268,11 @@ def split(frame: pd.DataFrame, data: config.Data, rule: config.Split) -> SplitRu
         side = "the holdout" if trained.all() else "training"
         raise Refused(f"{data.path}: {len(frame)} rows leave none for {side}; add rows or change split.holdout")
     return made
+
+
+def repeated_keys(frame: pd.DataFrame, data: config.Data) -> NDArray[np.int64]:
+    """Positions of the rows whose key stands in a row before."""
+    return np.flatnonzero(pd.Series(row_hash(frame[list(data.key)])).duplicated().to_numpy())
 
 
 def shared_rows(frame: pd.DataFrame, trained: NDArray[np.bool_], data: config.Data) -> NDArray[np.int64]:

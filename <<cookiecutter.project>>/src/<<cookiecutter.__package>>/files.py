@@ -71,7 +71,7 @@ def read_json(path: Path, made_by: str, keys: dict[str, type] | None = None) -> 
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise Misuse(f"{path}: missing; run `make {made_by}` first") from None
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise Misuse(f"{path}: not a JSON object; delete it and run `make {made_by}`")

@@ -35,12 +35,12 @@ def live_at(ledger: Ledger, at: str, as_json: bool) -> str:
         Misuse: it is no time.
     """
     try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
+        moment = datetime.fromisoformat(at.strip())
+        if len(at.strip()) <= 10:
+            moment += timedelta(days=1, seconds=-1)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise Misuse(f"history: {at!r} is no time; write 2026-11-24 or 2026-11-24T08:00") from None
-    if len(at) <= 10:
-        moment += timedelta(days=1, seconds=-1)
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     then = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
     event = ledger.at(then)
     if as_json:

@@ -23,7 +23,7 @@ RESAMPLES, AT_LEAST = 2000, 500  # the fewer from WORK weights on: a million row
 WORK = 200_000_000
 SEED = 20130101
 CHUNK = 2_000_000  # weights that are held at once, a few times that in bytes while a metric works: what a cache holds
-FEWEST = 10  # units of a class without which resampling knows nothing of the class: it can only repeat what it saw
+FEWEST = 10  # rows, or groups, of each class: fewer show nothing, however much they agree with each other
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def by_mean(function: Callable[..., Floats], y: NDArray[Any], models: Sequence[F
 def _mean(row: Floats, groups: Groups, informative: int) -> Spread:
     value = row.mean()
     units = row - value if groups is None else np.bincount(groups, weights=row - value)
-    if len(units) < 2 or informative == 1:
+    if len(units) < FEWEST or informative == 1:
         return Spread(float(value), np.inf, 0)
     if not informative:
         return Spread(0.0, 0.0, np.inf)
@@ -146,7 +146,7 @@ def _area(placed: Floats, y: NDArray[Any], groups: Groups) -> Spread:
     won = np.bincount(groups[positive], weights=off[positive], minlength=groups.max() + 1)
     lost = np.bincount(groups[~positive], weights=off[~positive], minlength=groups.max() + 1)
     of_positive, of_negative = len(np.unique(groups[positive])), len(np.unique(groups[~positive]))
-    if of_positive < 2 or of_negative < 2:
+    if min(of_positive, of_negative) < FEWEST:
         return Spread(float(value), np.inf, 0)
     a = of_positive / (of_positive - 1) * np.sum(won**2)
     b = of_negative / (of_negative - 1) * np.sum(lost**2)

@@ -89,7 +89,7 @@ class Event(Frozen):
     type: Kind
     key: str = Field(pattern="^[0-9a-f]{64}$")
     digest: str = Field(pattern="^[0-9a-f]{64}$")
-    commit: str = Field(pattern="^[0-9a-f]{40}$")
+    commit: str = Field(pattern="^([0-9a-f]{40}|[0-9a-f]{64})$")
     data_sha256: str
     time: str
     run: str | None
@@ -169,14 +169,43 @@ class Ledger:
         if not self.events:
             raise Misuse(f"ledger: the branch `ledger` of {self.where} holds no events: not ours, rename it")
         self._check_champion(names)
+        commits = self.git("rev-list", "--reverse", self.head).split()
+        if len(commits) != self.number:
+            raise Misuse(
+                f"ledger: {len(commits)} commits for {self.number} events, so one was written over; restore the branch"
+                " `ledger`"
+            )
         witness = self.champion()
         expected = f"champion/{witness.event:06d}" if witness else None
-        if (self._witnesses() or [None])[-1] != expected:
+        last = (self._witnesses() or [None])[-1]
+        if last != expected:
+            if not self.remote and self._finish(last):
+                return self.read()
             raise Misuse(
-                f"ledger: the last champion by events is {expected}, by tags {(self._witnesses() or [None])[-1]};"
-                " restore the branch `ledger` or the tag (all of a ledger: `git push origin ledger"
-                " 'refs/tags/champion/*' 'refs/models/*'`)"
+                f"ledger: the last champion by events is {expected}, by tags {last}; restore the branch `ledger` or the"
+                " tag (all of a ledger: `git push origin ledger 'refs/tags/champion/*' 'refs/models/*'`)"
             )
+        if witness and not self._witnessed(commits, witness):
+            raise Misuse(f"ledger: the tag {expected} is not at the commit of its event; restore the tag")
+        return None
+
+    def _finish(self, witness: str | None) -> bool:
+        """Move the local branch to a witness whose commit follows from it: git was stopped between the two."""
+        if witness is None or not self.head:
+            return False
+        tag = f"refs/tags/{witness}"
+        if not self.git.succeeds("rev-parse", "-q", "--verify", f"{tag}^"):
+            return False
+        if self.git("rev-parse", f"{tag}^") != self.head:
+            return False
+        self.git("update-ref", BRANCH, tag, self.head)
+        return True
+
+    def _witnessed(self, commits: list[str], champion: Champion) -> bool:
+        """Whether the tag of the champion is at the commit of its event."""
+        ref = f"refs/tags/champion/{champion.event:06d}"
+        at = self._remote_refs[ref] if self.remote else self.git("rev-parse", ref)
+        return at == commits[champion.event - 1]
 
     def _event(self, number: int, names: list[str]) -> Event:
         path = f"events/{number:06d}.json"
@@ -289,7 +318,8 @@ class Ledger:
                     "fetch", "--quiet", "--no-tags", "--depth=1", "origin", f"+{ref}:{ref}", more=self._credentials()
                 )
             except GitError as error:
-                raise Misuse(f"ledger: {ref} cannot be fetched from origin: {error}; restore that ref") from None
+                mend = "restore that ref (a fork takes it from upstream)"
+                raise Misuse(f"ledger: {ref} cannot be fetched from origin: {error}; {mend}") from None
             files = self._files(ref, digest)
         with new_directory(path) as new:
             for name, content in files.items():
@@ -507,14 +537,21 @@ class Ledger:
         if commit == self.project.commit:
             return False
         if not self.git.succeeds("cat-file", "-e", f"{commit}^{{commit}}"):
-            if self.remote:
-                self._ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", commit)
-            else:
+            if not self.remote:
                 return False  # the commit was dropped from this repository: it cannot be built on this one
+            try:
+                self._ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", commit)
+            except Misuse as error:
+                if "not our ref" in str(error) or "unadvertised object" in str(error):
+                    return False  # origin never had it, or has dropped it
+                raise
         return self.git.succeeds("merge-base", "--is-ancestor", self.project.commit, commit)
 
     def _untaken(self, error: GitError) -> Misuse:
-        return Misuse(f"ledger: {self.where} did not take the event: {error}; nothing was changed")
+        waiting = self.pending()
+        state = f"event {waiting.number} waits for the next run" if waiting else "nothing was changed"
+        mend = "; delete that .lock file if no git is at work" if ".lock'" in str(error) else ""
+        return Misuse(f"ledger: {self.where} did not take the event: {error}{mend}; {state}")
 
     def _append(self, kind: Kind, told: dict[str, Any], refs: dict[str, str] | None = None) -> Event:
         number = self.number + 1
@@ -561,24 +598,43 @@ class Ledger:
             return "unknown"
 
     def _write(self, refs: dict[str, str]) -> None:
-        """All refs or none; the branch only if its head is still the one that was read."""
+        """All refs or none; the branch only if its head is still the one that was read. No commit: the ref goes."""
         try:
             if self.remote:
                 pairs = [f"{commit}:{ref}" for ref, commit in refs.items()]
                 self.git("push", "--quiet", "--atomic", "origin", *pairs, more=self._credentials())
-                return
-            zero = "0" * 40
-            lines = [
-                f"update {ref} {commit} {(self.head or zero) if ref == BRANCH else ''}".rstrip()
-                if commit
-                else f"delete {ref}"
-                for ref, commit in refs.items()
-            ]
-            self.git("update-ref", "--stdin", stdin=("\n".join(lines) + "\n").encode())
+            else:
+                self._write_here(refs)
         except GitError as error:
             if self._head() != self.head:
                 raise Moved from None
             raise self._untaken(error) from None
+
+    def _write_here(self, refs: dict[str, str]) -> None:
+        """The same without a remote. git can be killed between two refs, so the order is such that the rest follows:
+
+        bytes without an event are written again, a witness ahead of its branch is what ``_finish`` looks for, and bytes
+        of a model that was pruned may stay.
+        """
+        before: dict[str, str] = {}
+        try:
+            for ref, commit in refs.items():
+                if commit and ref != BRANCH:
+                    old = self.git("for-each-ref", "--format=%(objectname)", ref)
+                    self._update(f"update {ref} {commit} {old}" if old else f"create {ref} {commit}")
+                    before[ref] = old
+            head = refs[BRANCH]
+            self._update(f"update {BRANCH} {head} {self.head}" if self.head else f"create {BRANCH} {head}")
+        except GitError:
+            for ref, old in before.items():
+                self._update(f"update {ref} {old} {refs[ref]}" if old else f"delete {ref} {refs[ref]}")
+            raise
+        for ref, commit in refs.items():
+            if not commit:
+                self._update(f"delete {ref}")
+
+    def _update(self, line: str) -> None:
+        self.git("update-ref", "--stdin", stdin=f"{line}\n".encode())
 
     def _blob(self, value: Any) -> str:
         return self.git("hash-object", "-w", "--stdin", "--no-filters", stdin=to_json(value).encode())

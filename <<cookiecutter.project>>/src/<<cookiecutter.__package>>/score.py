@@ -101,6 +101,22 @@ def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -
         raise Misuse(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
+def exact(values: pd.Series) -> list[Any]:
+    """A column as JSON takes it, without losing a digit: numbers as Python writes them, times to the nanosecond."""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return [None if pd.isna(value) else value.isoformat() for value in values]
+    if pd.api.types.is_numeric_dtype(values):
+        return values.tolist()
+    return [None if pd.isna(value) else value for value in values.astype(object)]
+
+
+def column(values: list[Any], dtype: str) -> pd.Series:
+    """What ``exact`` was given."""
+    if dtype.startswith("datetime64"):
+        return pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601").astype(dtype)
+    return pd.Series(values, dtype=dtype)
+
+
 @contextmanager
 def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scored]:
     """The model of a bundle whose code or lock are not the current ones, at work in a process of its own.
@@ -112,13 +128,7 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
     python = sys.executable if bundle.requirements == current else environment(project, bundle)
     with tempfile.TemporaryDirectory(dir=project.build) as name:
         folder = Path(name)
-        columns = {
-            c: {
-                "dtype": str(rows[c].dtype),
-                "values": json.loads(rows[c].to_json(orient="values", double_precision=15, date_format="iso")),
-            }
-            for c in rows
-        }
+        columns = {c: {"dtype": str(rows[c].dtype), "values": exact(rows[c])} for c in rows}
         (folder / "rows.json").write_text(
             json.dumps({"columns": columns, "trusted_types": project.params.model.trusted_types})
         )
@@ -287,7 +297,7 @@ def main(bundle_path: str, rows_path: str, out_path: str) -> None:
     """What the subprocess of ``apart`` runs, from the wheel of the bundle: predicts, says so, and again when asked."""
     told, sys.stdout = sys.stdout, sys.stderr  # what a model prints is no answer
     given = json.loads(Path(rows_path).read_text())
-    rows = pd.DataFrame({c: pd.Series(v["values"], dtype=v["dtype"]) for c, v in given["columns"].items()})
+    rows = pd.DataFrame({name: column(of["values"], of["dtype"]) for name, of in given["columns"].items()})
     scored = answer(Bundle(Path(bundle_path)), rows, tuple(given["trusted_types"]))
     np.save(out_path, scored.predictions)
     print("done", file=told, flush=True)

@@ -47,7 +47,7 @@ def read(path: Path, names: tuple[str, ...], made_by: str) -> tuple[Columns, dic
         if not isinstance(about, dict):
             raise ValueError
         return {name: _numbers(table.column(name)) for name in names}, about
-    except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except (ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise Misuse(f"{path.name}: damaged ({type(error).__name__}); run `make {made_by}` again") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import tempfile
@@ -243,8 +242,10 @@ def write(
         (new / wheel[0]).write_bytes(wheel[1])
         (new / "requirements.txt").write_bytes(project.needed("requirements/serve.txt"))
         (new / "split.json").write_text(to_json(rule.model_dump(mode="json")))
+        # JSON has no word for a gap among numbers but null.
+        columns = [[None if value != value else value for value in score.exact(golden[name])] for name in golden]
         answers = {
-            "rows": json.loads(golden.to_json(orient="records", double_precision=15)),
+            "rows": [dict(zip(golden.columns, row, strict=True)) for row in zip(*columns, strict=True)],
             "answers": predicted[:GOLDEN_ROWS].tolist(),
         }
         (new / "golden.json").write_text(to_json(answers))

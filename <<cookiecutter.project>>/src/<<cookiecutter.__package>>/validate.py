@@ -213,6 +213,13 @@ def failures(project: Project, frame: pd.DataFrame, outcomes: list[Outcome]) -> 
 def _shared(project: Project, frame: pd.DataFrame) -> list[str]:
     """Rows that stand on both sides of the split: a model that has learnt them by heart would look good."""
     names, allowed = project.params.data, project.params.split.shared_rows
+    again = data.repeated_keys(frame, names)
+    if len(again):
+        rows = ", ".join(str(position + 1) for position in again[:EXAMPLES])
+        key = ", ".join(names.key)
+        return [
+            f"{len(again)} rows repeat the key ({key}) of a row before them, such as row {rows}; a key names one row"
+        ]
     try:
         data.labels(frame, names)
         trained = data.split(frame, names, project.params.split).trained_on(frame)
