@@ -244,26 +244,23 @@ def picture(rows: list[dict], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2))
-    zero = {row["rows"]: row for row in rows if not row["better"] and row["metric"] == "roc_auc"}
+    shown = [row for row in rows if (row["kind"], row["metric"]) == ("balanced", "roc_auc")]
     for colour, size in zip(("#8fb4e3", "#3f7fd0", "#17457f"), (500, 2000, 8000), strict=True):
-        those = [row for row in rows if row["better"] and row["rows"] == size]
-        those += [zero[size]] if size in zero and zero[size]["kind"] == "balanced" else []
-        those.sort(key=lambda row: row["gain"])
+        those = sorted((row for row in shown if row["rows"] == size), key=lambda row: row["gain"])
         gains = [row["gain"] for row in those]
-        axes.plot(
-            gains, [100 * row["promote"] / row["tries"] for row in those], "o-", color=colour, label=f"{size:,} rows"
-        )
+        share = [100 * row["promote"] / row["tries"] for row in those]
+        axes.plot(gains, share, "o-", color=colour, label=f"the gate, {size:,} rows")
         if size == 2000:
             old = [100 * row["new >= old"] / row["tries"] for row in those]
-            axes.plot(gains, old, "s--", color="#999999", label="`new >= old`, 2,000 rows")
+            axes.plot(gains, old, "s--", color="#999999", label=f"new >= old, {size:,} rows")
     axes.axhline(5, color="#b3322a", linewidth=1, linestyle=":")
     axes.text(axes.get_xlim()[1], 6.5, "5 %", ha="right", color="#b3322a", fontsize=9)
     axes.set_xlabel("real gain in ROC AUC")
     axes.set_title("decisions that promote, %", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="center right")
+    axes.legend(frameon=False, loc="upper left", fontsize=9)
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None}, facecolor="white")
 
 
 def main(part: float = 1, most: int = 10**6) -> None:
