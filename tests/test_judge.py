@@ -235,6 +235,19 @@ def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(pr
         one_line(done, 2, message)
 
 
+def test_a_split_that_the_data_of_a_pull_request_cannot_answer_is_incomparable_there_too(proposal, product):
+    """The champion's split went by a column that is gone: then nobody knows which rows it had trained on."""
+    root = proposal.base.path
+    project = product.project.Project(root, pull=proposal.pull.path)
+    bundle = project.ledger.bundle(project.ledger.champion())
+    bundle.__dict__["split"] = bundle.split.model_copy(update={"columns": ("departed",)})
+    project.ledger.__dict__["bundle"] = lambda champion: bundle
+    assert product.compare.run(project) == (
+        "incomparable: the champion cannot score these rows: column 'departed' is missing;"
+        " the split of a model needs it"
+    )
+
+
 # On main
 
 

@@ -48,8 +48,8 @@ class Floor(Frozen):
 class Decision(Frozen):
     """An outcome with its reason in words, and every number that it was drawn from.
 
-    ``class_counts`` holds the rows of each class, none for a regression; ``harm_level`` is the p-value below which
-    ``gate.metric`` counts as shown to be worse.
+    ``class_counts`` holds the rows of each class, none for a regression; ``guard_confidence`` is that of the guards and
+    of the test for harm together.
     """
 
     outcome: Outcome
@@ -318,7 +318,8 @@ def run(project: Project) -> str:
     banned = project.ledger.quarantine_of(key)
     quarantined = [f"this model will not be promoted: {project.ledger.why_quarantined(banned)}"] if banned else []
     held_out = ~data.split(frame, names, project.params.split).trained_on(frame)
-    error = str(about["champion_error"]) if about.get("champion_error") else None
+    # A pull request's word on why the champion cannot score counts as little as its predictions.
+    error = str(about["champion_error"]) if about.get("champion_error") and not project.pull else None
     learnt = np.zeros(len(frame), dtype=bool)
     if champion:
         try:
@@ -330,12 +331,13 @@ def run(project: Project) -> str:
     rows = frame.iloc[positions]
     given = of_rows(scores, positions, data.row_hash(rows))
     ours, theirs = given["challenger"], given["champion"] if champion else None
-    if champion and project.untrusted:
+    if champion and project.pull:
         # The champion's bytes are in the ledger: what a pull request says of its predictions need not be believed.
         from . import score
 
-        with score.of_champion(project, champion, data.features(rows, names)) as (scored, error):
+        with score.of_champion(project, champion, data.features(rows, names)) as (scored, failed):
             theirs = scored.predictions if scored else np.full(len(rows), np.nan)
+        error = error or failed
     y = data.labels(frame, names)[positions]
     wide = len(data.classes(frame, names)) if names.task == "multiclass" else 1
     ours = _shaped(ours, wide)

@@ -57,7 +57,6 @@ class Project:
         self.params = config.load(root / "params.yaml", overrides)
         self.data_root = root
         self.pull = pull
-        self.untrusted = pull is not None
         self.before = before if before and before.strip("0") else None  # zeros: the branch is new
         self.base_data = self.params.data
         if pull is not None:
