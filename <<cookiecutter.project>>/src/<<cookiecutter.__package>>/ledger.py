@@ -234,7 +234,7 @@ class Ledger:
     def _json(self, path: str) -> dict[str, Any]:
         try:
             value = json.loads(self.git.bytes("cat-file", "blob", f"{self.head}:{path}"))
-        except (ValueError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             raise Misuse(f"ledger: {path} is no JSON object; restore the branch `ledger`")
