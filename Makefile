@@ -30,7 +30,7 @@ demo: setup  ## play the acts of a model's life on real data
 test: setup check  ## run every test
 	$(OFF) $(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
-bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md (half an hour)
+bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md
 	OMP_NUM_THREADS=1 $(BIN)/python bench/gate.py
 
 bench-faults: setup  ## races, kills at random, a full disk: what the ledger survives

@@ -1,6 +1,6 @@
 """How often the gate is right: thousands of decisions about data that are drawn with a known truth.
 
-    make bench-gate                          # all of them; takes half an hour on two cores
+    make bench-gate                          # all of them, which takes its time
     .venv/bin/python bench/gate.py 0.1 2000  # a tenth of those about at most 2 000 rows
 
 Writes docs/gate.md (the tables) and docs/gate.svg (the picture) when all decisions are made, build/bench/gate.json

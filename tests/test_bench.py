@@ -54,6 +54,7 @@ def test_the_page_about_the_gate_holds_what_the_script_would_write_there(bench):
 
 
 def may_mount() -> bool:
+    """Whether this user may. In CI a skip is a failure all the same (NO_SKIPS), so the fault is shown there."""
     return os.geteuid() == 0 or (bool(shutil.which("sudo")) and subprocess.run(["sudo", "-n", "true"]).returncode == 0)
 
 

@@ -157,9 +157,12 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
                     raise Misuse(told[-1].removeprefix("error: "))
 
                 def again() -> float:
-                    worker.stdin.write("again\n")
-                    worker.stdin.flush()
-                    return float(worker.stdout.readline() or "nan")
+                    try:
+                        worker.stdin.write("again\n")
+                        worker.stdin.flush()
+                        return float(worker.stdout.readline() or "nan")
+                    except OSError:
+                        return float("nan")  # it has ended since: its predictions are there, its time decides nothing
 
                 yield Scored(np.load(folder / "out.npy"), again)
             finally:
