@@ -351,6 +351,25 @@ def test_a_champion_that_fails_on_these_rows_or_takes_too_long_is_incomparable_a
         pass
 
 
+def test_latency_is_measured_in_turns_and_size_beside_it(product):
+    """A busy moment of the machine meets both models; what is not a number is no measurement."""
+    turns, sizes = [], {"challenger": 30, "champion": 10}
+
+    def scored(role: str, seconds: float):
+        return product.score.Scored(np.array([]), lambda: turns.append(role) or seconds)
+
+    bundles = [type("Stored", (), {"model_bytes": size}) for size in sizes.values()]
+    told = product.score.cost(scored("challenger", 0.3), scored("champion", 0.1), *bundles)
+    assert turns == ["challenger", "champion"] * (len(turns) // 2) and len(turns) > 20
+    assert told["seconds"] == {"challenger": 0.3, "champion": 0.1} and told["bytes"] == sizes
+    assert product.compare.warnings(told) == [
+        "the challenger takes 3.0 times the champion's seconds for 100 rows",
+        "the challenger takes 3.0 times the champion's bytes as stored",
+    ]
+    gone = product.score.cost(scored("challenger", 0.3), scored("champion", float("nan")), *bundles[:1], bundles[0])
+    assert gone["seconds"]["champion"] is None and product.compare.warnings(gone) == []
+
+
 def test_rows_reach_another_process_to_the_last_digit(product):
     """A champion that is scored apart must see what it would see here: the smallest numbers, the finest times."""
     fine = pd.to_datetime(["2013-01-01T00:00:00.123456789", None], format="ISO8601")
