@@ -107,7 +107,7 @@ EDITS = {
         ("params.yaml", "    - numpy.dtype", "    - os.system\n    - numpy.dtype"),
         "wants more types in a stored model: os.system",
     ),
-    "libraries": (("requirements/serve.in", "pandas\n", "pandas\nevil\n"), "changes libraries: serve.in"),
+    "libraries": (("requirements/model.in", "pandas\n", "pandas\nevil\n"), "changes libraries: model.in"),
     "the verbs": (("Makefile", "compare $(PULL_OPTION)", "--help $(PULL_OPTION)"), COMMANDS + "Makefile"),
     "the tests": (("tests/test_data.py", "assert ", "assert True or "), COMMANDS + "tests/test_data.py"),
     "the data's place": (

@@ -104,15 +104,15 @@ def test_a_lightgbm_model_answers_as_before_when_it_is_loaded_again(product, shi
 def test_lightgbm_takes_the_steps_that_the_readme_names(bootstrapped, one_line):
     project = bootstrapped
     readme = " ".join((project.path / "README.md").read_text().split("## Another kind of model")[1].split())
-    for step in ("`lightgbm` to `requirements/serve.in`", "`make lock`", "branch in `build`", "`model.trusted_types`"):
+    for step in ("`lightgbm` to `requirements/model.in`", "`make lock`", "branch in `build`", "`model.trusted_types`"):
         assert step in readme
 
     first = decision(project)["metrics"][0]["challenger"]
     # What `make lock` writes, without asking an index: the template's lock resolved it together with the product's.
-    project.edit("requirements/serve.in", "pandas\n", "lightgbm\npandas\n")
+    project.edit("requirements/model.in", "pandas\n", "lightgbm\npandas\n")
     locked = re.search(r"^lightgbm==.+\n(?: .+\n)+", (ROOT / "requirements/dev.txt").read_text(), re.M)[0]
-    champions_lock = (project.path / "requirements" / "serve.txt").read_bytes()
-    for name in ("serve", "run", "dev"):
+    champions_lock = (project.path / "requirements" / "model.txt").read_bytes()
+    for name in ("model", "serve", "run", "dev"):
         lock = project.path / "requirements" / f"{name}.txt"
         lock.write_text(lock.read_text() + locked)
     # The champion is locked without it: the environment of these tests serves as one that was built from that lock.
@@ -412,8 +412,8 @@ def test_a_champion_locked_to_an_older_scikit_learn_is_scored_in_an_environment_
     trust(project, "late_flights.model.Fussy")
     project.git("commit", "--all", "-m", "the same code under both locks")
 
-    project.edit("requirements/serve.in", "scikit-learn\n", "scikit-learn==1.8.0\n")
-    older = project.path / "requirements" / "serve.txt"
+    project.edit("requirements/model.in", "scikit-learn\n", "scikit-learn==1.8.0\n")
+    older = project.path / "requirements" / "model.txt"
     resolve = (project.venv / "bin" / "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes")
     project.run(*resolve, "--python-version", "3.11", older.with_suffix(".in"), "-o", older)
     assert "scikit-learn==1.8.0 " in older.read_text()

@@ -57,7 +57,7 @@ STEPS = (
     Step(
         name="train",
         code=("train",),
-        reads=("requirements/run.txt", "requirements/serve.txt"),
+        reads=("requirements/run.txt", "requirements/model.txt"),
         settings=("data", "split", "model"),
         writes=("candidate",),
         validated=True,
@@ -73,7 +73,7 @@ STEPS = (
     Step(
         name="compare",
         code=("compare", "score"),
-        reads=("requirements/run.txt", "requirements/serve.txt", "build/scores.parquet"),
+        reads=("requirements/run.txt", "requirements/model.txt", "build/scores.parquet"),
         settings=("data", "split", "model", "gate"),
         judge=True,
         writes=("decision.json", "judged.parquet"),

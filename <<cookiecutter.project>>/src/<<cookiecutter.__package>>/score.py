@@ -124,7 +124,7 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
     Raises:
         Misuse: the environment cannot be built, or the model cannot score these rows.
     """
-    current = project.needed("requirements/serve.txt")
+    current = project.needed("requirements/model.txt")
     python = sys.executable if bundle.requirements == current else environment(project, bundle)
     with tempfile.TemporaryDirectory(dir=project.build) as name:
         folder = Path(name)
@@ -209,7 +209,7 @@ def of_own_bundle(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Itera
     """A bundle's model at work, in this process where that gives the same."""
     from .project import code_sha256
 
-    current = project.needed("requirements/serve.txt")
+    current = project.needed("requirements/model.txt")
     if bundle.requirements == current and bundle.scoring_code == code_sha256("score", "model"):
         yield answer(bundle, rows, project.params.model.trusted_types)
     else:

@@ -84,7 +84,7 @@ def inputs(project: Project) -> dict[str, str]:
         "params": sha256(to_json(settings).encode()),
         "code": code_sha256("train"),
         "locks": sha256(
-            (project.file_sha256("requirements/run.txt") + project.file_sha256("requirements/serve.txt")).encode()
+            (project.file_sha256("requirements/run.txt") + project.file_sha256("requirements/model.txt")).encode()
         ),
     }
 
@@ -108,7 +108,7 @@ def run(project: Project) -> str:
             raise Misuse(f"model.py: has no `{name}`, which training calls; define it")
     params = checked(model.Params, project.params.model.params, "params.yaml: model.params.")
     # Made first, so that what is missing for them stops the run before a model is fitted and logged.
-    wheel, _ = pack_code(project), project.needed("requirements/serve.txt")
+    wheel, _ = pack_code(project), project.needed("requirements/model.txt")
     frame, names = project.frame, project.params.data
     y = data.labels(frame, names)
     rule = data.split(frame, names, project.params.split)
@@ -136,9 +136,9 @@ def _value(metric: str, y: NDArray[Any], predicted: NDArray[np.float64]) -> floa
 
 
 def libraries(project: Project) -> dict[str, str]:
-    """The versions of what requirements/serve.in names: a model of another library is recorded with that library."""
+    """The versions of what requirements/model.in names: a model of another library is recorded with that library."""
     found = {"numpy": version("numpy")}
-    for name in re.findall(r"^\w[\w.-]*", (project.root / "requirements" / "serve.in").read_text(), re.M):
+    for name in re.findall(r"^\w[\w.-]*", (project.root / "requirements" / "model.in").read_text(), re.M):
         with suppress(PackageNotFoundError):  # of another platform
             found[name] = version(name)
     return found
@@ -240,7 +240,7 @@ def write(
     with new_directory(path) as new:
         (new / "model.skops").write_bytes(packed)
         (new / wheel[0]).write_bytes(wheel[1])
-        (new / "requirements.txt").write_bytes(project.needed("requirements/serve.txt"))
+        (new / "requirements.txt").write_bytes(project.needed("requirements/model.txt"))
         (new / "split.json").write_text(to_json(rule.model_dump(mode="json")))
         # JSON has no word for a gap among numbers but null.
         columns = [[None if value != value else value for value in score.exact(golden[name])] for name in golden]
