@@ -33,6 +33,7 @@ class Data(Frozen):
     ignore: Names = ()
     task: Task = "binary"
     group: str | None = None
+    private: Names = ()
 
     @field_validator("sha256", mode="before")
     @classmethod
@@ -51,6 +52,7 @@ class Model(Frozen):
     seed: int = Field(ge=0, lt=2**32)
     params: dict[str, Any]
     trusted_types: Names = ()
+    tolerance: float = Field(default=1e-5, gt=0, lt=1)
 
 
 class Guards(Frozen):
@@ -86,6 +88,30 @@ def _known(metric: str) -> str:
     return metric
 
 
+class Serve(Frozen):
+    """Limits of one request, and where predictions are logged."""
+
+    max_rows: int = Field(default=1000, ge=1)
+    max_bytes: int = Field(default=2_000_000, ge=1000)
+    max_seconds: float = Field(default=10.0, gt=0)
+    log: str | None = "/var/log/predictions"
+    log_bytes: int = Field(default=100_000_000, ge=100_000)
+
+
+class Deploy(Frozen):
+    """How a new image takes the place of the one that serves."""
+
+    bind: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=1, le=65535)
+    replicas: int = Field(default=2, ge=1, le=100)
+    memory: str = Field(default="512m", pattern="^[1-9][0-9]*[kmg]$")
+    keep: int = Field(default=3, ge=1)
+    ready_seconds: float = Field(default=60.0, gt=0)
+    watch_seconds: float = Field(default=90.0, ge=0)
+    max_error_rate: float = Field(default=0.01, ge=0, le=1)
+    max_seconds: float = Field(default=0.5, gt=0)
+
+
 class Params(Frozen):
     """The whole of params.yaml."""
 
@@ -93,6 +119,8 @@ class Params(Frozen):
     split: Split
     model: Model
     gate: Gate
+    serve: Serve = Serve()
+    deploy: Deploy = Deploy()
 
     @model_validator(mode="after")
     def _metrics_of_the_task(self) -> Params:

@@ -75,7 +75,7 @@ def inputs(project: Project) -> dict[str, str]:
     """What a model is made from, each as a digest. The key of the bundle is the digest of these."""
     params = project.params
     settings = {
-        "data": params.data.model_dump(exclude={"path", "sha256"}),
+        "data": params.data.model_dump(exclude={"path", "sha256", "private"}),
         "split": params.split.model_dump(exclude={"shared_rows"}),
         "model": params.model.model_dump(exclude={"trusted_types"}),
     }
