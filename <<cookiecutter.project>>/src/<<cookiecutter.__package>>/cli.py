@@ -77,6 +77,27 @@ def promote(push: Push = False, before: Before = None) -> None:
 
 
 @app.command()
+def accept(push: Push = False, before: Before = None) -> None:
+    """Accept the candidate if the gate said so; `deploy` makes it champion once it serves."""
+    _act("accept", push, before=before)
+
+
+@app.command()
+def image(push: Annotated[bool, typer.Option(help="Push it to REGISTRY.")] = False) -> None:
+    """Build the image of the model that is to serve."""
+    _act("image", push)
+
+
+@app.command()
+def deploy(
+    to: Annotated[str, typer.Option(help="The environment: production, or another one beside it.")] = "production",
+    push: Push = False,
+) -> None:
+    """Bring build/image.json to serve without losing a request; it is rolled back by itself if it fails."""
+    _act("deploy", push, to)
+
+
+@app.command()
 def report(pull: Pull = None) -> None:
     """Write build/report.md and build/report.html."""
     _step("report", pull)
@@ -116,15 +137,16 @@ def history(
     print(events(ledger, json) if at is None else live_at(ledger, at, json), end="")
 
 
-def _act(verb: str, push: bool, *given: object) -> None:
-    """A person's own act on the ledger, which is mirrored like the gate's."""
-    from . import promote, rollback
+def _act(verb: str, push: bool, *given: object, before: str | None = None) -> None:
+    """What acts on the ledger or on an engine besides the steps of the pipeline; the ledger is mirrored like theirs."""
+    from . import deploy, image, promote, rollback
     from .pipeline import alone
     from .project import Project
 
-    project = Project(Path.cwd(), push=push)
+    of = {"accept": promote.accept, "approve": promote.approve, "image": image.run, "deploy": deploy.run}
+    project = Project(Path.cwd(), push=push, before=before)
     with alone(project):
-        print(f"{verb:<9} {getattr(promote if verb == 'approve' else rollback, verb)(project, *given)}")
+        print(f"{verb:<9} {of.get(verb, getattr(rollback, verb, None))(project, *given)}")
 
 
 @app.command()

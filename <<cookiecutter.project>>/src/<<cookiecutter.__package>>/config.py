@@ -91,7 +91,7 @@ def _known(metric: str) -> str:
 class Serve(Frozen):
     """Limits of one request, and where predictions are logged."""
 
-    max_rows: int = Field(default=1000, ge=1)
+    max_rows: int = Field(default=1000, ge=100)  # the golden rows are asked at once
     max_bytes: int = Field(default=2_000_000, ge=1000)
     max_seconds: float = Field(default=10.0, gt=0)
     log: str | None = "/var/log/predictions"
@@ -140,6 +140,14 @@ class Environment(Frozen):
     summary: str | None = None
     run_url: str | None = None
     actor: str | None = None
+    docker_host: str | None = None
+    registry: str | None = None
+    registry_user: str | None = None
+    registry_token: str | None = None
+    base_image: str | None = None
+    deploy_port: int | None = None
+    predict_token: str | None = None
+    prediction_log: str | None = None
 
     @classmethod
     def read(cls, variables: dict[str, str] | None = None) -> Environment:
@@ -155,7 +163,23 @@ class Environment(Frozen):
             summary=given.get("GITHUB_STEP_SUMMARY"),
             run_url=run,
             actor=given.get("GITHUB_ACTOR"),
+            docker_host=given.get("DOCKER_HOST"),
+            registry=given.get("REGISTRY"),
+            registry_user=given.get("REGISTRY_USER") or given.get("GITHUB_ACTOR"),
+            registry_token=given.get("REGISTRY_TOKEN"),
+            base_image=given.get("BASE_IMAGE"),
+            deploy_port=_port(given.get("DEPLOY_PORT")),
+            predict_token=given.get("PREDICT_TOKEN"),
+            prediction_log=given.get("PREDICTION_LOG"),
         )
+
+
+def _port(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise Misuse(f"DEPLOY_PORT: {_shown(text)} is no port; use a number from 1 to 65535")
+    return int(text)
 
 
 class UniqueKeys(yaml.SafeLoader):

@@ -81,7 +81,8 @@ class Event(Frozen):
     quarantined   a person wants this model never again
     pruned        the bytes of old models, ``keys``, were deleted
 
-    ``by`` is who did it, ``holdout`` the digest of the rows it was judged on.
+    ``by`` is who did it, ``holdout`` the digest of the rows it was judged on, ``target`` where a model on its way is to
+    be deployed before it is live; None: nowhere.
     """
 
     schema_: Literal[1] = Field(alias="schema")
@@ -97,6 +98,7 @@ class Event(Frozen):
     outcome: str
     reason: str
     holdout: str | None = None
+    target: str | None = None
     replaces: str | None = None
     keys: Names = ()
 
@@ -134,18 +136,25 @@ class Ledger:
         """A model on its way to serve: ``accepted`` or ``rolled_back``, and neither ``live`` nor ``aborted`` yet."""
         return _pending(self.events)
 
+    def to_serve(self) -> Event | None:
+        """The event of the model that is to serve: the one on its way, else the champion's."""
+        return self.pending() or next((event for event in reversed(self.events) if event.type == "live"), None)
+
     def at(self, time: str) -> Event | None:
         """The ``live`` event that held at a time in UTC, as events write it."""
         return next((event for event in reversed(self.events) if event.type == "live" and event.time <= time), None)
 
     def quarantine_of(self, key: str) -> Event | None:
         """The event that put a model under quarantine, if one did and no later roll-back to it lifted that."""
-        found = None
+        found = waiting = None
         for event in self.events:
             if event.replaces == key or (event.type == "quarantined" and event.key == key):
-                found = event
+                found, before = event, found
             elif event.type == "rolled_back" and event.key == key:
                 found = None
+            elif event.type == "aborted" and waiting and waiting.replaces == key:
+                found = before  # the roll-back did not come to serve: what it was to replace stays
+            waiting = event if event.type == "rolled_back" else None if event.type in ("live", "aborted") else waiting
         return found
 
     def decisions(self, holdout: str, besides: str) -> int:
@@ -346,14 +355,23 @@ class Ledger:
         """Without a remote always; with one only on demand, so that a laptop never moves the team's champion."""
         return self.project.push or not self.remote
 
-    def accept(self, bundle: Bundle, expected: int, outcome: str, reason: str, holdout: str | None = None) -> Event:
-        """Write ``accepted`` for a bundle, together with its bytes.
+    def accept(
+        self,
+        bundle: Bundle,
+        expected: int,
+        outcome: str,
+        reason: str,
+        holdout: str | None = None,
+        target: str | None = None,
+    ) -> Event:
+        """Write ``accepted`` for a bundle, together with its bytes. Another one on its way is aborted.
 
         Args:
             bundle: the candidate that was judged.
             expected: the number of the last event when it was judged.
             outcome, reason: the verdict.
             holdout: the digest of the rows that it was judged on.
+            target: where it is to be deployed before it is live.
 
         Raises:
             Moved: there is a newer event.
@@ -369,8 +387,13 @@ class Ledger:
         bad = self.quarantine_of(bundle.key)
         if bad:
             raise Refused(f"promote: {self.why_quarantined(bad)}; nothing was changed")
+        waiting = self.pending()
+        if waiting and (waiting.key, waiting.digest, waiting.target) == (bundle.key, bundle.digest, target):
+            return waiting  # a run that was stopped has accepted it
         refs = self._bytes(bundle)
-        return self._append("accepted", self._about(bundle, outcome, reason, holdout=holdout), refs)
+        if waiting:
+            self.abort(waiting, f"overtaken by model {bundle.key[:12]} before it was seen to serve")
+        return self._append("accepted", self._about(bundle, outcome, reason, holdout=holdout, target=target), refs)
 
     def why_quarantined(self, event: Event) -> str:
         what = "rolled back" if event.type == "rolled_back" else "put under quarantine"
@@ -427,18 +450,32 @@ class Ledger:
         self._append(kind, {**_told(waiting), "reason": reason})
 
     def settle(self) -> Event | None:
-        """Finish what a stopped run left on its way. Nothing serves yet, so nothing else is left to do for it."""
+        """Finish what a stopped run left on its way, where it is to be deployed nowhere: nothing else is left to do.
+
+        What is to be deployed waits for `make deploy`, which asks the engine what serves.
+
+        Raises:
+            Misuse: a person's roll-back waits for that; no verdict overtakes it.
+        """
         left = self.pending()
+        if left and left.target:
+            if left.type == "rolled_back":
+                raise Misuse(
+                    f"ledger: event {left.number} goes back to model {left.key[:12]} and is not finished in"
+                    f" {left.target}; `make image deploy` finishes it"
+                )
+            return None
         if left:
             self.live(left)
         return left
 
-    def roll_back(self, to: int | None, because: str) -> Event:
+    def roll_back(self, to: int | None, because: str, target: str | None = None) -> Event:
         """Write ``rolled_back`` to an earlier champion; the model that is left is quarantined.
 
         Args:
             to: the number of a ``live`` event; None: the last champion before that is not quarantined.
             because: why, for the record.
+            target: where it is to be deployed before it is live.
 
         Raises:
             Moved: there is a newer event.
@@ -456,13 +493,13 @@ class Ledger:
             found = [event for event in lived if event.number == to]
             if not found:
                 raise Misuse(f"rollback: event {to} made no champion; `make history` lists those that did")
-        target = found[-1]
-        if target.key == champion.key:
-            raise Misuse(f"rollback: event {target.number} made the model champion that is it now; name another")
-        if self._stored(target.key) is None:
-            raise Misuse(f"rollback: the bytes of event {target.number} were deleted by `prune`; name another")
-        self._extract(target.key, target.digest, self.project.build / "rollback")  # before anything is written
-        told = {**_told(target), "outcome": "rollback", "reason": because, "replaces": champion.key}
+        chosen = found[-1]
+        if chosen.key == champion.key:
+            raise Misuse(f"rollback: event {chosen.number} made the model champion that is it now; name another")
+        if self._stored(chosen.key) is None:
+            raise Misuse(f"rollback: the bytes of event {chosen.number} were deleted by `prune`; name another")
+        self._extract(chosen.key, chosen.digest, self.project.build / "rollback")  # before anything is written
+        told = {**_told(chosen), "outcome": "rollback", "reason": because, "replaces": champion.key, "target": target}
         return self._append("rolled_back", told)
 
     def put_under_quarantine(self, number: int, because: str) -> Event:

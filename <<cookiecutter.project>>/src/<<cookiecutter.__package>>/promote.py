@@ -13,9 +13,12 @@ from .project import Project
 ATTEMPTS = 3
 
 
+TARGET = "production"
+
+
 @followed
 def run(project: Project) -> str:
-    """Promote the candidate if the gate said so, or a person did.
+    """Promote the candidate if the gate said so, or a person did; nothing is deployed.
 
     When somebody else wrote an event since, the candidate is scored and judged again, against the new champion.
 
@@ -26,7 +29,17 @@ def run(project: Project) -> str:
     return _carry_out(project)
 
 
-def _carry_out(project: Project) -> str:
+@followed
+def accept(project: Project) -> str:
+    """The same, but the candidate is only on its way: `make deploy` brings it to serve, and writes ``live`` then.
+
+    Raises:
+        Refused, Misuse: as run does.
+    """
+    return _carry_out(project, TARGET)
+
+
+def _carry_out(project: Project, target: str | None = None) -> str:
     ledger = project.ledger
     if not ledger.writable:
         outcome = decision(project)["decision"]["outcome"]
@@ -36,7 +49,7 @@ def _carry_out(project: Project) -> str:
             left = ledger.settle()
             if left or ledger.number != decision(project)["ledger"]:
                 raise Moved
-            return _promote(project)
+            return _promote(project, target)
         except Moved:
             judge_again(project)
     raise Refused(f"promote: lost the race for the ledger {ATTEMPTS} times; nothing was changed; run it again")
@@ -75,7 +88,7 @@ def judged(project: Project) -> Bundle:
     return candidate
 
 
-def _promote(project: Project) -> str:
+def _promote(project: Project, target: str | None) -> str:
     ledger, made = project.ledger, decision(project)
     outcome, reason = made["decision"]["outcome"], made["decision"]["reason"]
     champion = ledger.champion()
@@ -94,7 +107,9 @@ def _promote(project: Project) -> str:
             ledger.note_kept(candidate, made["ledger"], outcome, reason, made["holdout"])
         hint = '; `make approve BECAUSE="..."` lets it through' if outcome == "incomparable" else ""
         return f"{outcome}: nothing to promote, {stays}{hint}"
-    accepted = ledger.accept(candidate, made["ledger"], outcome, reason, made["holdout"])
+    accepted = ledger.accept(candidate, made["ledger"], outcome, reason, made["holdout"], target)
+    if target:
+        return f"{outcome}: event {accepted.number} accepts model {candidate.key[:12]} for {target}"
     ledger.live(accepted)
     return f"{outcome}: champion/{ledger.number:06d} is model {candidate.key[:12]}"
 

@@ -1,15 +1,16 @@
-"""What a person does to the ledger after the fact: go back, ban a model, delete old bytes. Nothing is trained."""
+"""What a person does after the fact: go back, ban a model, delete old bytes. Nothing is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
+from . import deploy, image
 from .errors import Refused
 from .ledger import Moved
 from .mirror import followed
 from .project import Project
-from .promote import ATTEMPTS, explained, writable
+from .promote import ATTEMPTS, TARGET, explained, writable
 
 T = TypeVar("T")
 
@@ -18,18 +19,23 @@ T = TypeVar("T")
 def rollback(project: Project, to: int | None, because: str) -> str:
     """Make an earlier champion champion again, from its own bytes; the present one is quarantined.
 
-    It waits for nobody: a model on its way is overtaken, and its run is told so.
+    It waits for nobody: a model on its way is overtaken, and its run is told so. Where production is on the engine at
+    hand, the earlier champion is deployed before it is live; if it does not come to serve, what serves stays.
 
     Raises:
         Misuse: there is no such champion, or the ledger cannot be written from here.
-        Refused: the champion has changed meanwhile.
+        Refused: the champion has changed meanwhile, or the earlier one is not fit to serve any more.
     """
     writable(project, "rollback")
     ledger = project.ledger
     explained(because, "rollback")
+    serves = deploy.deployed(project)
     waiting = ledger.pending()
     if waiting and waiting.type == "rolled_back":
-        ledger.settle()  # the last roll-back was stopped in the middle: it is what was meant
+        # The last roll-back was stopped in the middle: it is what was meant.
+        if waiting.target:
+            return _deployed(project)
+        ledger.settle()
     left = ledger.champion()
 
     def go_back() -> str:
@@ -38,12 +44,20 @@ def rollback(project: Project, to: int | None, because: str) -> str:
             raise Refused(
                 f"rollback: champion/{champion.event:06d} is new since you asked; `make history` shows it, ask again"
             )
-        written = ledger.roll_back(to, because)
-        ledger.live(written)
+        written = ledger.roll_back(to, because, TARGET if serves else None)
+        if not serves:
+            ledger.live(written)
         gone = str(written.replaces)[:12]
         return f"champion/{ledger.number:06d} is model {written.key[:12]} again; {gone} is quarantined"
 
-    return _retried(project, "rollback", go_back)
+    told = _retried(project, "rollback", go_back)
+    return _deployed(project) if serves else told
+
+
+def _deployed(project: Project) -> str:
+    """Bring the model that a person went back to to serve, in an image that is there, or in a new one."""
+    image.run(project, reuse=True)
+    return deploy.carry_out(project, TARGET, project.ledger.pending(), image.read(project), print)
 
 
 @followed

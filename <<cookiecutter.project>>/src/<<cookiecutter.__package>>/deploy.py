@@ -1,0 +1,85 @@
+"""Bring the model of the ledger to serve: `accepted` before it, `live` once it serves, `aborted` if it does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+#% if cookiecutter.deploy == 'kubernetes'
+from . import cluster as host
+#% endif
+from . import image
+#% if cookiecutter.deploy == 'docker'
+from . import rollout as host
+#% endif
+from .errors import Misuse, Refused
+from .ledger import Event, Moved
+from .mirror import followed
+from .project import Project
+from .promote import TARGET, writable
+
+
+@followed
+def run(project: Project, environment: str = TARGET, say: Callable[[str], None] = print) -> str:
+    """Deploy build/image.json, which must be the image of the model that is to serve.
+
+    What a stopped deployment left is finished or undone first. A model on its way becomes champion when it serves in
+    production, and is aborted where it is refused; a champion that is deployed anew writes nothing into the ledger.
+
+    Raises:
+        Refused: the image is not fit to serve, or the model is quarantined, or was overtaken; what served serves on.
+        Misuse: the image is of another model, or engine, registry or ledger cannot be used.
+    """
+    if not re.fullmatch("[a-z][a-z0-9-]{0,30}", environment):
+        raise Misuse(f"deploy: {environment[:40]!r} is no name of an environment; use lower case, as in TO=staging")
+    made, event = image.read(project), project.ledger.to_serve()
+    if event is None:
+        raise Misuse("deploy: there is no champion yet; run `make pipeline` first")
+    if (made["key"], made["digest"]) != (event.key, event.digest):
+        raise Misuse(
+            f"deploy: build/image.json is of model {made['key'][:12]}, and event {event.number} wants"
+            f" {event.key[:12]}; run `make image` first"
+        )
+    return carry_out(project, environment, event, made, say)
+
+
+def carry_out(
+    project: Project, environment: str, event: Event, made: dict[str, Any], say: Callable[[str], None]
+) -> str:
+    """The same for the image of an event."""
+    ledger, waiting = project.ledger, project.ledger.pending()
+    if waiting:
+        writable(project, "deploy")
+    quarantine = ledger.quarantine_of(event.key)
+    if quarantine:
+        raise Refused(f"deploy: {ledger.why_quarantined(quarantine)}; nothing was changed")
+    golden = ledger.bundle(event.champion).golden
+    try:
+        told = host.roll_out(project, environment, made, golden, say)
+    except Refused as refused:
+        reason = str(refused)
+        if waiting:
+            _end(project, waiting, lambda: ledger.abort(waiting, reason))
+        raise
+    if waiting and environment == TARGET:
+        _end(project, waiting, lambda: ledger.live(waiting))
+        told += f"; champion/{ledger.number:06d}"
+    return told
+
+
+def _end(project: Project, waiting: Event, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except Moved:
+        project.ledger.read()
+        last = project.ledger.events[-1]
+        raise Refused(
+            f"deploy: event {waiting.number} was overtaken by event {last.number} ({last.type}) meanwhile; the next"
+            " `make image deploy` brings what is to serve now"
+        ) from None
+
+
+def deployed(project: Project) -> bool:
+    """Whether production is on the engine at hand: a roll-back or an approval then goes there, too."""
+    return host.deployed(project, TARGET)

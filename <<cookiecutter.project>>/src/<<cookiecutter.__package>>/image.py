@@ -1,0 +1,203 @@
+"""The image of the champion: its bundle, the server's lock and this code, built once and moved by digest."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import engine
+from .bundle import Bundle
+from .errors import Misuse, Refused
+from .files import new_directory, read_json, to_json, write_json
+from .ledger import Event
+from .project import Project
+
+if TYPE_CHECKING:
+    import docker
+
+SCHEMA = 1
+BY_DIGEST = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
+# Of our own labels; those of the Open Container Initiative are written out.
+LABEL = f"{__package__}."
+
+
+def run(project: Project, say: Callable[[str], None] = print, reuse: bool = False) -> str:
+    """Build the image of the model that is to serve and, with ``push``, push it; writes build/image.json.
+
+    Args:
+        say: called with a line for each thing that happens.
+        reuse: whether an image of the model that the engine has will do, of whatever commit its code is.
+
+    Raises:
+        Misuse: there is no model to serve, no engine, no base image, or no registry to push to.
+        Refused: this code and this lock around the model do not give its golden answers.
+    """
+    event = project.ledger.to_serve()
+    if event is None:
+        raise Misuse("image: there is no champion yet; run `make pipeline` first")
+    with engine.connected() as client:
+        there = _there(client, event) if reuse else None
+        if there is not None:
+            digests = there.attrs.get("RepoDigests") or [there.id]
+            return _note(project, event, there, digests[0], {"name": None, "digest": None})
+        return make(project, client, event, say)
+
+
+def _there(client: docker.DockerClient, event: Event) -> Any:
+    """The newest image of the model of an event on the engine, if there is one."""
+    labels = [f"{LABEL}key={event.key}", f"{LABEL}digest={event.digest}"]
+    found = client.images.list(filters={"label": labels, "dangling": False})
+    return max(found, key=lambda image: image.attrs["Created"], default=None)
+
+
+def make(project: Project, client: docker.DockerClient, event: Event, say: Callable[[str], None]) -> str:
+    """The same for the model of an event, with an engine at hand."""
+    bundle = project.ledger.bundle(event.champion)
+    context = lay_out(project, bundle)
+    repository = repository_of(project)
+    if project.push and not project.environment.registry:
+        raise Misuse("image: no registry to push to; set REGISTRY, as in REGISTRY=ghcr.io/acme")
+    base, base_digest = _base(project, client, say)
+    labels = labels_of(project, event, bundle) | {
+        "org.opencontainers.image.base.name": base,
+        "org.opencontainers.image.base.digest": base_digest,
+    }
+    identity = _build(client, context, base_digest if "@" in base_digest else base, labels, say)
+    image = client.images.get(identity)
+    tag = f"{project.commit[:12]}-{event.key[:12]}"
+    image.tag(repository, tag)
+    reference = _push(project, client, repository, tag, say) if project.push else image.id
+    return _note(project, event, image, reference, {"name": base, "digest": base_digest})
+
+
+def _note(project: Project, event: Event, image: Any, reference: str, base: dict[str, str | None]) -> str:
+    """Write build/image.json, and say what is in it."""
+    size = image.attrs["Size"]
+    about = {"reference": reference, "base": base, "key": event.key, "digest": event.digest, "bytes": size}
+    write_json(project.build / "image.json", {**project.header(), **about})
+    return f"model {event.key[:12]}, {size / 1e6:.0f} MB: {reference}"
+
+
+def read(project: Project) -> dict[str, Any]:
+    """build/image.json.
+
+    Raises:
+        Misuse: there is none, or it names its image by something else than a digest.
+    """
+    keys = {"reference": str, "key": str, "digest": str, "commit": str}
+    made = read_json(project.build / "image.json", "image", keys)
+    if not BY_DIGEST.fullmatch(made["reference"]):
+        raise Misuse(f"image.json: {made['reference'][:80]} names no digest, and a tag can move; run `make image`")
+    return made
+
+
+def repository_of(project: Project) -> str:
+    """The name of the image without a tag: under REGISTRY if that is set, in lower case as registries want it."""
+    name = __package__.replace("_", "-")
+    registry = project.environment.registry
+    return f"{registry.rstrip('/').lower()}/{name}" if registry else name
+
+
+def labels_of(project: Project, event: Event, bundle: Bundle) -> dict[str, str]:
+    """What an image says of itself."""
+    return {
+        "org.opencontainers.image.title": __package__.replace("_", "-"),
+        "org.opencontainers.image.revision": project.commit + ("-dirty" if project.dirty else ""),
+        LABEL + "key": event.key,
+        LABEL + "digest": event.digest,
+        LABEL + "data-sha256": bundle.lineage["data_sha256"],
+    }
+
+
+def lay_out(project: Project, bundle: Bundle) -> Path:
+    """Write what the Dockerfile copies to build/image: locks, wheel, bundle and settings."""
+    from .train import pack_code
+
+    name, wheel = pack_code(project)
+    settings = {
+        "schema": SCHEMA,
+        "key": bundle.key,
+        "digest": bundle.digest,
+        "commit": project.commit,
+        "trusted_types": list(project.params.model.trusted_types),
+        "tolerance": project.params.model.tolerance,
+        "private": list(project.params.data.private),
+        **project.params.serve.model_dump(),
+    }
+    locks = {"2-serve.txt": project.needed("requirements/serve.txt")}
+    if bundle.form != "compiled":
+        locks["1-model.txt"] = bundle.requirements
+    path = project.build / "image"
+    with new_directory(path) as new:
+        (new / "Dockerfile").write_bytes(project.needed("container/Dockerfile"))
+        for folder in ("locks", "wheel", "app"):
+            (new / folder).mkdir()
+        for lock, content in locks.items():
+            (new / "locks" / lock).write_bytes(content)
+        (new / "wheel" / name).write_bytes(wheel)
+        shutil.copytree(bundle.path, new / "app" / "bundle")
+        (new / "app" / "settings.json").write_text(to_json(settings))
+    return path
+
+
+def _base(project: Project, client: docker.DockerClient, say: Callable[[str], None]) -> tuple[str, str]:
+    """The base image of the Dockerfile and its digest: that of a registry, or, if it came from none, its own."""
+    import docker.errors
+
+    found = re.search(r"^ARG BASE=(\S+)$", project.needed("container/Dockerfile").decode(), re.M)
+    if not found:
+        raise Misuse("container/Dockerfile: no line `ARG BASE=<image>:<version>`; add it before the first FROM")
+    name = project.environment.base_image or found[1]
+    try:
+        image = client.images.get(name)
+    except docker.errors.ImageNotFound:
+        say(f"image     pulling {name}")
+        try:
+            image = client.images.pull(name)
+        except docker.errors.APIError as error:
+            mend = "name one that is there: ARG BASE of container/Dockerfile, or BASE_IMAGE"
+            raise Misuse(f"image: the base {name} cannot be pulled: {engine.told(error)}; {mend}") from None
+    digests = image.attrs.get("RepoDigests") or [image.id]
+    return name, digests[0]
+
+
+def _build(
+    client: docker.DockerClient, context: Path, base: str, labels: dict[str, str], say: Callable[[str], None]
+) -> str:
+    """The id of the image, built from the context."""
+    identity, said = None, ""
+    for line in client.api.build(
+        path=str(context), buildargs={"BASE": base}, labels=labels, rm=True, forcerm=True, decode=True
+    ):
+        text = line.get("stream", "").strip()
+        if text.startswith("Step "):
+            say(f"image     {text[:110]}")
+        elif text and not text.startswith("--->"):
+            said = text  # what a failing command said last
+        identity = line.get("aux", {}).get("ID", identity)
+        if "error" in line:
+            if said.startswith("error: "):
+                refused = said.removeprefix("error: ")
+                raise Refused(f"image: this code and lock around the model are refused: {refused}; nothing was built")
+            raise Misuse(f"image: {' '.join(line['error'].split())[:200]}: {said[:200]}; mend that and run it again")
+    if identity is None:
+        raise Misuse("image: the engine built nothing, and does not say why; look into its log")
+    return identity
+
+
+def _push(project: Project, client: docker.DockerClient, repository: str, tag: str, say: Callable[[str], None]) -> str:
+    """Push a tag, and return the image by the digest that the registry gave it."""
+    say(f"image     pushing {repository}:{tag}")
+    given, found = project.environment, None
+    auth = {"username": given.registry_user, "password": given.registry_token} if given.registry_token else None
+    for line in client.images.push(repository, tag=tag, auth_config=auth, stream=True, decode=True):
+        if "error" in line:
+            mend = "check REGISTRY and the rights to write there"
+            raise Misuse(f"image: {repository} does not take it: {' '.join(line['error'].split())[:200]}; {mend}")
+        found = line.get("aux", {}).get("Digest", found)
+    if found is None:
+        raise Misuse(f"image: {repository} named no digest of what was pushed; push it again")
+    return f"{repository}@{found}"
