@@ -1,6 +1,8 @@
 """The bundle: what is trained, judged, stored and served is this one directory.
 
     model.skops         the fitted pipeline, in a format that runs no code when it is loaded
+    model.onnx          the same, compiled, where that gives the same answers
+    profile.json        what the columns held in training
     *.whl               the code of this package as it was
     requirements.txt    the hashed lock that the model needs to answer
     split.json          the split rule with its watermark: which rows the model was trained on
@@ -15,13 +17,15 @@ from __future__ import annotations
 import zipfile
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from .data import SplitRule
 from .errors import Misuse
 from .files import read_json, sha256
+
+if TYPE_CHECKING:
+    from .data import SplitRule
 
 
 def digest_of(files: dict[str, bytes]) -> str:
@@ -65,8 +69,10 @@ class Bundle:
 
     @property
     def features(self) -> dict[str, str]:
-        """The columns that the model was trained with, and the type of each."""
-        return self._json("lineage.json", {"features": dict})["features"]
+        """The columns that the model was trained with, in the order of the profile, and the type of each."""
+        types = self._json("lineage.json", {"features": dict})["features"]
+        order = [column["name"] for column in self.profile["columns"]] if self.profile else types
+        return {name: types[name] for name in order}
 
     @property
     def scoring_code(self) -> str:
@@ -75,6 +81,8 @@ class Bundle:
 
     @cached_property
     def split(self) -> SplitRule:
+        from .data import SplitRule  # brings pandas, which a server does without
+
         try:
             return SplitRule.model_validate(self._json("split.json"))
         except ValidationError as error:
@@ -87,6 +95,20 @@ class Bundle:
     @property
     def golden(self) -> dict[str, Any]:
         return self._json("golden.json", {"rows": list, "answers": list})
+
+    @property
+    def form(self) -> str | None:
+        """How the model is served, see forms.py; None: the bundle is older than that."""
+        if "served" not in self.lineage:
+            return None
+        return self._json("lineage.json", {"served.form": str})["served"]["form"]
+
+    @cached_property
+    def profile(self) -> dict[str, Any] | None:
+        """What its columns held in training, see signature.py; None: the bundle is older than that."""
+        if not (self.path / "profile.json").is_file():
+            return None
+        return self._json("profile.json", {"columns": list, "bounds": list})
 
     @property
     def wheel(self) -> Path:

@@ -37,8 +37,10 @@ def build(params: Params, seed: int) -> Pipeline:
         "forest": RandomForestClassifier,
         "boosting": HistGradientBoostingClassifier,
     }[params.estimator](**getattr(params, params.estimator), random_state=seed)
-    # Rare and unseen categories share one column: a new destination must not break a prediction.
-    categories = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=20, sparse_output=False)
-    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    # A new destination must not break a prediction: an unseen category is none of the known ones, all zeros.
+    categories = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    numbers = make_pipeline(SimpleImputer(strategy="median"))
+    if params.estimator == "logistic":  # trees ask for the order of numbers alone, which no scale changes
+        numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     columns = ColumnTransformer([("categories", categories, CATEGORIES), ("numbers", numbers, NUMBERS)])
     return Pipeline([("columns", columns), ("estimator", estimator)])

@@ -29,6 +29,7 @@ from . import tables
 from .bundle import Bundle
 from .errors import Misuse
 from .files import sha256, write_bytes
+from .forms import predict
 
 if TYPE_CHECKING:
     from .ledger import Champion
@@ -44,33 +45,6 @@ class Scored:
 
     predictions: NDArray[np.float64]
     again: Callable[[], float]
-
-
-def predict(model: Any, rows: pd.DataFrame, task: str = "binary", classes: int = 2) -> NDArray[np.float64]:
-    """What a model says of each row.
-
-    Returns:
-        binary: the probability of the positive class (n,); multiclass: of each class (n x classes), zero for one that
-        was not there to learn; regression: the number (n,).
-
-    Raises:
-        Misuse: the model gives an array of another shape.
-    """
-    if task == "regression":
-        said = np.asarray(model.predict(rows), dtype=np.float64)
-        if said.shape != (len(rows),):
-            raise Misuse(f"predict gives an array {said.shape}, not {(len(rows),)}: a number for each row")
-        return said
-    given = np.asarray(model.predict_proba(rows), dtype=np.float64)
-    known = np.asarray(model.classes_, dtype=np.int64)
-    if given.shape != (len(rows), len(known)) or (task == "binary" and len(known) != 2):
-        wanted = (len(rows), 2 if task == "binary" else len(known))
-        raise Misuse(f"predict_proba gives an array {given.shape}, not {wanted}: each class in each row")
-    if task == "binary":
-        return given[:, 1]
-    every = np.zeros((len(rows), classes))
-    every[:, known] = given
-    return every
 
 
 def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -> Scored:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from . import data, model, score
+from . import data, forms, model, score, signature
 from .bundle import Bundle, pack, unpack
 from .config import checked
 from .errors import Misuse, at_fault
@@ -122,9 +122,13 @@ def run(project: Project) -> str:
     held_out = features[~trained]
     predicted = predict(fitted, held_out, names.task, len(data.classes(frame, names)))
     measured = {name: _value(name, y[~trained], predicted) for name in of_task(names.task)}
+    served = forms.choose(fitted, held_out, predicted, score.question(project), project.params.model.tolerance)
     run_id = log(project, fitted, features[trained], params, measured)
-    write(project, candidate, packed, predicted, rule, held_out, int(trained.sum()), run_id, wheel)
-    return f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out"
+    write(project, candidate, packed, predicted, rule, features[trained], held_out, served, run_id, wheel)
+    return (
+        f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out,"
+        f" served as {served.form}"
+    )
 
 
 def _value(metric: str, y: NDArray[Any], predicted: NDArray[np.float64]) -> float | None:
@@ -230,8 +234,9 @@ def write(
     packed: bytes,
     predicted: NDArray[np.float64],
     rule: data.SplitRule,
+    trained: pd.DataFrame,
     held_out: pd.DataFrame,
-    trained_rows: int,
+    served: forms.Chosen,
     run_id: str,
     wheel: tuple[str, bytes],
 ) -> None:
@@ -239,6 +244,8 @@ def write(
     golden = held_out.head(GOLDEN_ROWS)
     with new_directory(path) as new:
         (new / "model.skops").write_bytes(packed)
+        if served.onnx:
+            (new / "model.onnx").write_bytes(served.onnx)
         (new / wheel[0]).write_bytes(wheel[1])
         (new / "requirements.txt").write_bytes(project.needed("requirements/model.txt"))
         (new / "split.json").write_text(to_json(rule.model_dump(mode="json")))
@@ -249,6 +256,8 @@ def write(
             "answers": predicted[:GOLDEN_ROWS].tolist(),
         }
         (new / "golden.json").write_text(to_json(answers))
+        profile = signature.profile(trained, held_out, served.missing, predicted, project.params.data.task)
+        (new / "profile.json").write_text(to_json(profile))
         lineage = {
             **project.header(),
             "key": key(project),
@@ -257,7 +266,13 @@ def write(
             "seed": project.params.model.seed,
             **score.question(project),
             "features": {column: str(dtype) for column, dtype in held_out.dtypes.items()},
-            "trained_rows": trained_rows,
+            "trained_rows": len(trained),
+            "served": {
+                "form": served.form,
+                "difference": served.difference,
+                "tolerance": project.params.model.tolerance,
+                "why": served.why,
+            },
             "scoring_code": code_sha256("score", "model"),
             "versions": {"python": platform.python_version(), **libraries(project)},
             "mlflow_run": run_id,

@@ -1,0 +1,337 @@
+"""How a model answers: in the first of these forms that says what the original says, within model.tolerance.
+
+    compiled    ONNX, made by skl2onnx when the model is trained and kept in the bundle as model.onnx
+    arrays      the stored pipeline on one array of objects (n x features), without a data frame
+    frame       the stored pipeline on a data frame, as it was trained
+
+Training finds out which, on all holdout rows, and on some of them with the values of each column missing or unseen.
+This module needs NumPy alone; each form brings in its own library.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import Bundle
+from .errors import Misuse, Refused
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rows = dict[str, list[Any]]  # the values of each column; None: missing
+Answer = Callable[[Rows], NDArray[np.float64]]
+FORMS = ("compiled", "arrays", "frame")
+PROBES = 200  # holdout rows that are asked again without a value, column by column
+UNSEEN = "\x00never seen"
+MISSING = "nan"  # a compiled encoder knows a missing text by this word
+
+
+def predict(model: Any, rows: Any, task: str = "binary", classes: int = 2) -> NDArray[np.float64]:
+    """What a fitted pipeline says of each row.
+
+    Returns:
+        binary: the probability of the positive class (n,); multiclass: of each class (n x classes), zero for one that
+        was not there to learn; regression: the number (n,).
+
+    Raises:
+        Misuse: the model gives an array of another shape.
+    """
+    if task == "regression":
+        said = np.asarray(model.predict(rows), dtype=np.float64)
+        if said.shape != (len(rows),):
+            raise Misuse(f"predict gives an array {said.shape}, not {(len(rows),)}: a number for each row")
+        return said
+    given = np.asarray(model.predict_proba(rows), dtype=np.float64)
+    known = np.asarray(model.classes_, dtype=np.int64)
+    if given.shape != (len(rows), len(known)) or (task == "binary" and len(known) != 2):
+        wanted = (len(rows), 2 if task == "binary" else len(known))
+        raise Misuse(f"predict_proba gives an array {given.shape}, not {wanted}: each class in each row")
+    if task == "binary":
+        return given[:, 1]
+    every = np.zeros((len(rows), classes))
+    every[:, known] = given
+    return every
+
+
+def kind_of(dtype: str) -> str:
+    """What the values of a column are: number, truth, time or text."""
+    if dtype.startswith("bool"):
+        return "truth"
+    if dtype.startswith("datetime64"):
+        return "time"
+    return "number" if dtype.lower().startswith(("int", "uint", "float")) else "text"
+
+
+def rows_of(frame: pd.DataFrame) -> Rows:
+    """The values of a data frame as a request brings them: None where one is missing, times as ISO 8601."""
+    found = {}
+    for name in frame.columns:
+        values = [
+            value.isoformat() if hasattr(value, "isoformat") else value for value in frame[name].astype(object).tolist()
+        ]
+        gaps = frame[name].isna().tolist()
+        found[name] = [None if gap else value for gap, value in zip(gaps, values, strict=True)]
+    return found
+
+
+# The forms
+
+
+def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> bytes:
+    """A fitted pipeline as ONNX: an input (n x 1) for each column, texts as strings and numbers as 32-bit floats.
+
+    Raises:
+        Misuse: a column is of a kind, or the model of a shape, that has no such input or answer.
+        Exception: skl2onnx knows no way to convert it.
+    """
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    types = {"number": FloatTensorType, "text": StringTensorType}
+    for name, dtype in features.items():
+        if kind_of(dtype) not in types:
+            raise Misuse(f"column {name!r} is of type {dtype}, which is neither a number nor text")
+    if task != "regression" and len(fitted.classes_) != classes:
+        raise Misuse("a class was not there to learn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hints of the converter at its own source
+        made = to_onnx(
+            fitted,
+            name="model",
+            initial_types=[(name, types[kind_of(dtype)]([None, 1])) for name, dtype in features.items()],
+            options=None if task == "regression" else {"zipmap": False},
+        )
+    return made.SerializeToString()
+
+
+def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
+    """What ``convert`` made, at work on one thread: requests are served side by side by processes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what it raises is told by whoever asked
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    inputs = [(wanted.name, kind_of(features[wanted.name]) == "text") for wanted in session.get_inputs()]
+    outputs = [session.get_outputs()[-1].name]
+
+    def answer(rows: Rows) -> NDArray[np.float64]:
+        feed = {}
+        for name, text in inputs:
+            values = rows[name]
+            if text:
+                cells = np.array([MISSING if value is None else value for value in values], dtype=object)
+            else:
+                cells = np.array(values, dtype=np.float32)  # None becomes NaN
+            feed[name] = cells.reshape(-1, 1)
+        said = session.run(outputs, feed)[0].astype(np.float64)
+        return said[:, 1] if task == "binary" else said.ravel() if task == "regression" else said
+
+    return answer
+
+
+def arrays(model: Any, features: dict[str, str], task: str, classes: int) -> Answer:
+    """A fitted pipeline on an array: its columns are named by their place.
+
+    A transformer that was fitted to a data frame would look for names, or warn that there are none, at every request.
+    """
+    model = copy.deepcopy(model)
+    names = list(features)
+    _by_place(model, names)
+    texts = {name for name, dtype in features.items() if kind_of(dtype) != "number"}
+
+    def answer(rows: Rows) -> NDArray[np.float64]:
+        cells = np.empty((len(rows[names[0]]), len(names)), dtype=object)
+        for place, name in enumerate(names):
+            values = rows[name]
+            if None in values or name not in texts:
+                values = [np.nan if value is None else value for value in values]
+            cells[:, place] = values
+        return predict(model, cells, task, classes)
+
+    return answer
+
+
+def _by_place(estimator: Any, names: list[str]) -> None:
+    def place(columns: Any) -> Any:
+        if isinstance(columns, str):
+            return names.index(columns)
+        return [names.index(c) if isinstance(c, str) else c for c in columns] if isinstance(columns, list) else columns
+
+    vars(estimator).pop("feature_names_in_", None)
+    for _, step in getattr(estimator, "steps", []):
+        if hasattr(step, "__dict__"):
+            _by_place(step, names)
+    if hasattr(estimator, "transformers_"):
+        estimator.transformers_ = [(name, inner, place(columns)) for name, inner, columns in estimator.transformers_]
+        for _, inner, _ in estimator.transformers_:
+            if hasattr(inner, "__dict__"):
+                _by_place(inner, names)
+
+
+def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answer:
+    """A fitted pipeline on a data frame with the columns and the types of its training rows."""
+    import pandas as pd
+
+    def series(values: list[Any], dtype: str) -> pd.Series:
+        if kind_of(dtype) == "time":
+            times = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True)
+            return (times if "," in dtype else times.dt.tz_localize(None)).astype(dtype)
+        if dtype.startswith(("int", "uint", "bool")) and (None in values or any(isinstance(v, float) for v in values)):
+            # As pandas reads a column of whole numbers, or of truth values, with a gap.
+            return pd.Series(values, dtype=object if dtype == "bool" else np.float64)
+        return pd.Series(values, dtype=dtype)
+
+    def answer(rows: Rows) -> NDArray[np.float64]:
+        asked = pd.DataFrame({name: series(rows[name], dtype) for name, dtype in features.items()})
+        return predict(model, asked, task, classes)
+
+    return answer
+
+
+# Which form
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The form in which a model is served.
+
+    Attributes:
+        form: compiled, arrays or frame.
+        difference: the largest absolute difference to the original on all rows that were asked.
+        why: why no faster form was taken, or None.
+        onnx: the compiled model, or None.
+        missing: the columns that the model answers without.
+    """
+
+    form: str
+    difference: float
+    why: str | None
+    onnx: bytes | None
+    missing: tuple[str, ...]
+
+
+def choose(
+    fitted: Any,
+    held_out: pd.DataFrame,
+    predicted: NDArray[np.float64],
+    asked: dict[str, Any],
+    tolerance: float,
+) -> Chosen:
+    """The first form that answers as the original does.
+
+    Args:
+        fitted: the pipeline as it was loaded from its stored bytes.
+        held_out: the features of the holdout (n x features).
+        predicted: what the original says of them, as ``predict`` gives it.
+        asked: task, target and classes.
+        tolerance: the largest absolute difference that is allowed.
+
+    Raises:
+        Misuse: not even a data frame brings the answers back.
+    """
+    features = {name: str(dtype) for name, dtype in held_out.dtypes.items()}
+    task, classes = asked["task"], len(asked["classes"])
+    questions, missing = [(rows_of(held_out), predicted)], []
+    for name, rows in probes(held_out):
+        try:
+            said = predict(fitted, rows, task, classes)
+        except Exception:
+            # A model need not answer this, and what it raises instead is up to it: then no form is asked either.
+            continue
+        if np.isfinite(said).all():
+            questions.append((rows_of(rows), said))
+            missing += [name] if rows[name].isna().all() else []
+    content, reasons = None, []
+    for form in FORMS:
+        try:
+            if form == "compiled":
+                content = convert(fitted, features, task, classes)
+                answer = compiled(content, features, task)
+            else:
+                answer = {"arrays": arrays, "frame": frame}[form](fitted, features, task, classes)
+            difference = max(apart(answer(rows), said) for rows, said in questions)
+        except Exception as error:
+            # A converter or a model that does not take this form raises what it likes: the next form is tried.
+            reasons.append(f"{form}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            continue
+        if difference <= tolerance:
+            onnx = content if form == "compiled" else None
+            return Chosen(form, difference, "; ".join(reasons) or None, onnx, tuple(missing))
+        reasons.append(f"{form}: differs by {difference:.2g}, more than model.tolerance {tolerance:g}")
+    raise Misuse(f"model.py: the stored model does not answer as it did in training ({reasons[-1]}); mend it")
+
+
+def probes(held_out: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Some rows again: without the values of one column after the other, and with texts that nobody has seen."""
+    few = held_out.head(PROBES)
+    for name, dtype in few.dtypes.items():
+        kind = kind_of(str(dtype))
+        if kind == "number":
+            yield name, few.assign(**{name: np.full(len(few), np.nan)})
+        else:
+            values = few[name].astype(object) if kind == "truth" else few[name]
+            yield name, few.assign(**{name: values.where([False] * len(few))})
+        if kind == "text":
+            yield name, few.assign(**{name: np.array([UNSEEN] * len(few), dtype=object)}).astype({name: dtype})
+
+
+def apart(said: NDArray[np.float64], should: NDArray[np.float64]) -> float:
+    """The largest absolute difference of two arrays of answers; infinite where one is no number."""
+    if said.shape != should.shape:
+        raise Misuse(f"answers have the shape {said.shape}, not {should.shape}")
+    difference = np.abs(said - should)
+    return float(difference.max()) if np.isfinite(difference).all() else float("inf")
+
+
+# A stored model at work
+
+
+def load(bundle: Bundle, trusted_types: tuple[str, ...], tolerance: float) -> tuple[str, Answer]:
+    """The form of a bundle's model and the function that answers.
+
+    A bundle that records no form is older than forms: arrays, else a frame, whichever reproduces the golden rows.
+
+    Raises:
+        Misuse: the bundle is damaged, or holds a type that is not on the list.
+    """
+    asked, features = bundle.asked, bundle.features
+    task, classes = asked["task"], len(asked["classes"])
+    recorded = bundle.form
+    if recorded == "compiled":
+        return recorded, compiled(bundle.file("model.onnx"), features, task)
+    model = bundle.load_model(trusted_types)
+    if recorded == "frame":
+        return recorded, frame(model, features, task, classes)
+    answer = arrays(model, features, task, classes)
+    if recorded is None:
+        try:
+            golden(bundle, answer, tolerance)
+        except Exception:
+            # Whatever an array made the model raise, or answer: it is older than this form, and knows frames.
+            return "frame", frame(model, features, task, classes)
+    return "arrays", answer
+
+
+def golden(bundle: Bundle, answer: Answer, tolerance: float) -> float:
+    """The largest difference of the answers to those that the bundle keeps of its training.
+
+    Raises:
+        Refused: it is above ``tolerance``.
+    """
+    kept = bundle.golden
+    rows = {name: [row.get(name) for row in kept["rows"]] for name in bundle.features}
+    difference = apart(answer(rows), np.asarray(kept["answers"], dtype=np.float64))
+    if difference > tolerance:
+        raise Refused(
+            f"{bundle.path.name}: the golden rows are answered with a difference of {difference:.2g}, more than"
+            f" {tolerance:g}; serve it with the libraries of its lock"
+        )
+    return difference

@@ -1,0 +1,112 @@
+"""What a server counts, for Prometheus. The labels are paths, statuses, columns and classes: a bounded number each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .forms import Rows
+from .signature import Column
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Observed:
+    """The counters of a server.
+
+    Args:
+        columns: the columns of the model: what differs from training is counted for each.
+        classes: of a multiclass model, whose probabilities are counted apart; else empty.
+        bounds: of the histogram of predictions, but for the last one, which is infinite.
+        about: labels of the model.
+        dropped: how many rows the log of predictions dropped so far.
+    """
+
+    def __init__(
+        self,
+        columns: list[Column],
+        classes: list[str],
+        bounds: list[float],
+        about: dict[str, str],
+        dropped: Callable[[], int],
+    ) -> None:
+        self._registry = CollectorRegistry()
+        new = {"registry": self._registry}
+        self.requests = Counter("requests", "Requests by path and status.", ["path", "status"], **new)
+        self.seconds = Histogram(
+            "predict_seconds", "From a request for /predict to its answer.", buckets=SECONDS, **new
+        )
+        self._rows = Counter("rows", "Rows answered.", **new)
+        self._unseen = Counter("unseen_categories", "Texts that training did not see.", ["column"], **new)
+        self._outside = Counter("out_of_range", "Numbers outside of the range of training.", ["column"], **new)
+        self._missing = Counter("missing_values", "Values that were null.", ["column"], **new)
+        Gauge("model", "The model that answers.", list(about), **new).labels(**about).set(1)
+        self._predictions = _Predictions(classes, bounds)
+        self._registry.register(self._predictions)
+        self._registry.register(_Dropped(dropped))
+        ProcessCollector(registry=self._registry)
+        self._texts = [
+            (column.name, column.categories, self._unseen.labels(column.name))
+            for column in columns
+            if column.categories is not None
+        ]
+        self._numbers = [
+            (column.name, *column.range, self._outside.labels(column.name)) for column in columns if column.range
+        ]
+        self._gaps = [(column.name, self._missing.labels(column.name)) for column in columns if column.missing]
+
+    def rows(self, rows: Rows, predicted: NDArray[np.float64]) -> None:
+        """Count the rows of one request and the answers to them."""
+        self._rows.inc(len(predicted))
+        self._predictions.add(predicted)
+        for name, seen, unseen in self._texts:
+            if new := sum(value not in seen for value in rows[name] if value is not None):
+                unseen.inc(new)
+        for name, low, high, outside in self._numbers:
+            if beyond := sum(not low <= value <= high for value in rows[name] if value is not None):
+                outside.inc(beyond)
+        for name, missing in self._gaps:
+            if None in rows[name]:
+                missing.inc(rows[name].count(None))
+
+    def text(self) -> bytes:
+        """All of it, in the format of Prometheus."""
+        return generate_latest(self._registry)
+
+
+class _Predictions(Collector):
+    """A histogram that takes all rows of a request at once."""
+
+    def __init__(self, classes: list[str], bounds: list[float]) -> None:
+        self._classes, self._bounds = classes, np.asarray(bounds, dtype=np.float64)
+        self._counts = np.zeros((max(len(classes), 1), len(bounds) + 1), dtype=np.int64)
+        self._sums = np.zeros(len(self._counts))
+
+    def add(self, predicted: NDArray[np.float64]) -> None:
+        """Count predictions, (n,) or (n x classes)."""
+        for number, values in enumerate(predicted.reshape(len(predicted), -1).T):
+            found = np.searchsorted(self._bounds, values)  # a bound belongs to the values below it
+            self._counts[number] += np.bincount(found, minlength=len(self._bounds) + 1)
+            self._sums[number] += values.sum()
+
+    def collect(self) -> Iterator[Metric]:
+        made = HistogramMetricFamily("prediction", "What was answered.", labels=["class"] if self._classes else [])
+        names = [*map(str, self._bounds.tolist()), "+Inf"]
+        for number, counts in enumerate(self._counts):
+            buckets = list(zip(names, counts.cumsum().tolist(), strict=True))
+            made.add_metric(self._classes[number : number + 1], buckets, self._sums[number])
+        yield made
+
+
+class _Dropped(Collector):
+    def __init__(self, dropped: Callable[[], int]) -> None:
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[Any]:
+        yield CounterMetricFamily("log_dropped_rows", "Rows that the log could not take.", value=self._dropped())

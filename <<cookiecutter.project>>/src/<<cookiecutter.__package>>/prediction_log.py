@@ -1,0 +1,209 @@
+"""What was predicted, one JSON line for each row, in files of a folder or objects at an fsspec URL.
+
+The log never holds up an answer: requests are handed over to a thread through a bounded queue, and what finds no room
+there is dropped and counted. A disk that is full or a store that fails is tried again until it takes the lines.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import to_json
+
+QUEUED_BYTES = 8_000_000  # of request bodies that wait to be written
+BATCH_BYTES = 100_000  # of lines that are written at once to a file
+EVERY = 1.0  # seconds between two writes
+RETRY = 5.0  # seconds until a store that failed is tried again
+HOUR = 3600.0  # a file, or an object, holds at most this much time
+OBJECT_BYTES, OBJECT_SECONDS = 1_000_000, 60.0  # an object is written when it has one of them
+CLOSING = 5.0  # seconds that the end waits for the last lines
+
+
+class Store(Protocol):
+    """Where lines go. ``write`` says how many bytes it took, whole lines, or raises what its file system raises."""
+
+    def write(self, lines: bytes) -> int: ...
+
+
+def stamp() -> str:
+    """Now, as it stands in names: no character that a file system minds, in the order of time."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+
+
+class Folder:
+    """Files of a folder that several processes share; together they hold at most ``limit`` bytes.
+
+    A file takes lines until it has a tenth of the limit, or is an hour old. The oldest files go first.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._path, self._limit = path, limit
+        self._file, self._until = path, 0.0
+
+    def write(self, lines: bytes) -> int:
+        """Append a tenth of the limit at most."""
+        if len(lines) > self._limit // 10:  # up to the last line that fits, or the first one alone
+            end = lines.rfind(b"\n", 0, self._limit // 10)
+            lines = lines[: (end if end >= 0 else lines.index(b"\n")) + 1]
+        self._path.mkdir(parents=True, exist_ok=True)
+        size = self._size(self._file) if self._until else 0
+        if time.monotonic() >= self._until or size + len(lines) > self._limit // 10:
+            self._file = self._path / f"predictions-{stamp()}-{socket.gethostname()}-{os.getpid()}.jsonl"
+            self._until, size = time.monotonic() + HOUR, 0
+        self._make_room(len(lines))
+        # Opened each time: a file that another process removed as the oldest one does not go on unseen.
+        with open(self._file, "ab", buffering=0) as out:
+            before = out.tell()
+            try:
+                written = 0
+                while written < len(lines):  # a disk that is nearly full takes a part
+                    written += out.write(lines[written:])
+            except OSError:
+                out.truncate(before)  # no line stays half-written
+                raise
+        return len(lines)
+
+    def _make_room(self, wanted: int) -> None:
+        files = sorted(self._path.glob("predictions-*.jsonl"))
+        sizes = [self._size(file) for file in files]
+        total = sum(sizes) + wanted
+        for file, size in zip(files, sizes, strict=True):
+            if total <= self._limit:
+                return
+            file.unlink(missing_ok=True)
+            total -= size
+
+    @staticmethod
+    def _size(file: Path) -> int:
+        try:
+            return file.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+class Remote:
+    """Objects at an fsspec URL, each written whole; how many are kept is up to the store's own rules."""
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs
+
+        self._fs, self._path = url_to_fs(url)
+
+    def write(self, lines: bytes) -> int:
+        """Write an object of all these lines."""
+        name = f"{self._path}/predictions-{stamp()}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self._fs.makedirs(self._path, exist_ok=True)
+        self._fs.pipe_file(name, lines)
+        return len(lines)
+
+
+class PredictionLog:
+    """The log of a server.
+
+    Args:
+        target: a folder, or an fsspec URL.
+        key: of the model.
+        private: columns that the log never holds.
+        limit: bytes that a folder may take.
+    """
+
+    def __init__(self, target: str, key: str, private: tuple[str, ...], limit: int) -> None:
+        self._remote = "://" in target
+        self._target, self._limit = target, limit
+        self._store: Store | None = None
+        self._key, self._private = key, frozenset(private)
+        self._waiting: deque[tuple[str, float, list[dict[str, Any]], NDArray[np.float64], int]] = deque()
+        # Bytes of requests: the first two are counted by the server's thread alone, the third by the log's.
+        self._put, self.dropped, self._written = 0, 0, 0
+        self._complained = ""
+        self._wake, self._closed = threading.Event(), False
+        self._thread = threading.Thread(target=self._work, name="prediction log", daemon=True)
+        self._thread.start()
+
+    def put(self, id: str, rows: list[dict[str, Any]], predicted: NDArray[np.float64], size: int) -> None:
+        """Hand over the rows of a request and its predictions; returns at once.
+
+        Args:
+            size: bytes of the request, by which the queue is bounded.
+        """
+        queued = self._put - self._written + size
+        if queued > QUEUED_BYTES or size > self._limit // 2:
+            self.dropped += len(rows)
+            return
+        self._put += size
+        self._waiting.append((id, time.time(), rows, predicted, size))
+        if queued > QUEUED_BYTES // 4:
+            self._wake.set()
+
+    def close(self, seconds: float = CLOSING) -> None:
+        """Write what waits, for at most so long; what is left then is dropped."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join(seconds)
+        self.dropped += sum(len(rows) for _, _, rows, *_ in self._waiting)
+
+    # What the thread does
+
+    def _work(self) -> None:
+        full, patience = (OBJECT_BYTES, OBJECT_SECONDS) if self._remote else (BATCH_BYTES, EVERY)
+        lines, taken, began = bytearray(), 0, time.monotonic()
+        while True:
+            while self._waiting and len(lines) < full:
+                *request, size = self._waiting.popleft()
+                lines += self._lines(*request)
+                taken += size
+            late = time.monotonic() - began >= patience
+            if lines and (late or self._closed or len(lines) >= full):
+                if not self._write(lines):
+                    if self._closed:
+                        return
+                    self._pause(RETRY)
+                    continue
+                self._written += taken
+                taken, late = 0, True
+            if late:
+                began = time.monotonic()
+            if not self._waiting and not lines and self._closed:
+                return
+            if not self._waiting:
+                self._pause(EVERY)
+
+    def _pause(self, seconds: float) -> None:
+        self._wake.wait(seconds)
+        if not self._closed:
+            self._wake.clear()
+
+    def _write(self, lines: bytearray) -> bool:
+        try:
+            if self._store is None:
+                self._store = Remote(self._target) if self._remote else Folder(Path(self._target), self._limit)
+            while lines:
+                del lines[: self._store.write(bytes(lines))]
+        except Exception as error:
+            # Each file system raises its own, and none of them may end the log, less so the server.
+            complaint = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            if complaint != self._complained:
+                print(f"prediction log: {self._target}: {complaint}; it is tried again", file=sys.stderr, flush=True)
+            self._complained = complaint
+            return False
+        self._complained = ""
+        return True
+
+    def _lines(self, id: str, seconds: float, rows: list[dict[str, Any]], predicted: NDArray[np.float64]) -> bytes:
+        at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        said: list[bytes] = []
+        for number, (row, answer) in enumerate(zip(rows, predicted.tolist(), strict=True), start=1):
+            features = {name: value for name, value in row.items() if name not in self._private}
+            line = {"id": id, "row": number, "time": at, "model": self._key, "features": features, "prediction": answer}
+            said.append(to_json(line))
+        return b"\n".join(said) + b"\n"
