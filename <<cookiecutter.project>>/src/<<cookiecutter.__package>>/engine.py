@@ -26,7 +26,8 @@ def connected() -> Iterator[docker.DockerClient]:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    where = os.environ.get("DOCKER_HOST") or "this machine"
+    named = os.environ.get("DOCKER_HOST")
+    where = named or "this machine"
     client = None
     try:
         client = docker.from_env(timeout=SECONDS, use_ssh_client=where.startswith("ssh://"))
@@ -34,7 +35,7 @@ def connected() -> Iterator[docker.DockerClient]:
     except (DockerException, RequestException, OSError) as error:
         if client:
             client.close()
-        mend = "check that address and your key" if "DOCKER_HOST" in os.environ else "start Docker, or set DOCKER_HOST"
+        mend = "check that address and your key" if named else "start Docker, or set DOCKER_HOST"
         raise Misuse(f"docker: the engine of {where} cannot be reached: {told(error)}; {mend}") from None
     try:
         yield client

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from . import engine
 from .bundle import Bundle
 from .errors import Misuse, Refused
-from .files import new_directory, read_json, to_json, write_json
+from .files import new_directory, read_json, write_json
 from .ledger import Event
 from .project import Project
+from .settings import Settings
 
 if TYPE_CHECKING:
     import docker
 
-SCHEMA = 1
 BY_DIGEST = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
 # Of our own labels; those of the Open Container Initiative are written out.
 LABEL = f"{__package__}."
@@ -117,16 +117,7 @@ def lay_out(project: Project, bundle: Bundle) -> Path:
     from .train import pack_code
 
     name, wheel = pack_code(project)
-    settings = {
-        "schema": SCHEMA,
-        "key": bundle.key,
-        "digest": bundle.digest,
-        "commit": project.commit,
-        "trusted_types": list(project.params.model.trusted_types),
-        "tolerance": project.params.model.tolerance,
-        "private": list(project.params.data.private),
-        **project.params.serve.model_dump(),
-    }
+    settings = Settings.of(project.params, bundle.key, bundle.digest, project.commit)
     locks = {"2-serve.txt": project.needed("requirements/serve.txt")}
     if bundle.form != "compiled":
         locks["1-model.txt"] = bundle.requirements
@@ -139,7 +130,7 @@ def lay_out(project: Project, bundle: Bundle) -> Path:
             (new / "locks" / lock).write_bytes(content)
         (new / "wheel" / name).write_bytes(wheel)
         shutil.copytree(bundle.path, new / "app" / "bundle")
-        (new / "app" / "settings.json").write_text(to_json(settings))
+        (new / "app" / "settings.json").write_text(settings.to_json())
     return path
 
 

@@ -121,8 +121,8 @@ class Service:
         """Why /readyz says no, or None."""
         return "draining: the process is about to end" if self.draining else self.broken
 
-    def answer(self, body: bytes) -> bytes:
-        """The response to the body of a request for /predict.
+    def answer(self, body: bytes, probe: bool = False) -> bytes:
+        """The response to the body of a request for /predict. A probe is no traffic: it is neither logged nor observed.
 
         Raises:
             Problem: the body is not what the model takes, or the model cannot answer it.
@@ -144,8 +144,9 @@ class Service:
             row = int(np.flatnonzero(~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1))[0]) + 1
             raise Problem(422, f"row {row}: the model gives no answer", row)
         id = str(uuid.uuid4())
-        self.observed.rows(columns, predicted)
-        if self.log:
+        if not probe:
+            self.observed.rows(columns, predicted)
+        if self.log and not probe:
             self.log.put(id, rows, predicted, len(body))
         content = {"id": id, "model": self.settings.key, "predictions": predicted.tolist()}
         return to_json({**content, "classes": self.classes} if self.task == "multiclass" else content)
@@ -261,7 +262,7 @@ def application(service: Service) -> ASGIApp:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Problem(415, "send the body as application/json")
         body = await read_body(request, service.settings.max_bytes, service.settings.max_seconds)
-        return Response(service.answer(body), media_type="application/json")
+        return Response(service.answer(body, probe="x-probe" in request.headers), media_type="application/json")
 
     @app.get("/healthz", response_model=Status)
     async def healthz() -> Any:
