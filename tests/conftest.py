@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from engine import NoEngine, Registry, running_engine
 from filelock import FileLock
+from standins import images
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "<<cookiecutter.project>>"
@@ -247,6 +249,41 @@ def bootstrapped(project, shared) -> BakedProject:
     shutil.rmtree(project.path)
     shutil.copytree(kept, project.path, symlinks=True)
     return project
+
+
+@pytest.fixture(scope="session")
+def engine(shared):
+    """A client of this machine's Docker engine, which is started where none runs."""
+    try:
+        with running_engine(shared) as client:
+            yield client
+    except NoEngine as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def base_image(engine):
+    """base_image(tag) -> the image that a Dockerfile begins with, or its stand-in; made once per machine."""
+    return lambda tag: images.provide(engine, tag)
+
+
+@pytest.fixture(scope="session")
+def edge_image(base_image):
+    """edge_image(tag) -> the image of the edge proxy, or its stand-in."""
+    return base_image
+
+
+@pytest.fixture(scope="session")
+def registry(engine, tmp_path_factory):
+    """A registry, which a test may stop and has to start again; a layer that any test pushed is not sent twice."""
+    if shutil.which("docker-registry") is None:
+        pytest.skip("docker-registry is not installed; .ci/run does it")
+    place = tmp_path_factory.mktemp("registry")
+    registry = Registry(place)
+    registry.start()
+    yield registry
+    registry.stop()
+    shutil.rmtree(place)
 
 
 def pytest_terminal_summary(terminalreporter, config):

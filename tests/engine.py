@@ -1,0 +1,152 @@
+"""What tests of images and deployments stand on: a real Docker engine and real registries, on this machine alone."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import docker
+from docker import DockerClient
+from docker.errors import DockerException
+from filelock import FileLock
+
+T = TypeVar("T")
+
+
+class NoEngine(Exception):
+    """No engine answers here and none can be started."""
+
+
+@contextmanager
+def running_engine(shared: Path) -> Iterator[DockerClient]:
+    """A client of the engine that answers, else of one that is started here and ends with the last of its users.
+
+    Args:
+        shared: a directory that all workers of this run of the tests see, and no other run.
+
+    Raises:
+        NoEngine: with the reason.
+    """
+    lock, users, pid = FileLock(shared / "dockerd.lock"), shared / "dockerd.users", shared / "dockerd.pid"
+
+    def count(change: int) -> int:
+        now = int(users.read_text()) + change
+        users.write_text(str(now))
+        return now
+
+    with lock:
+        client = _answering()
+        if client is None:
+            client = _start(pid, shared / "dockerd.log")
+            users.write_text("0")
+        ours = users.exists()
+        if ours:
+            count(+1)
+    try:
+        yield client
+    finally:
+        client.close()
+        with lock:
+            if ours and count(-1) == 0:
+                users.unlink()
+                _end(pid)
+
+
+def _answering() -> DockerClient | None:
+    try:
+        return docker.from_env()
+    except DockerException:  # nothing listens, or it may not be asked: this user has no engine
+        return None
+
+
+def _start(pid: Path, log: Path) -> DockerClient:
+    """An engine at the default socket."""
+    binary = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if binary is None or os.geteuid() != 0:
+        raise NoEngine("no Docker engine answers, and to start one takes dockerd and root")
+    with log.open("w") as out:
+        # It is no child of this process: which worker of the tests ends it last is not known.
+        subprocess.run(
+            ["sh", "-c", 'setsid "$@" &', "sh", binary, "--pidfile", pid], stdout=out, stderr=out, check=True
+        )
+    try:
+        return until(_answering, 30, "dockerd does not answer")
+    except TimeoutError as error:
+        if pid.exists():
+            _end(pid)
+        raise NoEngine(f"{error}; it said:\n{log.read_text()[-2000:]}") from None
+
+
+def _end(pid: Path) -> None:
+    """dockerd removes its pid file as the last thing that it does."""
+    os.kill(int(pid.read_text()), signal.SIGTERM)
+    until(lambda: not pid.exists(), 30, "dockerd did not end")
+
+
+def until(holds: Callable[[], T], seconds: float, otherwise: str) -> T:
+    """Waits for so long until the condition is true, and returns what it returned.
+
+    Raises:
+        TimeoutError: with the text given.
+    """
+    deadline = time.monotonic() + seconds
+    while not (value := holds()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{otherwise} within {seconds:g} s")
+        time.sleep(0.1)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Registry:
+    """Debian's docker-registry on a loopback port of its own. It can be stopped, and starts again with what it held.
+
+    Attributes:
+        address: host and port, as an image's name begins.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self._config, self._log = place / "registry.yml", place / "registry.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._config.write_text(
+            f"version: 0.1\n"
+            f"storage: {{filesystem: {{rootdirectory: {place / 'registry'}}}, delete: {{enabled: true}}}}\n"
+            f"http: {{addr: '{self.address}'}}\n"
+        )
+
+    def start(self) -> None:
+        with self._log.open("a") as out:
+            self._process = subprocess.Popen(
+                ["docker-registry", "serve", self._config], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        try:
+            until(self._answers, 20, "docker-registry does not answer")
+        except TimeoutError as error:
+            self.stop()
+            raise TimeoutError(f"{error}; it said:\n{self._log.read_text()[-2000:]}") from None
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait(timeout=20)
+            self._process = None

@@ -1,0 +1,137 @@
+"""Risk: what the tests of images stand on is no engine, registry, image or proxy as users have them."""
+
+import io
+import os
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from docker.errors import APIError, DockerException
+from engine import free_port, running_engine, until
+from standins import images
+
+BASE = "python:3.12.11-slim-bookworm"
+EDGE = "caddy:2.11.7"
+
+
+@pytest.fixture
+def tiny(engine, base_image):
+    """An image of one file on the base."""
+    base_image(BASE)
+    dockerfile = f'FROM {BASE}\nRUN python -c "print(6 * 7)" > /answer\nCMD ["cat", "/answer"]\n'
+    image, _ = engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), rm=True)
+    yield image
+    engine.images.remove(image.id, force=True)
+
+
+def test_an_image_goes_through_the_registry_and_comes_back_by_its_digest(engine, registry, tiny):
+    name = f"{registry.address}/tiny"
+    tiny.tag(name, "1")
+    said = list(engine.images.push(name, "1", stream=True, decode=True))
+    digest = next(line["aux"]["Digest"] for line in said if "aux" in line)
+    engine.images.remove(tiny.id, force=True)
+    back = engine.images.pull(f"{name}@{digest}")
+    assert back.attrs["RepoDigests"] == [f"{name}@{digest}"]
+    assert engine.containers.run(back, remove=True) == b"42\n"
+
+
+def test_a_registry_that_was_stopped_fails_and_starts_again_with_what_it_held(engine, registry, tiny):
+    name = f"{registry.address}/tiny"
+    tiny.tag(name, "1")
+    engine.images.push(name, "1")
+    registry.stop()
+    assert "connection refused" in engine.images.push(name, "2")  # the SDK raises nothing for a failed push
+    with pytest.raises(APIError, match="connection refused"):
+        engine.images.pull(name, "1")
+    registry.start()
+    assert engine.images.pull(name, "1").id == tiny.id
+
+
+def test_the_package_index_is_reached_by_an_unmodified_dockerfile(engine, base_image):
+    base_image(BASE)
+    install = "RUN python -m venv /app && /app/bin/pip install --no-deps click==8.1.8"
+    image, log = engine.images.build(fileobj=io.BytesIO(f"FROM {BASE}\n{install}\n".encode()), rm=True, nocache=True)
+    assert any("Successfully installed click-8.1.8" in line.get("stream", "") for line in log)
+    engine.images.remove(image.id, force=True)
+
+
+def test_the_edge_proxy_answers(engine, edge_image, tmp_path):
+    edge_image(EDGE)
+    (tmp_path / "Caddyfile").write_text(':8080\nrespond "through the edge"\n')
+    port = free_port()
+    proxy = engine.containers.run(
+        EDGE,
+        detach=True,
+        ports={"8080/tcp": ("127.0.0.1", port)},
+        volumes={str(tmp_path): {"bind": "/etc/caddy", "mode": "ro"}},
+    )
+    try:
+        assert until(lambda: _get(port), 20, "the edge does not answer") == "through the edge"
+        assert proxy.exec_run(["wget", "-q", "-O", "-", "http://127.0.0.1:8080"]).output == b"through the edge"
+    finally:
+        proxy.remove(force=True)
+
+
+def _get(port: int) -> str:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5) as answer:
+            return answer.read().decode()
+    except OSError:
+        return ""
+
+
+def test_an_edge_without_the_capability_of_its_binary_does_not_start(engine, edge_image):
+    """The real image is such: who drops all capabilities has to give this one back."""
+    edge_image(EDGE)
+    command = {"image": EDGE, "command": ["caddy", "version"], "cap_drop": ["ALL"], "remove": True}
+    with pytest.raises(DockerException, match="operation not permitted"):
+        engine.containers.run(**command)
+    assert engine.containers.run(**command, cap_add=["NET_BIND_SERVICE"]).startswith(b"v2.11.7")
+
+
+def test_a_stand_in_is_made_once_and_an_image_without_its_label_is_left_alone(engine, base_image):
+    made = base_image(BASE)
+    assert base_image(BASE).id == made.id
+    container = engine.containers.create(BASE)
+    try:
+        engine.api.import_image_from_stream(container.export(), "python", "of-a-test")  # its labels are not in it
+    finally:
+        container.remove()
+    real = engine.images.get("python:of-a-test")
+    try:
+        assert base_image("python:of-a-test").id == real.id != made.id
+    finally:
+        engine.images.remove(real.id, force=True)
+
+
+@pytest.mark.parametrize(
+    ("tag", "words"),
+    [("caddy:1.0", "stands in for 2.11.7 only"), ("such-an-image:none", "nothing stands in for it")],
+    ids=["version", "name"],
+)
+def test_an_image_that_nothing_stands_in_for_is_one_line(engine, tag, words):
+    script = [sys.executable, images.__file__, tag]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_an_engine_that_runs_is_used_and_not_ended(engine, tmp_path):
+    with running_engine(tmp_path) as client:
+        assert client.info()["ID"] == engine.info()["ID"]
+    assert engine.ping()
+    assert not list(tmp_path.glob("dockerd.[pu]*"))
+
+
+def test_hadolint_finds_what_is_wrong_with_a_dockerfile(tmp_path):
+    hadolint = Path(sys.executable).parent / "hadolint"
+    file = tmp_path / "Dockerfile"
+    for text, code, rule in (
+        ("FROM debian\nRUN cd /tmp\n", 1, "DL3006"),
+        (f"FROM {BASE}\nUSER 1000\n", 0, ""),
+    ):
+        file.write_text(text)
+        done = subprocess.run([hadolint, "--no-color", file], capture_output=True, text=True, env=dict(os.environ))
+        assert (done.returncode, rule in done.stdout) == (code, True), done.stdout + done.stderr
