@@ -79,8 +79,10 @@ class Load:
         self.seconds.setdefault(phase, []).append(time.monotonic() - began)
         given = json.loads(content)
         right, said = self.answers.get(given["model"]), given["predictions"]
-        if right is None or len(said) != len(right) or any(
-            abs(a - b) > self.tolerance for a, b in zip(said, right, strict=True)
+        if (
+            right is None
+            or len(said) != len(right)
+            or any(abs(a - b) > self.tolerance for a, b in zip(said, right, strict=True))
         ):
             counts["wrong"] += 1
             self.losses.append((phase, f"wrong: {content[:200]!r}"))
