@@ -1,4 +1,4 @@
-"""What clients see of rollouts: requests sent, lost and answered wrongly, on a real engine, through all that goes wrong.
+"""What clients see of rollouts: requests sent, lost and answered wrongly, on a real engine, whatever goes wrong.
 
     make bench-rollout                       # a quarter of an hour; writes docs/rollout.md
     .venv/bin/python bench/rollout.py short  # two minutes

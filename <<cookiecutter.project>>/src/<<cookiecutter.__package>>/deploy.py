@@ -83,3 +83,8 @@ def _end(project: Project, waiting: Event, write: Callable[[], None]) -> None:
 def deployed(project: Project) -> bool:
     """Whether production is on the engine at hand: a roll-back or an approval then goes there, too."""
     return host.deployed(project, TARGET)
+
+
+def kept(project: Project, event: Event) -> str | None:
+    """The image in which the model of an event served in production, if it is still there."""
+    return host.kept(project, TARGET, event.key, event.digest)

@@ -24,12 +24,8 @@ BY_DIGEST = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
 LABEL = f"{__package__}."
 
 
-def run(project: Project, say: Callable[[str], None] = print, reuse: bool = False) -> str:
+def run(project: Project, say: Callable[[str], None] = print) -> str:
     """Build the image of the model that is to serve and, with ``push``, push it; writes build/image.json.
-
-    Args:
-        say: called with a line for each thing that happens.
-        reuse: whether an image of the model that the engine has will do, of whatever commit its code is.
 
     Raises:
         Misuse: there is no model to serve, no engine, no base image, or no registry to push to.
@@ -39,22 +35,11 @@ def run(project: Project, say: Callable[[str], None] = print, reuse: bool = Fals
     if event is None:
         raise Misuse("image: there is no champion yet; run `make pipeline` first")
     with engine.connected() as client:
-        there = _there(client, event) if reuse else None
-        if there is not None:
-            digests = there.attrs.get("RepoDigests") or [there.id]
-            return _note(project, event, there, digests[0], {"name": None, "digest": None})
         return make(project, client, event, say)
 
 
-def _there(client: docker.DockerClient, event: Event) -> Any:
-    """The newest image of the model of an event on the engine, if there is one."""
-    labels = [f"{LABEL}key={event.key}", f"{LABEL}digest={event.digest}"]
-    found = client.images.list(filters={"label": labels, "dangling": False})
-    return max(found, key=lambda image: image.attrs["Created"], default=None)
-
-
 def make(project: Project, client: docker.DockerClient, event: Event, say: Callable[[str], None]) -> str:
-    """The same for the model of an event, with an engine at hand."""
+    """The image of the model of an event, with an engine at hand."""
     bundle = project.ledger.bundle(event.champion)
     context = lay_out(project, bundle)
     repository = repository_of(project)
@@ -70,15 +55,16 @@ def make(project: Project, client: docker.DockerClient, event: Event, say: Calla
     tag = f"{project.commit[:12]}-{event.key[:12]}"
     image.tag(repository, tag)
     reference = _push(project, client, repository, tag, say) if project.push else image.id
-    return _note(project, event, image, reference, {"name": base, "digest": base_digest})
-
-
-def _note(project: Project, event: Event, image: Any, reference: str, base: dict[str, str | None]) -> str:
-    """Write build/image.json, and say what is in it."""
     size = image.attrs["Size"]
-    about = {"reference": reference, "base": base, "key": event.key, "digest": event.digest, "bytes": size}
-    write_json(project.build / "image.json", {**project.header(), **about})
+    about = {"base": {"name": base, "digest": base_digest}, "bytes": size}
+    note(project, event, reference, about)
     return f"model {event.key[:12]}, {size / 1e6:.0f} MB: {reference}"
+
+
+def note(project: Project, event: Event, reference: str, about: dict[str, Any] | None = None) -> None:
+    """Write build/image.json: that an image is the one of an event's model."""
+    told = {"reference": reference, "key": event.key, "digest": event.digest, **(about or {})}
+    write_json(project.build / "image.json", {**project.header(), **told})
 
 
 def read(project: Project) -> dict[str, Any]:

@@ -55,9 +55,14 @@ def rollback(project: Project, to: int | None, because: str) -> str:
 
 
 def _deployed(project: Project) -> str:
-    """Bring the model that a person went back to to serve, in an image that is there, or in a new one."""
-    image.run(project, reuse=True)
-    return deploy.carry_out(project, TARGET, project.ledger.pending(), image.read(project), print)
+    """Bring the model that a person went back to to serve: in the image in which it did, or in a new one."""
+    event = project.ledger.pending()
+    served = deploy.kept(project, event)
+    if served:
+        image.note(project, event, served)
+    else:
+        image.run(project)
+    return deploy.carry_out(project, TARGET, event, image.read(project), print)
 
 
 @followed
