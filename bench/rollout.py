@@ -109,7 +109,8 @@ def prepare() -> tuple[Repository, dict[str, dict], dict[str, str]]:
         The repository; image.json, golden rows and answers of each model, by name; the bad images, by fault.
     """
     path = PLACE / "rollout"
-    shutil.rmtree(path, ignore_errors=True)
+    for old in (path, PLACE / "late-flights"):  # one baked over another would be full of changes
+        shutil.rmtree(old, ignore_errors=True)
     shutil.copytree(bake(), path, symlinks=True)
     repository = Repository(path, {})
     dockerfile = (path / "container" / "Dockerfile").read_text()
@@ -123,6 +124,9 @@ def prepare() -> tuple[Repository, dict[str, dict], dict[str, str]]:
         repository.run("pipeline")
         repository.run("image")
         golden = json.loads((path / "build" / "candidate" / "golden.json").read_text())
+        if not estimator:
+            shutil.rmtree(PLACE / "rollout-first", ignore_errors=True)
+            shutil.copytree(path, PLACE / "rollout-first", symlinks=True)
         models[name] = {"image": repository.json("image.json"), **golden}
         # An id is lost on the way to another engine's store only if nothing names it.
         run(["docker", "tag", models[name]["image"]["reference"], f"bench-rollout:{name}"])
@@ -160,6 +164,9 @@ def play(repository: Repository, models: dict[str, dict], bad: dict[str, str], o
         made = {**of["image"], "reference": reference}
         (repository.path / "build" / "image.json").write_text(json.dumps(made))
 
+    begun = Repository(PLACE / "rollout-first", repository.variables)  # as it was with its first champion
+    begun.replace("watch_seconds: 90.0 ", f"watch_seconds: {now.watch} ")
+    print(begun.run("deploy"))
     image(second["image"]["reference"], second)
     print(repository.run("deploy"))
     body = json.dumps({"rows": second["rows"]}).encode()
