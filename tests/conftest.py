@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from engine import NoEngine, Registry, running_engine
+from engine import NoEngine, Registry, SshHost, running_engine, which
 from filelock import FileLock
 from standins import images
 
@@ -276,7 +276,7 @@ def edge_image(base_image):
 @pytest.fixture(scope="session")
 def registry(engine, tmp_path_factory):
     """A registry, which a test may stop and has to start again; a layer that any test pushed is not sent twice."""
-    if shutil.which("docker-registry") is None:
+    if which("docker-registry") is None:
         pytest.skip("docker-registry is not installed; .ci/run does it")
     place = tmp_path_factory.mktemp("registry")
     registry = Registry(place)
@@ -284,6 +284,17 @@ def registry(engine, tmp_path_factory):
     yield registry
     registry.stop()
     shutil.rmtree(place)
+
+
+@pytest.fixture(scope="session")
+def ssh_host(engine, tmp_path_factory):
+    """A host that is reached over ssh only, with this machine's engine on it."""
+    if which("sshd") is None:
+        pytest.skip("sshd is not installed; .ci/run does it")
+    host = SshHost(tmp_path_factory.mktemp("ssh"))
+    host.start()
+    yield host
+    host.stop()
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -1,10 +1,12 @@
 """What tests of images and deployments stand on: a real Docker engine and real registries, on this machine alone."""
 
+import getpass
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -68,7 +70,7 @@ def _answering() -> DockerClient | None:
 
 def _start(pid: Path, log: Path) -> DockerClient:
     """An engine at the default socket."""
-    binary = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    binary = which("dockerd")
     if binary is None or os.geteuid() != 0:
         raise NoEngine("no Docker engine answers, and to start one takes dockerd and root")
     with log.open("w") as out:
@@ -88,6 +90,11 @@ def _end(pid: Path) -> None:
     """dockerd removes its pid file as the last thing that it does."""
     os.kill(int(pid.read_text()), signal.SIGTERM)
     until(lambda: not pid.exists(), 30, "dockerd did not end")
+
+
+def which(server: str) -> str | None:
+    """Where a server's program is; a user's PATH need not hold it."""
+    return shutil.which(server, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
 
 def until(holds: Callable[[], T], seconds: float, otherwise: str) -> T:
@@ -150,3 +157,60 @@ class Registry:
             self._process.terminate()
             self._process.wait(timeout=20)
             self._process = None
+
+
+class SshHost:
+    """Debian's sshd on a loopback port, in front of this machine's engine: what a deployment reaches as DOCKER_HOST.
+
+    ssh looks for keys in the home directory that the system knows for the user, whatever HOME says. So `environment`
+    puts an `ssh` before the real one that reads its configuration from here, and nothing of ~/.ssh is read or written.
+
+    Attributes:
+        url: as DOCKER_HOST says it.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place, self._log = place, place / "sshd.log"
+        self._port = free_port()
+        self.url = f"ssh://{getpass.getuser()}@127.0.0.1:{self._port}"
+        for key in ("host", "other", "user"):
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / key]
+            subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
+        (place / "sshd_config").write_text(
+            f"ListenAddress 127.0.0.1:{self._port}\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\n"
+            "AuthenticationMethods publickey\nPermitRootLogin prohibit-password\nStrictModes no\nPidFile none\n"
+        )
+
+    def environment(self, knows: str = "host") -> dict[str, str]:
+        """Variables with which `ssh` has the user's key, and knows this host by its key.
+
+        Args:
+            knows: "other": it knows this host by another key, as if somebody stood in between; "nothing": it does not.
+        """
+        place = Path(tempfile.mkdtemp(dir=self._place))
+        key = "" if knows == "nothing" else f"[127.0.0.1]:{self._port} {(self._place / f'{knows}.pub').read_text()}"
+        (place / "known_hosts").write_text(key)
+        (place / "config").write_text(
+            f"IdentityFile {self._place}/user\nIdentitiesOnly yes\nUserKnownHostsFile {place}/known_hosts\n"
+            "GlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\nBatchMode yes\n"
+        )
+        (place / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {place}/config "$@"\n')
+        (place / "ssh").chmod(0o755)
+        return {"PATH": f"{place}:{os.environ['PATH']}"}
+
+    def start(self) -> None:
+        sshd = which("sshd")
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)  # its service would make the directory, and root's sshd insists
+        with self._log.open("a") as out:
+            command = [sshd, "-D", "-e", "-f", self._place / "sshd_config"]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        try:
+            until(lambda: "Server listening" in self._log.read_text(), 20, "sshd does not listen")
+        except TimeoutError as error:
+            self.stop()
+            raise TimeoutError(f"{error}; it said:\n{self._log.read_text()[-2000:]}") from None
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=20)

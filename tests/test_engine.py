@@ -1,13 +1,17 @@
 """Risk: what the tests of images stand on is no engine, registry, image or proxy as users have them."""
 
+import contextlib
 import io
 import os
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from docker import DockerClient
 from docker.errors import APIError, DockerException
 from engine import free_port, running_engine, until
 from standins import images
@@ -18,10 +22,10 @@ EDGE = "caddy:2.11.7"
 
 @pytest.fixture
 def tiny(engine, base_image):
-    """An image of one file on the base."""
+    """An image of one file on the base, which no other test has."""
     base_image(BASE)
     dockerfile = f'FROM {BASE}\nRUN python -c "print(6 * 7)" > /answer\nCMD ["cat", "/answer"]\n'
-    image, _ = engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), rm=True)
+    image, _ = engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), labels={"of": uuid4().hex}, rm=True)
     yield image
     engine.images.remove(image.id, force=True)
 
@@ -123,6 +127,46 @@ def test_an_engine_that_runs_is_used_and_not_ended(engine, tmp_path):
         assert client.info()["ID"] == engine.info()["ID"]
     assert engine.ping()
     assert not list(tmp_path.glob("dockerd.[pu]*"))
+
+
+@pytest.fixture
+def container(engine, tiny):
+    made = engine.containers.create(tiny)
+    yield made
+    made.remove()
+
+
+def test_the_engine_is_reached_over_ssh_by_the_command_line(ssh_host, container):
+    listing = ["docker", "-H", ssh_host.url, "ps", "--all", "--quiet", "--no-trunc"]
+    done = subprocess.run(listing, capture_output=True, text=True, env=os.environ | ssh_host.environment())
+    assert container.id in done.stdout.split(), done.stderr
+
+
+def test_the_engine_is_reached_over_ssh_by_a_client_of_a_forwarded_socket(ssh_host, container):
+    with tempfile.TemporaryDirectory() as place:  # the path of a socket has to be short
+        socket = Path(place) / "engine"
+        tunnel = forward(ssh_host, socket, "host")
+        try:
+            until(socket.exists, 20, "ssh does not forward")
+            with contextlib.closing(DockerClient(f"unix://{socket}")) as client:
+                assert container.id in [found.id for found in client.containers.list(all=True)]
+        finally:
+            tunnel.terminate()
+            assert tunnel.communicate(timeout=20)[1] == ""
+
+
+@pytest.mark.parametrize("knows", ["other", "nothing"])
+def test_a_host_that_shows_another_key_than_the_known_one_is_refused(ssh_host, tmp_path, knows):
+    said = forward(ssh_host, tmp_path / "engine", knows)
+    error = said.communicate(timeout=20)[1]
+    assert (said.returncode, error.splitlines()[-1]) == (255, "Host key verification failed.")
+    assert not (tmp_path / "engine").exists()
+
+
+def forward(ssh_host, socket: Path, knows: str) -> subprocess.Popen[str]:
+    command = ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{socket}:/var/run/docker.sock", ssh_host.url]
+    env = os.environ | ssh_host.environment(knows)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def test_hadolint_finds_what_is_wrong_with_a_dockerfile(tmp_path):
