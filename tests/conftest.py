@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -87,6 +88,11 @@ class BakedProject:
     @property
     def package(self) -> str:
         return self.options["project"].lower().replace("-", "_")
+
+    @property
+    def base(self) -> str:
+        """The image that its own is built on."""
+        return re.search("^ARG BASE=(.*)$", (self.path / "container" / "Dockerfile").read_text(), re.M)[1]
 
     def run(self, *argv: str | Path, env: dict[str, str] | None = None, check: bool = True):
         return run(*argv, cwd=self.path, check=check, **env or {})
@@ -237,9 +243,8 @@ def sound(project, shared) -> BakedProject:
     return project
 
 
-@pytest.fixture
-def bootstrapped(project, shared) -> BakedProject:
-    """A project that has its first champion: a logistic regression, promoted by `pipeline`."""
+def bootstrap(project: BakedProject, shared: Path) -> BakedProject:
+    """Brings a fresh project to its first champion: a logistic regression, promoted by `pipeline`."""
 
     def pipeline(fresh: Path) -> None:
         (fresh / "output.txt").write_text(project.cli("pipeline").stdout)
@@ -249,6 +254,12 @@ def bootstrapped(project, shared) -> BakedProject:
     shutil.rmtree(project.path)
     shutil.copytree(kept, project.path, symlinks=True)
     return project
+
+
+@pytest.fixture
+def bootstrapped(project, shared) -> BakedProject:
+    """A project that has its first champion."""
+    return bootstrap(project, shared)
 
 
 @pytest.fixture(scope="session")
@@ -271,6 +282,32 @@ def base_image(engine):
 def edge_image(base_image):
     """edge_image(tag) -> the image of the edge proxy, or its stand-in."""
     return base_image
+
+
+@dataclass(frozen=True)
+class ChampionImage:
+    """The image of the first champion.
+
+    Attributes:
+        project: the project that it was made in, with build/image.json; no test may change it.
+        id: of the image on the engine.
+        made: build/image.json.
+    """
+
+    project: BakedProject
+    id: str
+    made: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def champion_image(bake, shared, engine, base_image):
+    """The image of a bootstrapped project, made once; whoever uses it is of the xdist_group "engine"."""
+    project = bootstrap(bake(), shared)
+    base_image(project.base)
+    project.cli("image")
+    made = json.loads((project.path / "build" / "image.json").read_text())
+    yield ChampionImage(project, made["reference"], made)
+    engine.images.remove(made["reference"], force=True, noprune=True)  # what it was built from stays in the cache
 
 
 @pytest.fixture(scope="session")
