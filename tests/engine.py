@@ -198,6 +198,11 @@ class SshHost:
         (place / "ssh").chmod(0o755)
         return {"PATH": f"{place}:{os.environ['PATH']}"}
 
+    def secrets(self, knows: str = "host") -> dict[str, str]:
+        """The same as the workflow's secrets say it: the user's key, and the line by which the host is known."""
+        known = f"[127.0.0.1]:{self._port} {(self._place / f'{knows}.pub').read_text()}"
+        return {"DEPLOY_KEY": (self._place / "user").read_text(), "DEPLOY_KNOWN_HOSTS": known}
+
     def start(self) -> None:
         sshd = which("sshd")
         if os.geteuid() == 0:

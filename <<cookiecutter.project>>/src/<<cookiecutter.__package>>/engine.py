@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import Misuse
@@ -26,23 +30,77 @@ def connected() -> Iterator[docker.DockerClient]:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    named = os.environ.get("DOCKER_HOST")
-    where = named or "this machine"
-    client = None
-    try:
-        client = docker.from_env(timeout=SECONDS, use_ssh_client=where.startswith("ssh://"))
-        client.ping()
-    except (DockerException, RequestException, OSError) as error:
-        if client:
+    named = os.environ.get("DOCKER_HOST", "")
+    with tunnel(named) if named.startswith("ssh://") else nullcontext(None) as address:
+        client = None
+        try:
+            client = docker.DockerClient(address, timeout=SECONDS) if address else docker.from_env(timeout=SECONDS)
+            client.ping()
+        except (DockerException, RequestException, OSError) as error:
+            if client:
+                client.close()
+            mend = "check that address and your key" if named else "start Docker, or set DOCKER_HOST"
+            raise Misuse(
+                f"docker: the engine of {named or 'this machine'} cannot be reached: {told(error)}; {mend}"
+            ) from None
+        try:
+            yield client
+        except (DockerException, RequestException) as error:
+            raise Misuse(f"docker: {told(error)}; {_mend(str(error))}") from None
+        finally:
             client.close()
-        mend = "check that address and your key" if named else "start Docker, or set DOCKER_HOST"
-        raise Misuse(f"docker: the engine of {where} cannot be reached: {told(error)}; {mend}") from None
-    try:
-        yield client
-    except (DockerException, RequestException) as error:
-        raise Misuse(f"docker: {told(error)}; {_mend(str(error))}") from None
-    finally:
-        client.close()
+
+
+@contextmanager
+def tunnel(host: str) -> Iterator[str]:
+    """The engine's socket on another host, brought here by ssh; the address of the near end.
+
+    With DEPLOY_KEY and DEPLOY_KNOWN_HOSTS, a private key and the host's line of known_hosts, nothing else is used; ssh
+    has its own configuration otherwise. Whatever it has, an unknown host is refused and nothing is asked.
+
+    Raises:
+        Misuse: ssh does not come through.
+    """
+    with tempfile.TemporaryDirectory(prefix="engine-") as name:
+        place = Path(name)
+        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ExitOnForwardFailure=yes", "ConnectTimeout=20"]
+        for variable, file, more in (
+            ("DEPLOY_KEY", "key", ["IdentityFile={}", "IdentitiesOnly=yes"]),
+            ("DEPLOY_KNOWN_HOSTS", "known_hosts", ["UserKnownHostsFile={}", "GlobalKnownHostsFile=/dev/null"]),
+        ):
+            if os.environ.get(variable):
+                path = place / file
+                path.touch(mode=0o600)
+                path.write_text(os.environ[variable].rstrip() + "\n")
+                options += [option.format(path) for option in more]
+        socket = place / "engine"
+        words = ["ssh", *(word for option in options for word in ("-o", option))]
+        # `cat` holds the connection until this process ends, in whatever way: with its input ends the tunnel.
+        words += ["-L", f"{socket}:/var/run/docker.sock", host, "cat"]
+        try:
+            ssh = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        except FileNotFoundError:
+            raise Misuse(f"docker: {host}: ssh is not installed; install it") from None
+        try:
+            until = time.monotonic() + 30
+            while not socket.exists():
+                if ssh.poll() is not None or time.monotonic() > until:
+                    ssh.kill()
+                    said = ssh.communicate()[1].decode(errors="replace").strip().splitlines()
+                    why = said[-1] if said else "ssh does not answer"
+                    raise Misuse(
+                        f"docker: the engine of {host} cannot be reached: {why}; check that address, DEPLOY_KEY and"
+                        " DEPLOY_KNOWN_HOSTS"
+                    )
+                time.sleep(0.05)
+            yield f"unix://{socket}"
+        finally:
+            ssh.stdin.close()
+            ssh.stderr.close()
+            try:
+                ssh.wait(10)
+            except subprocess.TimeoutExpired:
+                ssh.kill()
 
 
 def told(error: Exception) -> str:

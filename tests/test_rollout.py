@@ -1,0 +1,449 @@
+"""Risk: a deployment loses requests, leaves a mess, or lets a bad image serve. All on a real engine, under load."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, BakedProject, environment, once
+from engine import free_port, until
+
+sys.path.insert(0, str(ROOT / "bench"))
+from load import Load  # noqa: E402
+
+pytestmark = pytest.mark.xdist_group("engine")
+POINTS = (
+    "deployer at work",
+    "replicas created",
+    "replicas ready",
+    "one replica joined",
+    "all joined",
+    "watched",
+    "one replica drained",
+    "drained",
+    "before live",
+    "after live",
+)
+KILLED = """
+import os, signal, sys
+from importlib import import_module as m
+package, point = sys.argv[1:3]
+sys.argv[1:3] = []
+for module in ("ledger", "rollout"):
+    m(f"{package}.{module}").reached = lambda here: os.kill(os.getpid(), signal.SIGKILL) if here == point else None
+m(f"{package}.cli").main()
+"""
+LABEL = "late_flights."
+
+
+@dataclass
+class Stage:
+    """An engine with an edge port, and a repository whose second model is accepted and not yet deployed.
+
+    Attributes:
+        first: the repository as it was with its first champion, and that one's image.
+        project: the repository with the second model on its way to production, and that one's image.
+    """
+
+    first: BakedProject
+    project: BakedProject
+    engine: object
+    port: int
+
+    def deploy(self, project: BakedProject | None = None, *words: str, check: bool = True, **env: str):
+        return self.cli("deploy", *words, project=project, check=check, **env)
+
+    def cli(self, *words: str, project: BakedProject | None = None, check: bool = True, **env: str):
+        return (project or self.project).cli(*words, check=check, **{"DEPLOY_PORT": str(self.port)} | env)
+
+    def key(self, project: BakedProject) -> str:
+        return image_of(project)["key"]
+
+    def bundle(self, project: BakedProject) -> Path:
+        return project.path / "build" / "candidate"
+
+    def load(self, rate: float = 100.0) -> Load:
+        """A load whose answers are known for both models."""
+        golden = {
+            self.key(project): json.loads((self.bundle(project) / "golden.json").read_text())
+            for project in (self.first, self.project)
+        }
+        body = json.dumps({"rows": golden[self.key(self.first)]["rows"]}).encode()
+        return Load(self.port, body, {key: value["answers"] for key, value in golden.items()}, rate)
+
+    def ask(self) -> dict:
+        rows = json.loads((self.bundle(self.first) / "golden.json").read_text())["rows"]
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/predict",
+            json.dumps({"rows": rows}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read())
+
+    def serves(self) -> str:
+        """The key of the model that answers at the edge."""
+        return self.ask()["model"]
+
+    def containers(self, role: str) -> list:
+        filters = {"label": [f"{LABEL}role={role}"]}
+        return self.engine.containers.list(all=True, filters=filters, ignore_removed=True)
+
+    def running(self) -> list[str]:
+        """The keys of the replicas that run, one entry each."""
+        return sorted(c.labels[f"{LABEL}key"] for c in self.containers("replica") if c.status == "running")
+
+    def events(self, project: BakedProject | None = None) -> list[str]:
+        told = json.loads((project or self.project).cli("history", "--json").stdout)
+        return [event["type"] for event in told]
+
+    def bad(self, fault: str, seconds: float = 0.0, of: BakedProject | None = None) -> str:
+        """The id of an image that is the given project's with one thing wrong."""
+        project = of or self.project
+        image, _ = self.engine.images.build(
+            path=str(ROOT / "tests/standins/replica"),
+            buildargs={"GOOD": image_of(project)["reference"], "FAULT": f"{project.package} {fault} {seconds}"},
+            rm=True,
+        )
+        return image.id
+
+    def put(self, reference: str, project: BakedProject | None = None, **more: str) -> None:
+        """Let build/image.json name another image."""
+        project = project or self.project
+        (project.path / "build/image.json").write_text(
+            json.dumps({**image_of(project), "reference": reference, **more})
+        )
+
+    def settled(self) -> None:
+        """What must hold whatever happened: one release serves, none is half-way, nobody holds the lock."""
+        for release in {c.labels[f"{LABEL}release"] for c in self.containers("replica")}:
+            states = {c.status for c in self.containers("replica") if c.labels[f"{LABEL}release"] == release}
+            assert len(states) == 1, f"{release} is half-way: {states}"
+        assert len(set(self.running())) <= 1 and len(self.running()) in (0, 2)
+        until(lambda: not self.containers("deployer"), 10, "the deployer's container did not end")
+
+
+def image_of(project: BakedProject) -> dict:
+    return json.loads((project.path / "build" / "image.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def accepted(champion_image, bake, shared, edge_image) -> Path:
+    """A repository in which a forest was accepted for production, after a logistic regression was promoted."""
+    edge_image("caddy:2.11.7-alpine")
+
+    def accept(fresh: Path) -> None:
+        project = bake()
+        shutil.rmtree(project.path)
+        shutil.copytree(champion_image.project.path, project.path, symlinks=True)
+        short = (("watch_seconds: 90.0 ", "watch_seconds: 1.0 "), ("ready_seconds: 60.0 ", "ready_seconds: 20.0 "))
+        for old, new in short:
+            project.edit("params.yaml", old, new)
+        project.git("commit", "--quiet", "--all", "--message", "a short watch")
+        shutil.copytree(project.path, fresh / "first", symlinks=True)
+        project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
+        project.git("commit", "--quiet", "--all", "--message", "a forest")
+        for words in (("validate",), ("train",), ("score",), ("compare",), ("accept",), ("image",)):
+            project.cli(*words)
+        shutil.copytree(project.path, fresh / "second", symlinks=True)
+
+    return once(shared, "accepted", accept)
+
+
+@pytest.fixture
+def stage(accepted, bake, engine):
+    projects = []
+    for name in ("first", "second"):
+        project = bake()
+        shutil.rmtree(project.path)
+        shutil.copytree(accepted / name, project.path, symlinks=True)
+        projects.append(project)
+    made = Stage(*projects, engine, free_port())
+    yield made
+    for container in [c for role in ("replica", "edge", "deployer") for c in made.containers(role)]:
+        container.remove(force=True)
+    for network in engine.networks.list(filters={"label": [f"{LABEL}role=net"]}):
+        network.remove()
+
+
+@pytest.fixture
+def serving(stage) -> Stage:
+    """The first champion serves."""
+    stage.deploy(stage.first)
+    assert stage.serves() == stage.key(stage.first)
+    return stage
+
+
+def test_an_accepted_model_becomes_champion_when_it_serves_and_no_request_is_lost(serving):
+    assert serving.events()[-1] == "accepted"
+    with serving.load(200) as load:
+        said = serving.deploy().stdout
+    assert "in the rotation" in said and "is drained" in said
+    assert serving.events()[-2:] == ["accepted", "live"]
+    assert serving.serves() == serving.key(serving.project)
+    assert len(load.total()) and load.total()["sent"] > 400
+    assert (load.total()["lost"], load.total()["wrong"]) == (0, 0), load.losses[:5]
+    assert {key for key in load.total() if len(key) == 64} == {serving.key(serving.first), serving.key(serving.project)}
+    serving.settled()
+    again = serving.deploy().stdout
+    assert "unchanged: model" in again and serving.events()[-1] == "live", "a second deployment changes nothing"
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_deployer_that_is_killed_leaves_what_the_next_one_finishes_or_undoes(serving, point):
+    command = [sys.executable, "-c", KILLED, serving.project.package, point, "deploy"]
+    env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port))
+    with serving.load() as load:
+        done = subprocess.run(command, cwd=serving.project.path, env=env, capture_output=True, text=True)
+        assert done.returncode == -9, f"{point} is not reached:\n{done.stdout}{done.stderr}"
+        load.phase = "killed"
+        time.sleep(1)
+        serving.deploy()
+    assert serving.events()[-2:] == ["accepted", "live"]
+    assert serving.events().count("live") == 2
+    assert serving.serves() == serving.key(serving.project)
+    serving.settled()
+    assert (load.total()["lost"], load.total()["wrong"]) == (0, 0), load.losses[:5]
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds", "reason"),
+    [
+        ("sick", 0.0, "replica 1 is not ready within 3 s"),
+        ("wrong", 0.0, "replica 1 gives other answers to the golden rows"),
+        ("crash", 4.0, "replica [12] has ended with 3|answers the golden rows with nothing"),
+        ("slow", 0.7, "of [0-9]+ requests took over 0.5 s"),
+        ("failing", 0.0, "of [0-9]+ requests failed at the edge"),
+    ],
+)
+def test_a_bad_image_is_rolled_back_by_itself_and_its_model_is_aborted(serving, one_line, fault, seconds, reason):
+    serving.project.edit("params.yaml", "watch_seconds: 1.0 ", "watch_seconds: 8.0 ")
+    serving.project.edit("params.yaml", "ready_seconds: 20.0 ", "ready_seconds: 3.0 " if fault == "sick" else "20.0 ")
+    serving.put(serving.bad(fault, seconds))
+    with serving.load() as load:
+        done = serving.deploy(check=False)
+    one_line(done, 1, f"deploy: .*({reason}).*; rolled back: model {serving.key(serving.first)[:12]} serves as before")
+    assert serving.events()[-2:] == ["accepted", "aborted"]
+    assert serving.running() == [serving.key(serving.first)] * 2, "nothing of it is left"
+    assert serving.serves() == serving.key(serving.first)
+    serving.settled()
+    if fault not in ("slow", "failing"):  # those do harm what a client sees, until they are found
+        assert (load.total()["lost"], load.total()["wrong"]) == (0, 0), load.losses[:5]
+
+
+def test_a_first_deployment_that_fails_leaves_nothing_behind(stage, one_line):
+    stage.put(stage.bad("wrong"))
+    one_line(stage.deploy(check=False), 1, "deploy: .* rolled back: nothing serves, as before")
+    assert stage.events()[-1] == "aborted" and not stage.containers("replica")
+
+
+def test_a_slow_start_is_waited_for(serving):
+    serving.put(serving.bad("late", 4.0))
+    serving.deploy()
+    assert serving.events()[-1] == "live"
+
+
+def test_a_replica_at_its_memory_limit_is_named_with_the_limit(serving, one_line):
+    serving.project.edit("params.yaml", "memory: 512m ", "memory: 24m ")
+    one_line(serving.deploy(check=False), 1, r".*memory limit, deploy\.memory = 24m; rolled back: .*")
+    assert serving.serves() == serving.key(serving.first)
+    serving.settled()
+
+
+def test_of_two_deployments_at_once_one_is_told_to_wait(serving, one_line):
+    serving.project.edit("params.yaml", "watch_seconds: 1.0 ", "watch_seconds: 12.0 ")
+    env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port))
+    command = [sys.executable, "-m", serving.project.package, "deploy"]
+    with subprocess.Popen(command, cwd=serving.project.path, env=env, stdout=subprocess.PIPE, text=True) as one:
+        for line in one.stdout:
+            if "start, release" in line:
+                break
+        other = serving.deploy(serving.first, check=False)
+        one.communicate()
+    one_line(other, 2, "deploy: another deployment is at work in production, by .* since .*; wait until it has ended")
+    assert one.returncode == 0 and serving.serves() == serving.key(serving.project)
+
+
+def test_a_roll_back_deploys_the_earlier_champion_and_a_roll_back_of_it_the_later(serving):
+    serving.deploy()
+    with serving.load() as load:
+        serving.cli("rollback", "--because", "too slow")
+        assert serving.serves() == serving.key(serving.first)
+        assert serving.events()[-2:] == ["rolled_back", "live"]
+        back = serving.events().index("live", 3) + 1
+        serving.cli("rollback", "--to", str(back), "--because", "it was not that")
+    assert serving.serves() == serving.key(serving.project)
+    assert serving.events()[-2:] == ["rolled_back", "live"]
+    assert (load.total()["lost"], load.total()["wrong"]) == (0, 0), load.losses[:5]
+
+
+def test_a_roll_back_whose_target_fails_too_keeps_what_serves(serving, one_line):
+    serving.deploy()
+    # What served then is gone, and the code of now does not give the model's answers any more.
+    for container in serving.containers("replica"):
+        if container.labels[f"{LABEL}key"] == serving.key(serving.first):
+            container.remove(force=True)
+    serving.project.edit(
+        f"src/{serving.project.package}/serve.py",
+        "content = {",
+        "predicted = predicted / 2\n        content = {",
+    )
+    done = serving.cli("rollback", "--because", "too slow", check=False)
+    one_line(done, 1, "deploy: replica 1 gives other answers .* rolled back: .* serves as before")
+    assert serving.events()[-2:] == ["rolled_back", "aborted"]
+    assert serving.serves() == serving.key(serving.project), "what serves is kept"
+    serving.settled()
+    shown = serving.cli("history").stdout.splitlines()
+    assert any("<- champion" in line and serving.key(serving.project)[:12] in line for line in shown)
+
+
+def test_a_quarantined_model_is_not_deployed(serving, one_line):
+    number = serving.events().index("accepted", 2) + 1
+    serving.cli("quarantine", "--event", str(number), "--because", "bad labels")
+    one_line(serving.deploy(check=False), 2, "deploy: build/image.json is of model .* wants .*; run `make image` first")
+    assert serving.running() == [serving.key(serving.first)] * 2
+
+
+@pytest.mark.parametrize("reference", ["late-flights:latest", "ghcr.io/acme/late-flights:1.0"])
+def test_an_image_is_deployed_by_its_digest_only(stage, one_line, reference):
+    stage.put(reference)
+    one_line(stage.deploy(check=False), 2, "image.json: .* names no digest, and a tag can move; run `make image`")
+
+
+def test_an_image_that_is_not_there_is_named(stage, one_line):
+    stage.put("sha256:" + "0" * 64)
+    one_line(stage.deploy(check=False), 2, "deploy: the image sha256:000000000000 is not on this engine; .*")
+
+
+def test_an_image_of_another_model_is_refused_by_its_labels(stage, one_line):
+    stage.put(image_of(stage.first)["reference"])
+    one_line(stage.deploy(check=False), 2, "deploy: .* is not the image of model .*; run `make image`")
+
+
+def test_a_registry_that_is_down_stops_a_deployment_before_anything_changes(serving, registry, one_line):
+    serving.cli("image", "--push", REGISTRY=registry.address)
+    reference = image_of(serving.project)["reference"]
+    assert reference.startswith(f"{registry.address}/late-flights@sha256:")
+    serving.engine.images.remove(reference, force=True)
+    registry.stop()
+    try:
+        done = serving.deploy(check=False)
+    finally:
+        registry.start()
+    one_line(done, 2, f"deploy: {reference} cannot be pulled: .*; check that the registry answers .*")
+    assert serving.events()[-1] == "accepted" and serving.serves() == serving.key(serving.first)
+    assert f"pulling {reference}" in serving.deploy().stdout
+    assert serving.serves() == serving.key(serving.project)
+
+
+def test_an_engine_that_does_not_answer_is_named(stage, one_line):
+    done = stage.deploy(check=False, DOCKER_HOST="tcp://127.0.0.1:1")
+    one_line(done, 2, "docker: the engine of tcp://127.0.0.1:1 cannot be reached: .*; check that address and your key")
+    assert stage.events()[-1] == "accepted"
+
+
+def test_a_port_that_is_taken_is_named_and_nothing_is_started(stage, one_line):
+    with socket.create_server(("127.0.0.1", stage.port)):
+        one_line(stage.deploy(check=False), 2, f"deploy: port {stage.port} of the host is taken; .*")
+    assert not stage.containers("replica") and not stage.containers("edge")
+    assert stage.events()[-1] == "accepted", "it waits for the next deployment"
+    stage.deploy()
+    assert stage.serves() == stage.key(stage.project)
+
+
+def test_a_host_whose_disk_is_full_says_so(stage, registry, one_line):
+    """An engine of its own, on a file system of 64 MB."""
+    stage.cli("image", "--push", REGISTRY=registry.address)
+    place = Path(tempfile.mkdtemp(prefix="full-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], check=True)
+    address = f"unix://{place / 'docker.sock'}"
+    binary = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    words = [binary, "--host", address, "--data-root", place / "data", "--exec-root", place / "exec"]
+    words += ["--pidfile", place / "pid", "--bridge", "none", "--iptables=false"]
+    with open(stage.project.path.parent / "dockerd.log", "w") as log:
+        engine = subprocess.Popen([str(word) for word in words], stdout=log, stderr=log)
+    try:
+        until((place / "pid").exists, 30, "dockerd does not start")
+        ready = ["docker", "--host", address, "version"]
+        until(lambda: not subprocess.run(ready, capture_output=True).returncode, 30, "dockerd does not answer")
+        done = stage.deploy(check=False, DOCKER_HOST=address)
+    finally:
+        engine.terminate()
+        engine.wait(30)
+        until(
+            lambda: not subprocess.run(["umount", place], capture_output=True).returncode, 20, "it cannot be unmounted"
+        )
+        place.rmdir()
+    one_line(done, 2, "deploy: .* cannot be pulled: .*no space left on device.*")
+    assert stage.events()[-1] == "accepted"
+
+
+def test_old_releases_and_their_images_go_and_the_last_ones_stay(serving, engine):
+    for project in (serving.first, serving.project):
+        project.edit("params.yaml", "keep: 3 ", "keep: 1 ")
+    images = []
+    for number in range(3):
+        images.append(serving.bad("late", 0.01 * (number + 1), of=serving.first))
+        serving.put(images[-1], serving.first)
+        serving.deploy(serving.first)
+    there = [image for image in images if _exists(engine, image)]
+    assert there == images[1:], "the one that serves and the one before it"
+    assert len({c.labels[f"{LABEL}release"] for c in serving.containers("replica")}) == 2
+
+
+def _exists(engine, image: str) -> bool:
+    import docker.errors
+
+    with contextlib.suppress(docker.errors.ImageNotFound):
+        return bool(engine.images.get(image))
+    return False
+
+
+def test_staging_stands_beside_production_on_the_same_engine_and_writes_no_live(serving):
+    other = free_port()
+    said = serving.deploy(None, "--to", "staging", DEPLOY_PORT=str(other)).stdout
+    assert f"the edge listens at 127.0.0.1:{other}" in said
+    assert serving.events()[-1] == "accepted"
+    assert serving.running() == sorted([serving.key(serving.first)] * 2 + [serving.key(serving.project)] * 2)
+    assert serving.serves() == serving.key(serving.first)
+
+
+def test_with_a_token_only_who_bears_it_is_answered_and_the_deployment_still_sees_golden_answers(stage):
+    stage.deploy(stage.first, PREDICT_TOKEN="a-secret")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        stage.ask()
+    assert refused.value.code == 401
+
+
+def test_what_answers_behind_the_edge_cannot_reach_the_outside(serving):
+    replica = serving.containers("replica")[0]
+    reach = "import socket; socket.create_connection(('1.1.1.1', 53), 3)"
+    done = replica.exec_run(["python", "-c", reach])
+    assert done.exit_code == 1 and b"unreachable" in done.output
+    host = replica.attrs["HostConfig"]
+    assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and host["SecurityOpt"] == ["no-new-privileges"]
+    with pytest.raises(urllib.error.HTTPError) as refused:  # metrics are for inside
+        urllib.request.urlopen(f"http://127.0.0.1:{serving.port}/metrics", timeout=5)
+    assert refused.value.code == 404
+
+
+def test_a_deployment_over_ssh_is_the_same(stage, ssh_host):
+    stage.deploy(stage.first, DOCKER_HOST=ssh_host.url, **ssh_host.secrets())
+    assert stage.serves() == stage.key(stage.first)
+    stage.settled()
+
+
+def test_a_host_whose_key_is_another_one_is_not_deployed_to(stage, ssh_host, one_line):
+    done = stage.deploy(stage.first, check=False, DOCKER_HOST=ssh_host.url, **ssh_host.secrets("other"))
+    one_line(done, 2, "docker: the engine of ssh://.* cannot be reached: Host key verification failed.; check .*")
+    assert not stage.containers("replica")
