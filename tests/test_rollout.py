@@ -228,7 +228,7 @@ def test_a_deployer_that_is_killed_leaves_what_the_next_one_finishes_or_undoes(s
 )
 def test_a_bad_image_is_rolled_back_by_itself_and_its_model_is_aborted(serving, one_line, fault, seconds, reason):
     serving.project.edit("params.yaml", "watch_seconds: 1.0 ", "watch_seconds: 8.0 ")
-    serving.project.edit("params.yaml", "ready_seconds: 20.0 ", "ready_seconds: 3.0 " if fault == "sick" else "20.0 ")
+    serving.project.edit("params.yaml", "ready_seconds: 20.0 ", f"ready_seconds: {3.0 if fault == 'sick' else 20.0} ")
     serving.put(serving.bad(fault, seconds))
     with serving.load() as load:
         done = serving.deploy(check=False)

@@ -98,11 +98,18 @@ def test_the_workflows_start_on_exactly_these_events(workflows):
 def test_a_workflow_grants_nothing_and_a_job_only_what_it_names(workflows):
     for name, workflow in workflows.items():
         assert workflow["permissions"] == {}, name
+    more = {
+        ("deliver", "accept"): {"contents": "write"},
+        ("deliver", "image"): {"contents": "read", "packages": "write"},
+        ("deliver", "staging"): {"contents": "write", "packages": "read"},
+        ("deliver", "production"): {"contents": "write", "packages": "read"},
+    }
     for name, job, body in jobs(workflows):
-        if (name, job) == ("deliver", "promote"):
-            assert body["permissions"] == {"contents": "write"}
+        if (name, job) in more:
+            assert body["permissions"] == more.pop((name, job))
         else:
             assert body["permissions"] in ({}, {"contents": "read"}), f"{name}.{job}"
+    assert not more
 
 
 def test_every_grant_says_why(files, workflows):
@@ -156,13 +163,20 @@ def test_every_command_is_one_line_that_a_developer_can_type(baked, workflows, c
             make, *words = command.split()
             assert make == "make" and words, where
             for word in words:
-                assert word in verbs or word == "PUSH=1", f"{where}: the Makefile has no {word}"
+                assert word in verbs or word in ("PUSH=1", "TO=staging"), f"{where}: the Makefile has no {word}"
 
 
-def test_only_the_last_step_of_a_delivery_pushes(workflows, composite):
-    pushing = [where for where, step in steps(workflows, composite) if "PUSH" in step.get("run", "")]
-    assert pushing == ["deliver.promote"]
-    assert workflows["deliver"]["jobs"]["promote"]["steps"][-1]["run"] == "make promote PUSH=1"
+def test_only_a_delivery_pushes_in_this_order(workflows, composite):
+    pushing = [(where, step["run"]) for where, step in steps(workflows, composite) if "PUSH" in step.get("run", "")]
+    assert pushing == [
+        ("deliver.accept", "make accept PUSH=1"),
+        ("deliver.image", "make image PUSH=1"),
+        ("deliver.staging", "make deploy TO=staging PUSH=1"),
+        ("deliver.production", "make deploy PUSH=1"),
+    ]
+    order = [*(where.partition(".")[2] for where, _ in pushing)]
+    for before, job in zip(["train", *order], order, strict=False):
+        assert workflows["deliver"]["jobs"][job]["needs"] == [before]
 
 
 def test_the_token_reaches_only_the_steps_that_read_or_move_the_ledger(workflows, composite):
@@ -171,13 +185,30 @@ def test_the_token_reaches_only_the_steps_that_read_or_move_the_ledger(workflows
         ("compare.challenger", "make validate train score"),
         ("compare.decide", "make compare"),
         ("deliver.train", "make validate train score compare"),
-        ("deliver.promote", "make promote PUSH=1"),
+        ("deliver.accept", "make accept PUSH=1"),
+        ("deliver.image", "make image PUSH=1"),
+        ("deliver.staging", "make deploy TO=staging PUSH=1"),
+        ("deliver.production", "make deploy PUSH=1"),
     }
 
 
-def test_no_secret_is_needed_on_the_first_push(files):
-    for path in files:
-        assert "secrets" not in path.read_text(), path.name
+def test_a_secret_is_only_seen_where_a_model_is_deployed_and_the_readme_names_it(baked, workflows, composite, files):
+    found = {where: set(re.findall(r"secrets\.(\w+)", str(step))) for where, step in steps(workflows, composite)}
+    named = {"DEPLOY_HOST", "DEPLOY_KEY", "DEPLOY_KNOWN_HOSTS", "PREDICT_TOKEN"}
+    if baked.options["deploy"] == "kubernetes":
+        named = {"KUBECONFIG_DATA", "PREDICT_TOKEN"}
+    assert {where: names for where, names in found.items() if names} == {
+        "deliver.staging": named,
+        "deliver.production": named,
+    }
+    assert sum(path.read_text().count("secrets.") for path in files) == 2 * len(named)
+    readme = (baked.path / "README.md").read_text()
+    assert all(f"`{name}`" in readme for name in named)
+
+
+def test_what_is_deployed_goes_through_the_environment_of_that_name_and_nothing_else_does(workflows):
+    given = {(name, job): body["environment"] for name, job, body in jobs(workflows) if "environment" in body}
+    assert given == {("deliver", "staging"): "staging", ("deliver", "production"): "production"}
 
 
 def test_each_workflow_has_one_gate_that_needs_every_other_job(workflows):
@@ -216,7 +247,7 @@ def test_a_gate_passes_only_if_every_job_succeeded(bake, results, passes):
 def test_nothing_softens_a_failure_or_is_used_that_the_tests_cannot_execute(workflows, composite):
     for where, body in [*((f"{n}.{j}", b) for n, j, b in jobs(workflows)), *steps(workflows, composite)]:
         # act ignores the last ones: use them with an assertion of their own.
-        for key in ("continue-on-error", "working-directory", "defaults", "container", "services", "environment"):
+        for key in ("continue-on-error", "working-directory", "defaults", "container", "services"):
             assert key not in body, f"{where}: {key}"
     for name, workflow in workflows.items():
         assert set(workflow) == {"on", "name", "permissions", "concurrency", "jobs"}, name
@@ -232,7 +263,7 @@ def test_a_step_that_failed_stops_its_job_except_for_what_reports_it(workflows, 
         ("deliver.train", "Keep the model"),
     }
     assert workflows["compare"]["jobs"]["decide"]["if"] == "${{ !cancelled() }}"
-    assert "if" not in workflows["deliver"]["jobs"]["promote"]
+    assert [job for job, body in workflows["deliver"]["jobs"].items() if "if" in body] == ["deliver"]
 
 
 def test_python_is_the_answer_in_quotes(baked, composite, workflows):
@@ -244,7 +275,7 @@ def test_python_is_the_answer_in_quotes(baked, composite, workflows):
 
 def test_no_checkout_leaves_credentials_behind(workflows):
     found = using("actions/checkout", workflows)
-    assert len(found) == 6
+    assert len(found) == 9
     assert all(inputs["persist-credentials"] is False for _, _, inputs in found)
 
 
@@ -288,13 +319,20 @@ def test_the_untrusted_job_hands_over_a_model_and_its_scores_and_no_verdict(work
 
 def test_an_artifact_is_fetched_under_the_name_it_was_kept_and_into_the_folder_it_came_from(workflows):
     kept = {(name, with_["name"]): job for name, job, with_ in using("actions/upload-artifact", workflows)}
-    fetched = {(name, with_["name"]): job for name, job, with_ in using("actions/download-artifact", workflows)}
+    fetched = {}
+    for name, job, with_ in using("actions/download-artifact", workflows):
+        fetched.setdefault((name, with_["name"]), []).append(job)
     assert kept == {
         ("compare", "challenger"): "challenger",
         ("compare", "report"): "decide",
         ("deliver", "model"): "train",
+        ("deliver", "image"): "image",
     }
-    assert fetched == {("compare", "challenger"): "decide", ("deliver", "model"): "promote"}
+    assert fetched == {
+        ("compare", "challenger"): ["decide"],
+        ("deliver", "model"): ["accept"],
+        ("deliver", "image"): ["staging", "production"],
+    }
     assert all(with_["path"] == "build/" for _, _, with_ in using("actions/download-artifact", workflows))
-    for (name, artifact), job in fetched.items():
+    for (name, artifact), (job, *_) in fetched.items():
         assert kept[name, artifact] in workflows[name]["jobs"][job]["needs"]

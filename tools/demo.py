@@ -3,6 +3,9 @@
 Every challenger comes from an edit of params.yaml or model.py, and the data are broken in their file: nothing is
 injected behind the pipeline's back. The demo fails if an act ends otherwise than it should. A second run repeats
 only what changed: acts that ended well before, on the same template, are not played again.
+
+Where a Docker engine answers, the last champion is deployed then, asked for a prediction, and a bad image of it is
+deployed, which must be rolled back by itself.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +31,9 @@ REPORTS = STAGE / "reports"
 MAKE_ENVIRONMENT = {
     name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MAKE", "MFLAGS"))
 }
+PORT = 8080
+EDGE = f"http://127.0.0.1:{PORT}"
+STANDINS = ROOT / "tests" / "standins"
 TEMPLATE = ["cookiecutter.json", "hooks", "<<cookiecutter.project>>", "tools/demo.py"]
 
 
@@ -171,6 +179,61 @@ def play(repo: Path, act: Act) -> dict:
     }
 
 
+def said(words: list[str]) -> str | None:
+    """What a command prints, or None if it fails."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def serve(repo: Path) -> str:
+    """Deploy the champion, ask it, and deploy a bad image; returns how it went, in words."""
+    if said(["docker", "version"]) is None:
+        return "no Docker engine answers here: install Docker and run `make demo` again to see the champion served"
+    text = (repo / "container" / "Dockerfile").read_text() + (repo / "container" / "edge.Dockerfile").read_text()
+    base, edge = re.search(r"BASE=(\S+)", text)[1], re.search(r"^FROM (caddy\S+)", text, re.M)[1]
+    made = subprocess.run([sys.executable, str(STANDINS / "images.py"), base, edge], capture_output=True, text=True)
+    if made.returncode:
+        return f"the images cannot be built here: {made.stderr.strip()}"
+    print("\n" + made.stdout.strip())
+    params = repo / "params.yaml"
+    if "watch_seconds: 90.0 " in params.read_text():
+        replace(repo, "params.yaml", "watch_seconds: 90.0 ", "watch_seconds: 8.0 ")  # nobody else sends requests here
+        git(repo, "commit", "--quiet", "--all", "--message", "params.yaml: a short watch, for the demo")
+    if make(repo, "image", "deploy"):
+        sys.exit("error: the champion was not deployed, it should be")
+    champion = json.loads((repo / "build" / "image.json").read_text())
+    rows = json.loads((repo / "build" / "champion" / "golden.json").read_text())["rows"][:1]
+    before = ask(rows)
+    print(f"\nPOST {EDGE}/predict {json.dumps(rows[0])}\n=> {json.dumps(before)}")
+
+    print("\nand a bad image of the same model, which dies after a few seconds:")
+    fault = f"{next((repo / 'src').iterdir()).name} crash 5"
+    words = ["--build-arg", f"GOOD={champion['reference']}", "--build-arg", f"FAULT={fault}"]
+    bad = said(["docker", "build", "--quiet", *words, str(STANDINS / "replica")])
+    if bad is None:
+        sys.exit("error: the bad image cannot be built")
+    (repo / "build" / "image.json").write_text(json.dumps({**champion, "reference": bad.splitlines()[-1]}))
+    if make(repo, "deploy") != 2:  # make turns a 1 into a 2
+        sys.exit("error: the bad image was deployed, it should not be")
+    (repo / "build" / "image.json").write_text(json.dumps(champion))
+    if ask(rows)["predictions"] != before["predictions"]:
+        sys.exit("error: the champion does not answer as before")
+    print("=> rolled back by itself, as it should")
+    return f"model {champion['key'][:12]} answers at {EDGE}; to end it: make undeploy"
+
+
+def ask(rows: list[dict]) -> dict:
+    """A prediction through the edge."""
+    request = urllib.request.Request(
+        f"{EDGE}/predict", json.dumps({"rows": rows}).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
 def table(lines: dict[str, dict]) -> str:
     """The acts with metric and interval, and the paths of the reports."""
     shown = [("act", "outcome", "roc_auc", "gain", "interval", "champion after it")]
@@ -199,7 +262,10 @@ def main() -> None:
             continue
         record["acts"][act.name] = play(repo, act)
         RECORD.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"\n{table(record['acts'])}\n\n{time.monotonic() - began:.0f} s. The repository is yours to go on with:")
+    served = serve(repo)
+    print(
+        f"\n{table(record['acts'])}\n\nserved: {served}\n\n{time.monotonic() - began:.0f} s. The repository is yours to go on with:"
+    )
     print(f'  cd {repo.relative_to(ROOT)} && make try SET="model.params.estimator=boosting"')
 
 

@@ -19,6 +19,7 @@ Push = Annotated[bool, typer.Option(help="Write the ledger at origin. Without a 
 Before = Annotated[
     str | None, typer.Option(help="The commit of main before this push: it judges a change of rule and model at once.")
 ]
+To = Annotated[str, typer.Option(help="The environment: production, or another one beside it.")]
 Because = Annotated[str, typer.Option(help="Why, for the record.")]
 
 
@@ -89,8 +90,14 @@ def image(push: Annotated[bool, typer.Option(help="Push it to REGISTRY.")] = Fal
 
 
 @app.command()
+def undeploy(to: To = "production") -> None:
+    """Take an environment down: edge and replicas; the ledger stays as it is."""
+    _act("undeploy", False, to)
+
+
+@app.command()
 def deploy(
-    to: Annotated[str, typer.Option(help="The environment: production, or another one beside it.")] = "production",
+    to: To = "production",
     push: Push = False,
 ) -> None:
     """Bring build/image.json to serve without losing a request; it is rolled back by itself if it fails."""
@@ -143,7 +150,13 @@ def _act(verb: str, push: bool, *given: object, before: str | None = None) -> No
     from .pipeline import alone
     from .project import Project
 
-    of = {"accept": promote.accept, "approve": promote.approve, "image": image.run, "deploy": deploy.run}
+    of = {
+        "accept": promote.accept,
+        "approve": promote.approve,
+        "image": image.run,
+        "deploy": deploy.run,
+        "undeploy": deploy.undeploy,
+    }
     project = Project(Path.cwd(), push=push, before=before)
     with alone(project):
         print(f"{verb:<9} {of.get(verb, getattr(rollback, verb, None))(project, *given)}")

@@ -31,8 +31,7 @@ def run(project: Project, environment: str = TARGET, say: Callable[[str], None] 
         Refused: the image is not fit to serve, or the model is quarantined, or was overtaken; what served serves on.
         Misuse: the image is of another model, or engine, registry or ledger cannot be used.
     """
-    if not re.fullmatch("[a-z][a-z0-9-]{0,30}", environment):
-        raise Misuse(f"deploy: {environment[:40]!r} is no name of an environment; use lower case, as in TO=staging")
+    named(environment)
     made, event = image.read(project), project.ledger.to_serve()
     if event is None:
         raise Misuse("deploy: there is no champion yet; run `make pipeline` first")
@@ -42,6 +41,24 @@ def run(project: Project, environment: str = TARGET, say: Callable[[str], None] 
             f" {event.key[:12]}; run `make image` first"
         )
     return carry_out(project, environment, event, made, say)
+
+
+def undeploy(project: Project, environment: str) -> str:
+    """Take an environment down; the ledger stays as it is.
+
+    Raises:
+        Misuse: the engine cannot be reached.
+    """
+    return host.take_down(project, named(environment))
+
+
+def named(environment: str) -> str:
+    """Raises:
+    Misuse: it is no name of an environment.
+    """
+    if not re.fullmatch("[a-z][a-z0-9-]{0,30}", environment):
+        raise Misuse(f"deploy: {environment[:40]!r} is no name of an environment; use lower case, as in TO=staging")
+    return environment
 
 
 def carry_out(
