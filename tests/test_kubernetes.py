@@ -289,7 +289,12 @@ def test_another_way_to_deploy_leaves_nothing_of_this_one(project, baked):
 def predictions(image: str, headers: dict, body: bytes) -> tuple[int, bytes]:
     """What a sound model says of the golden rows."""
     assert json.loads(body) == {"rows": ROWS}
-    return 200, json.dumps({"predictions": ANSWERS}).encode()
+    return says(ANSWERS, image)
+
+
+def says(predictions: object, image: str, key: str | None = None) -> tuple[int, bytes]:
+    """What a replica answers; the key of a model is made of the digest of its image, unless a test has another one."""
+    return 200, json.dumps({"id": "1", "model": key or f"key-{image[-1]}", "predictions": predictions}).encode()
 
 
 @pytest.fixture
@@ -317,7 +322,10 @@ def place(bake, tmp_path, monkeypatch):
         home=tmp_path,
         kubectl=tmp_path / "bin/kubectl",
         serving=lambda environment="staging": module.serving(repository, environment),
-        roll_out=lambda image, environment="staging": module.roll_out(repository, environment, image, said.append),
+        repository=repository,
+        roll_out=lambda image, environment="staging": module.roll_out(
+            repository, environment, {**image, "golden": None}, image["golden"], said.append
+        ),
         errors=import_module("night_trains.errors"),
     )
     cluster.close()
@@ -344,11 +352,11 @@ def image(letter: str, **more) -> dict:
     reference = f"registry.example:5000/team/trains@sha256:{letter * 64}"
     golden = {"rows": ROWS, "answers": ANSWERS}
     known = {"key": f"key-{letter}", "digest": letter * 64, "commit": letter * 40}
-    return {"reference": reference, **known, "golden": golden, "tolerance": 1e-5, **more}
+    return {"reference": reference, **known, "golden": golden, **more}
 
 
 def runs(image: dict) -> dict:
-    return {name: image[name] for name in ("reference", "key", "digest", "commit")}
+    return {"image": image["reference"], **{name: image[name] for name in ("key", "digest", "commit")}}
 
 
 def refused(place, image: dict, *reasons: str) -> str:
@@ -378,10 +386,11 @@ def test_nothing_serves_before_the_first_roll_out(place):
 
 
 def test_what_is_rolled_out_serves_and_says_what_it_is(place):
-    place.roll_out(image("a"))
+    told = place.roll_out(image("a"))
+    assert told == "staging serves model key-a, and its golden answers are the model's own"
     assert place.serving() == runs(image("a"))
     assert place.cluster.images() == {image("a")["reference"]}
-    assert len(place.said) == 2 and "staging serves model key-a" in place.said[-1]
+    assert place.said == [f"deploy    {image('a')['reference']} to {NAMESPACE}"]
     assert {resource for resource, _ in place.cluster.objects} >= {"services", "networkpolicies"}
 
 
@@ -462,11 +471,12 @@ def test_a_replica_on_its_way_out_is_not_asked(served):
         "registry.example/team/trains@sha256:" + "a" * 63,
         "registry.example/team/trains@sha256:" + "A" * 64,
         "@sha256:" + "a" * 64,
+        "sha256:" + "a" * 64,
         "",
     ],
 )
 def test_an_image_without_a_digest_is_refused(place, reference):
-    misused(place, image("a", reference=reference), "an image is deployed by its digest")
+    misused(place, image("a", reference=reference), "a cluster takes an image of a registry by its digest")
     assert place.cluster.calls == []
 
 
@@ -558,12 +568,12 @@ def test_a_manifest_that_the_cluster_finds_invalid_is_undone(served):
 
 
 @pytest.mark.parametrize(
-    ("says", "reason"),
+    ("state", "reason"),
     [("ProgressDeadlineExceeded", "exceeded its progress deadline"), ("ReplicaSetUpdated", "timed out")],
 )
-def test_a_roll_out_that_does_not_settle_is_undone(served, monkeypatch, says, reason):
+def test_a_roll_out_that_does_not_settle_is_undone(served, monkeypatch, state, reason):
     monkeypatch.setattr(served.module, "SECONDS_TO_SETTLE", 1)
-    served.cluster.stuck[image("b")["reference"]] = says
+    served.cluster.stuck[image("b")["reference"]] = state
     text = refused(served, image("b"), reason, f"undone: {image('a')['reference']} serves as before")
     assert "(ImagePullBackOff: Back-off pulling image registry.example:5000/team/trains@sha256:bbb" in text
     assert served.serving() == runs(image("a"))
@@ -584,10 +594,12 @@ def test_a_first_roll_out_that_does_not_settle_leaves_nothing(place):
             (200, b'{"predictions": [0.25, 0.7501]}'),
             "a golden answer is 0.0001 from the model's own; 1e-05 is tolerated",
         ),
-        ((200, b'{"predictions": [0.25, NaN]}'), "a golden answer is nan from the model's own"),
-        ((200, b'{"predictions": [0.25]}'), "shape (1,), not (2,)"),
-        ((200, b'{"predictions": [0.25, [0.75]]}'), "holds no predictions"),
-        ((200, b'{"id": "1"}'), "holds no predictions"),
+        ([0.25, float("nan")], "a golden answer is nan from the model's own"),
+        ([0.25], "shape (1,), not (2,)"),
+        ([0.25, [0.75]], "holds no predictions"),
+        ((200, b'{"model": "key-b"}'), "holds no predictions"),
+        ((200, b'{"predictions": [0.25, 0.75]}'), "holds no predictions"),
+        ((200, b'{"model": "key-a", "predictions": [0.25, 0.75]}'), "the image says that it is model key-a, not key-b"),
         ((200, b"<html>"), "holds no predictions"),
         ((422, b'{"error": "row 0: origin"}'), '/predict said 422: {"error": "row 0: origin"}'),
         ((503, b"draining,\nask another"), "/predict said 503: draining, ask another;"),
@@ -595,7 +607,7 @@ def test_a_first_roll_out_that_does_not_settle_leaves_nothing(place):
     ids=lambda value: str(value)[:40],
 )
 def test_a_model_that_answers_otherwise_than_it_was_judged_by_is_undone(served, answer, reason):
-    served.cluster.answer = lambda *_: answer
+    served.cluster.answer = lambda image, *_: says(answer, image) if isinstance(answer, list) else answer
     refused(served, image("b"), reason, f"undone: {image('a')['reference']} serves as before")
     assert served.serving() == runs(image("a"))
     assert served.cluster.images() == {image("a")["reference"]}
@@ -603,10 +615,11 @@ def test_a_model_that_answers_otherwise_than_it_was_judged_by_is_undone(served, 
 
 def test_an_answer_within_the_tolerance_passes_and_classes_are_compared_each(place):
     golden = {"rows": ROWS, "answers": [[0.2, 0.8], [0.6, 0.4]]}
-    place.cluster.answer = lambda *_: (200, b'{"predictions": [[0.200009, 0.799991], [0.6, 0.4]]}')
+    place.cluster.answer = lambda image, *_: says([[0.200009, 0.799991], [0.6, 0.4]], image)
     place.roll_out(image("a", golden=golden))
     assert place.serving() == runs(image("a"))
-    refused(place, image("b", golden=golden, tolerance=1e-6), "a golden answer is 9e-06 from the model's own")
+    place.cluster.answer = lambda image, *_: says([[0.20002, 0.79998], [0.6, 0.4]], image)
+    refused(place, image("b", golden=golden), "a golden answer is 2e-05 from the model's own")
 
 
 def test_a_replica_that_nobody_may_ask_is_undone(served):
@@ -643,4 +656,59 @@ def test_the_image_that_serves_is_not_taken_for_the_one_before_it(served):
 
 def test_a_deployment_of_somebody_else_is_known_by_its_image_only(served):
     served.cluster.deployment()["spec"]["template"]["metadata"].pop("annotations")
-    assert served.serving() == {"reference": image("a")["reference"], "key": None, "digest": None, "commit": None}
+    assert served.serving() == {"image": image("a")["reference"], "key": None, "digest": None, "commit": None}
+
+
+def kept_image(place, image: dict) -> str | None:
+    return place.module.kept(place.repository, "staging", image["key"], image["digest"])
+
+
+def test_the_image_of_an_earlier_model_is_found_and_one_that_never_served_is_not(served):
+    for letter in "bc":
+        served.roll_out(image(letter))
+    served.cluster.answer = lambda *_: (503, b"")
+    refused(served, image("d"), "serves as before")
+    for letter in "abc":
+        assert kept_image(served, image(letter)) == image(letter)["reference"]
+    assert kept_image(served, image("d")) is None
+    assert kept_image(served, image("a", digest="b" * 64)) is None
+
+
+def test_of_two_images_of_a_model_the_one_that_served_last_is_found(served):
+    newer = image("b", key="key-a", digest="a" * 64)
+    served.cluster.answer = lambda image, *_: says(ANSWERS, image, "key-a")
+    served.roll_out(newer)
+    assert kept_image(served, image("a")) == newer["reference"]
+    served.cluster.answer = lambda *_: (503, b"")
+    refused(served, image("c", key="key-a", digest="a" * 64), "serves as before")
+    assert kept_image(served, image("a")) == newer["reference"]
+
+
+def test_what_inherits_the_mark_of_a_model_that_was_gone_back_to_has_not_served(served):
+    """`rollout undo` gives the deployment the notes of the replica set, and the next replica set inherits them."""
+    served.cluster.answer = lambda *_: (503, b"")
+    for letter in "bc":
+        refused(served, image(letter), "serves as before")
+    assert [kept_image(served, image(letter)) for letter in "abc"] == [image("a")["reference"], None, None]
+
+
+def test_a_mark_that_cannot_be_set_does_not_undo_what_serves(served):
+    served.cluster.refuse[f"PATCH /apis/apps/v1/namespaces/{NAMESPACE}/replicasets"] = (403, "Forbidden", "no marks")
+    served.roll_out(image("b"))
+    assert served.serving() == runs(image("b"))
+    assert "no marks; a roll-back to it will build its image anew" in served.said[-1]
+    assert kept_image(served, image("b")) is None
+
+
+def test_a_machine_without_a_way_to_the_cluster_deploys_nothing(place, monkeypatch):
+    deployed = lambda: place.module.deployed(place.repository, "staging")  # noqa: E731
+    assert deployed() is False
+    place.roll_out(image("a"))
+    assert deployed() is True
+    place.cluster.refuse[f"GET {DEPLOYMENTS}"] = (403, "Forbidden", "not for you")
+    with pytest.raises(place.errors.Misuse, match="not for you"):
+        deployed()
+    place.cluster.kubeconfig(place.home / "kubeconfig", "another")
+    assert deployed() is False
+    monkeypatch.setenv("PATH", str(place.home))
+    assert deployed() is False

@@ -29,6 +29,7 @@ KINDS = {  # (path of the group and version) -> resource -> kind
     "apis/networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},
 }
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 REVISION = "deployment.kubernetes.io/revision"
 KEYS = {"containers": "name", "volumes": "name", "env": "name", "ports": "", "volumeMounts": "mountPath"}
 
@@ -164,6 +165,7 @@ class Cluster:
         name = f"model-{digest}"
         if name in sets and sets[name]["metadata"]["annotations"][REVISION] == str(revision - 1):
             revision -= 1  # the template is the one that it was
+        noted = deployment["metadata"].setdefault("annotations", {})
         owned = copy.deepcopy(template)
         owned["metadata"]["labels"]["pod-template-hash"] = digest
         self.objects["replicasets", name] = {
@@ -173,7 +175,11 @@ class Cluster:
                 "name": name,
                 "namespace": deployment["metadata"].get("namespace"),
                 "labels": owned["metadata"]["labels"],
-                "annotations": {REVISION: str(revision)},
+                "annotations": {
+                    **{key: value for key, value in noted.items() if key != LAST_APPLIED},
+                    **sets.get(name, {}).get("metadata", {}).get("annotations", {}),
+                    REVISION: str(revision),
+                },
                 "ownerReferences": [{"apiVersion": "apps/v1", **owner}],
                 "uid": f"uid-{name}",
             },
@@ -260,7 +266,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PATCH = do_DELETE = do
 
     def resource(self, path: str, asked: dict[str, list[str]], body: bytes) -> None:
-        cluster, strategic = self.cluster, "strategic" in self.headers.get("Content-Type", "")
+        cluster, strategic = self.cluster, "merge-patch" in self.headers.get("Content-Type", "")
         call = f"{'UNDO' if self.command == 'PATCH' and not strategic else self.command} /{path}"
         found = re.fullmatch(r"(api/v1|apis/[^/]+/[^/]+)/(?:namespaces/[^/]+/)?([a-z]+)(?:/([^/]+))?(?:/(exec))?", path)
         if not found or found[2] not in KINDS.get(found[1], {}):
