@@ -590,10 +590,7 @@ def test_a_first_roll_out_that_does_not_settle_leaves_nothing(place):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (
-            (200, b'{"predictions": [0.25, 0.7501]}'),
-            "a golden answer is 0.0001 from the model's own; 1e-05 is tolerated",
-        ),
+        ([0.25, 0.7501], "a golden answer is 0.0001 from the model's own; 1e-05 is tolerated"),
         ([0.25, float("nan")], "a golden answer is nan from the model's own"),
         ([0.25], "shape (1,), not (2,)"),
         ([0.25, [0.75]], "holds no predictions"),
