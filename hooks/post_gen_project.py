@@ -1,12 +1,14 @@
-"""Make the first commit, because every later step asks git which code it runs; say what to do next."""
+"""Drop the other way to deploy, make the first commit (every later step asks git for it), say what to do next."""
 
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
-[owner] = json.loads(r"""<< [cookiecutter.owner] | tojson >>""")
+owner, deploy = json.loads(r"""<< [cookiecutter.owner, cookiecutter.deploy] | tojson >>""")
+shutil.rmtree("container/kubernetes", ignore_errors=True) if deploy != "kubernetes" else None
 # Nobody's signing key, hooks or private ignore list may stop or shrink this commit, and no identity is guessed.
 neutral = ["commit.gpgsign=false", "user.useConfigOnly=true", "core.hooksPath=/dev/null", "core.excludesFile=/dev/null"]
 
@@ -22,9 +24,8 @@ try:
     if not os.path.exists(".git"):  # generated over a repository: its history is its owner's
         git("init", "--initial-branch=main", "--template=")
         git("add", "--all")
-        commit = ("commit", "--message=First commit")
-        if git(*commit, check=False).returncode:  # no identity configured: the owner's name, an address of nobody
-            git(*commit, config=[*neutral, f"user.name={owner}", "user.email=noreply@localhost"])
+        if git("commit", "-mFirst commit", check=False).returncode:  # no identity: the owner's, an address of nobody
+            git("commit", "-mFirst commit", config=[*neutral, f"user.name={owner}", "user.email=noreply@localhost"])
 except (OSError, subprocess.CalledProcessError) as error:
     reason = " ".join((getattr(error, "stderr", "") or "git is not installed").split())
     print(f"No first commit, make it before you run the pipeline: {reason}", file=sys.stderr)

@@ -27,6 +27,28 @@ def complaint(stderr: bytes) -> str:
     return lines[-1].strip() if lines else ""
 
 
+def bounded(
+    words: list[str], root: Path, stdin: bytes | None, env: dict[str, str], seconds: float
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a tool in ``root`` and end it, with all that it started, after ``seconds``.
+
+    Raises:
+        FileNotFoundError, subprocess.TimeoutExpired: the tool is not installed; it was ended.
+    """
+    given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        words, cwd=root, stdin=given, stdout=pipe, stderr=pipe, env=env, start_new_session=True
+    ) as run:
+        try:
+            out, told = run.communicate(stdin, timeout=seconds)
+        except BaseException:
+            # With the tool its helpers: an ssh that waits for ever would keep the pipes open.
+            os.killpg(run.pid, signal.SIGKILL) if hasattr(os, "killpg") else run.kill()
+            raise
+    return subprocess.CompletedProcess(words, run.returncode, out, told)
+
+
 class Git:
     """git in one working tree."""
 
@@ -43,7 +65,7 @@ class Git:
             GitError: git is missing, exited with an error, or did not answer in time.
         """
         try:
-            done = self._run(["git", *words], stdin, {**self.variables, **(more or {})})
+            done = bounded(["git", *words], self.root, stdin, {**self.variables, **(more or {})}, SECONDS)
         except FileNotFoundError:
             raise GitError("git is not installed") from None
         except subprocess.TimeoutExpired:
@@ -51,20 +73,6 @@ class Git:
         if done.returncode:
             raise GitError(complaint(done.stderr) or f"git {words[0]} exited with {done.returncode}")
         return done.stdout
-
-    def _run(self, words: list[str], stdin: bytes | None, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
-        given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
-        pipe = subprocess.PIPE
-        with subprocess.Popen(
-            words, cwd=self.root, stdin=given, stdout=pipe, stderr=pipe, env=env, start_new_session=True
-        ) as run:
-            try:
-                out, told = run.communicate(stdin, timeout=SECONDS)
-            except BaseException:
-                # With git its helpers: an ssh that waits for ever would keep the pipes open.
-                os.killpg(run.pid, signal.SIGKILL) if hasattr(os, "killpg") else run.kill()
-                raise
-        return subprocess.CompletedProcess(words, run.returncode, out, told)
 
     def __call__(self, *words: str, stdin: bytes | None = None, more: dict[str, str] | None = None) -> str:
         """Standard output of ``git words`` as text without the last line feed."""

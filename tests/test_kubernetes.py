@@ -1,0 +1,711 @@
+"""Risk: a cluster refuses the manifests, runs them with more rights than they need, or keeps a roll-out that failed.
+
+kubectl is the real one, and so is the kustomize in it. The API server behind it is a stand-in (standins/cluster.py):
+there is none to be had here, so nothing below is proven on a cluster.
+"""
+
+import copy
+import json
+import os
+import re
+import socket
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import kubernetes_validate
+import pytest
+import yaml
+from kubernetes_validate.utils import all_versions, major_minor
+from standins.cluster import REVISION, Cluster
+
+BIN = Path(sys.executable).parent
+# Those that the Kubernetes project maintained in November 2026, and one before, which is on many clusters still.
+VERSIONS = sorted({major_minor(version) for version in all_versions()} - {f"1.{minor}" for minor in range(34)})
+ENVIRONMENTS = ("staging", "production")
+NAMESPACE = "night-trains-staging"
+DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+ROWS, ANSWERS = [{"origin": "EWR"}, {"origin": "JFK"}], [0.25, 0.75]
+
+
+@pytest.fixture(scope="module")
+def baked(bake):
+    """A name of its own: the package of the default answers is imported by other tests."""
+    return bake(deploy="kubernetes", project="Night-Trains")
+
+
+def rendered(project, environment: str) -> dict[str, dict]:
+    """kind -> manifest, as a roll-out applies them."""
+    done = project.run(BIN / "kubectl", "kustomize", f"container/kubernetes/overlays/{environment}")
+    found = list(yaml.safe_load_all(done.stdout))
+    assert len({manifest["kind"] for manifest in found}) == len(found) == 6
+    return {manifest["kind"]: manifest for manifest in found}
+
+
+def once(project, path: str) -> dict:
+    """What whoever runs the cluster applies once."""
+    return yaml.safe_load((project.path / "container/kubernetes" / path).read_text())
+
+
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def manifests(request, baked):
+    return rendered(baked, request.param)
+
+
+@pytest.fixture(scope="module")
+def pod(manifests):
+    return manifests["Deployment"]["spec"]["template"]["spec"]
+
+
+@pytest.fixture(scope="module")
+def container(pod):
+    (container,) = pod["containers"]
+    return container
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_manifest_is_valid_on_every_supported_version(manifests, version):
+    for manifest in manifests.values():
+        assert kubernetes_validate.validate(manifest, version, strict=True) == version
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_applied_once_is_valid_too(baked, version):
+    for path in ("deployer.yaml", *(f"overlays/{environment}/namespace.yaml" for environment in ENVIRONMENTS)):
+        assert kubernetes_validate.validate(once(baked, path), version, strict=True) == version
+
+
+def test_the_readme_names_the_versions_that_are_checked(baked):
+    assert f"Kubernetes {VERSIONS[0]} to {VERSIONS[-1]}" in (baked.path / "README.md").read_text()
+    assert VERSIONS[:4] == ["1.34", "1.35", "1.36", "1.37"]
+
+
+@pytest.mark.parametrize("change", [{"replicaz": 2}, {"minReadySeconds": "5"}, {"template": []}], ids=str)
+def test_a_manifest_that_is_wrong_is_noticed(manifests, change):
+    wrong = {**manifests["Deployment"], "spec": {**manifests["Deployment"]["spec"], **change}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+
+
+def test_a_replica_runs_with_no_right_that_it_does_not_need(pod, container):
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    for key in ("hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers", "hostAliases"):
+        assert key not in pod
+    assert all("hostPort" not in port for port in container["ports"])
+
+
+def test_a_replica_has_no_identity_in_the_cluster(manifests, pod):
+    assert pod["serviceAccountName"] == manifests["ServiceAccount"]["metadata"]["name"] != "default"
+    assert pod["automountServiceAccountToken"] is False
+    assert manifests["ServiceAccount"]["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_namespace_refuses_what_the_restricted_standard_refuses(baked, environment):
+    namespace = once(baked, f"overlays/{environment}/namespace.yaml")["metadata"]
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+    assert namespace == {"name": f"night-trains-{environment}", "labels": labels}
+    assert {m["metadata"]["namespace"] for m in rendered(baked, environment).values()} == {namespace["name"]}
+
+
+def test_the_deployer_may_read_no_secret_and_make_no_role(baked):
+    rules = once(baked, "deployer.yaml")["rules"]
+    named = {resource for rule in rules for resource in rule["resources"]}
+    assert not named & {"secrets", "roles", "rolebindings", "configmaps", "*"}
+    assert "*" not in {word for rule in rules for word in [*rule["verbs"], *rule["apiGroups"]]}
+
+
+def test_only_two_folders_can_be_written_and_both_are_bounded(baked, pod, container):
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted == {"tmp": "/tmp", "predictions": "/var/log/predictions"}
+    params = yaml.safe_load((baked.path / "params.yaml").read_text())["serve"]
+    assert mounted["predictions"] == params["log"]
+    limits = {volume["name"]: size(volume["emptyDir"]["sizeLimit"]) for volume in pod["volumes"]}
+    assert limits["predictions"] >= 2 * params["log_bytes"]  # above it the kubelet evicts the replica
+    assert sum(limits.values()) <= size(container["resources"]["limits"]["ephemeral-storage"])
+
+
+def test_the_token_of_predict_comes_from_a_secret_that_may_be_missing(container):
+    assert container["env"] == [
+        {
+            "name": "PREDICT_TOKEN",
+            "valueFrom": {"secretKeyRef": {"name": "model", "key": "PREDICT_TOKEN", "optional": True}},
+        }
+    ]
+
+
+def size(text: str) -> float:
+    number, unit = re.fullmatch(r"([0-9]+)(m|Mi|)", text).groups()
+    return int(number) * {"m": 0.001, "Mi": 2**20, "": 1}[unit]
+
+
+def test_resources_are_asked_for_and_limited(baked, container):
+    asked, limits = container["resources"]["requests"], container["resources"]["limits"]
+    assert set(asked) == set(limits) == {"cpu", "memory", "ephemeral-storage"}
+    assert all(0 < size(asked[name]) <= size(limits[name]) for name in asked)
+
+
+def test_probes_ask_the_paths_of_the_container_at_the_port_that_it_listens_on(container):
+    (port,) = container["ports"]
+    assert (port["name"], port["containerPort"]) == ("http", 8000)
+    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
+    assert {name: probe["path"] for name, probe in asked.items()} == {
+        "startup": "/readyz",
+        "readiness": "/readyz",
+        "liveness": "/healthz",
+    }
+    assert {probe["port"] for probe in asked.values()} == {"http"}
+
+
+def test_a_replica_that_goes_is_asked_nothing_and_has_time_to_answer(pod, container):
+    waited = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 3 <= waited <= 10
+    assert pod["terminationGracePeriodSeconds"] == 30 >= waited + 20
+
+
+def test_a_roll_out_never_has_fewer_replicas_and_gives_up(manifests, container):
+    spec = manifests["Deployment"]["spec"]
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    start = container["startupProbe"]
+    assert (
+        start["periodSeconds"] * start["failureThreshold"] + spec["minReadySeconds"] < spec["progressDeadlineSeconds"]
+    )
+    assert 2 <= spec["revisionHistoryLimit"] <= 10
+
+
+def test_only_the_autoscaler_says_how_many(manifests):
+    assert "replicas" not in manifests["Deployment"]["spec"]
+    scaler = manifests["HorizontalPodAutoscaler"]
+    assert scaler["apiVersion"] == "autoscaling/v2"
+    assert scaler["spec"]["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "model"}
+    assert [metric["resource"]["name"] for metric in scaler["spec"]["metrics"]] == ["cpu"]
+
+
+def test_production_has_more_replicas_than_one(baked):
+    numbers = {}
+    for environment in ENVIRONMENTS:
+        spec = rendered(baked, environment)["HorizontalPodAutoscaler"]["spec"]
+        numbers[environment] = (spec["minReplicas"], spec["maxReplicas"])
+    assert numbers == {"staging": (1, 2), "production": (2, 6)}
+
+
+def test_everything_chooses_the_replicas_of_the_deployment(manifests, pod):
+    spec = manifests["Deployment"]["spec"]
+    chosen = [
+        spec["selector"]["matchLabels"],
+        manifests["Service"]["spec"]["selector"],
+        manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        *(spread["labelSelector"]["matchLabels"] for spread in pod["topologySpreadConstraints"]),
+    ]
+    assert chosen == [{"app.kubernetes.io/name": "model"}] * 6
+    assert spec["template"]["metadata"]["labels"].items() >= chosen[0].items()
+    (port,) = manifests["Service"]["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (80, "http")
+
+
+def test_replicas_spread_over_machines_and_zones(pod):
+    assert [spread["topologyKey"] for spread in pod["topologySpreadConstraints"]] == [
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    ]
+
+
+def test_a_machine_can_be_emptied_one_replica_at_a_time(manifests):
+    budget = manifests["PodDisruptionBudget"]["spec"]
+    assert (budget["maxUnavailable"], "minAvailable" in budget) == (1, False)
+
+
+def test_only_named_callers_reach_a_replica_and_it_calls_nobody(manifests):
+    policy = manifests["NetworkPolicy"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["egress"] == []
+    assert policy["ingress"] == [
+        {
+            "from": [
+                {"podSelector": {}},
+                {"namespaceSelector": {"matchLabels": {"model-client": "true"}}},
+            ],
+            "ports": [{"protocol": "TCP", "port": "http"}],
+        }
+    ]
+
+
+def test_prometheus_is_told_where_the_metrics_are(manifests):
+    told = manifests["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    found = {key.partition("/")[2]: value for key, value in told.items() if key.startswith("prometheus.io/")}
+    assert found == {"scrape": "true", "port": "8000", "path": "/metrics"}
+
+
+def test_everything_says_whose_it_is(manifests):
+    for manifest in manifests.values():
+        labels = manifest["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] in ENVIRONMENTS
+        assert labels["app.kubernetes.io/part-of"] == "night-trains"
+
+
+@pytest.mark.parametrize("name", ["Yes", "a" * 51 + "-" + "b" * 8, "x" * 60])
+def test_the_names_are_legal_whatever_the_project_is_called(bake, name):
+    project = bake(deploy="kubernetes", project=name)
+    for environment in ENVIRONMENTS:
+        namespace = once(project, f"overlays/{environment}/namespace.yaml")["metadata"]["name"]
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", namespace) and len(namespace) <= 63
+        assert namespace.endswith(f"-{environment}")
+        for manifest in rendered(project, environment).values():
+            assert kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+            assert manifest["metadata"]["namespace"] == namespace
+            assert all(len(label) <= 63 for label in manifest["metadata"]["labels"].values())
+
+
+def test_another_way_to_deploy_leaves_nothing_of_this_one(project, baked):
+    assert not [path for path in project.files() if "kubernetes" in path.as_posix() or path.name == "cluster.py"]
+    assert not (project.path / "container/kubernetes").exists()
+    kept = {path.as_posix() for path in baked.files()}
+    assert {"src/night_trains/cluster.py", "container/kubernetes/base/kustomization.yaml"} <= kept
+
+
+# What follows rolls out.
+
+
+def predictions(image: str, headers: dict, body: bytes) -> tuple[int, bytes]:
+    """What a sound model says of the golden rows."""
+    assert json.loads(body) == {"rows": ROWS}
+    return says(ANSWERS, image)
+
+
+def says(predictions: object, image: str, key: str | None = None) -> tuple[int, bytes]:
+    """What a replica answers; the key of a model is made of the digest of its image, unless a test has another one."""
+    return 200, json.dumps({"id": "1", "model": key or f"key-{image[-1]}", "predictions": predictions}).encode()
+
+
+@pytest.fixture
+def place(bake, tmp_path, monkeypatch):
+    """A generated project, the module that deploys it, and a cluster that kubectl finds."""
+    project = bake(deploy="kubernetes", project="Night-Trains")
+    monkeypatch.syspath_prepend(project.path / "src")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "night_trains"]:
+        monkeypatch.delitem(sys.modules, name)
+    cluster = Cluster(predictions, VERSIONS[-1], once(project, "deployer.yaml")["rules"])
+    cluster.store("namespaces", once(project, "overlays/staging/namespace.yaml"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/kubectl").symlink_to(BIN / "kubectl")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))  # kubectl keeps there what servers told it
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path / "kubeconfig", NAMESPACE)))
+    said: list[str] = []
+    module = import_module("night_trains.cluster")
+    repository = import_module("night_trains.project").Project(project.path)
+    yield SimpleNamespace(
+        project=project,
+        module=module,
+        cluster=cluster,
+        said=said,
+        home=tmp_path,
+        kubectl=tmp_path / "bin/kubectl",
+        serving=lambda environment="staging": module.serving(repository, environment),
+        repository=repository,
+        roll_out=lambda image, environment="staging": module.roll_out(
+            repository, environment, {**image, "golden": None}, image["golden"], said.append
+        ),
+        errors=import_module("night_trains.errors"),
+    )
+    cluster.close()
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict:
+    """What the cluster holds after the first roll-out: tests of a later one begin there."""
+    return {}
+
+
+@pytest.fixture
+def served(place, kept):
+    """A place where image a serves."""
+    if not kept:
+        place.roll_out(image("a"))
+        kept.update(copy.deepcopy(place.cluster.objects))
+    place.cluster.objects = copy.deepcopy(kept)
+    place.cluster.calls.clear()
+    return place
+
+
+def image(letter: str, **more) -> dict:
+    reference = f"registry.example:5000/team/trains@sha256:{letter * 64}"
+    golden = {"rows": ROWS, "answers": ANSWERS}
+    known = {"key": f"key-{letter}", "digest": letter * 64, "commit": letter * 40}
+    return {"reference": reference, **known, "golden": golden, **more}
+
+
+def runs(image: dict) -> dict:
+    return {"image": image["reference"], **{name: image[name] for name in ("key", "digest", "commit")}}
+
+
+def refused(place, image: dict, *reasons: str) -> str:
+    """Rolls out, which is refused with one line that holds the reasons."""
+    with pytest.raises(place.errors.Refused) as told:
+        place.roll_out(image)
+    text = str(told.value)
+    assert "\n" not in text
+    for reason in reasons:
+        assert reason in text, text
+    return text
+
+
+def misused(place, image: dict, *reasons: str, environment: str = "staging") -> None:
+    """Rolls out, which ends with one line before anything was changed."""
+    with pytest.raises(place.errors.Misuse) as told:
+        place.roll_out(image, environment)
+    text = str(told.value)
+    assert "\n" not in text
+    for reason in reasons:
+        assert reason in text, text
+    assert not [call for call in place.cluster.calls if not call.startswith("GET")]
+
+
+def test_nothing_serves_before_the_first_roll_out(place):
+    assert place.serving() is None
+
+
+def test_what_is_rolled_out_serves_and_says_what_it_is(place):
+    told = place.roll_out(image("a"))
+    assert told == "staging serves model key-a, and its golden answers are the model's own"
+    assert place.serving() == runs(image("a"))
+    assert place.cluster.images() == {image("a")["reference"]}
+    assert place.said == [f"deploy    {image('a')['reference']} to {NAMESPACE}"]
+    assert {resource for resource, _ in place.cluster.objects} >= {"services", "networkpolicies"}
+
+
+def test_the_deployer_has_no_right_that_no_roll_out_uses(place):
+    """That the rights suffice is what the other tests show: the stand-in refuses everything else."""
+    used = []
+    allowed = place.cluster.authorise
+    place.cluster.authorise = lambda *what: used.append(what) or allowed(*what)
+    place.cluster.answer = lambda *_: (503, b"")
+    refused(place, image("a"), "nothing does now")  # deletes
+    place.cluster.answer = predictions
+    place.roll_out(image("a"))
+    place.project.edit("container/kubernetes/base/service.yaml", "port: 80\n", "port: 81\n")
+    place.project.edit("container/kubernetes/base/network-policy.yaml", "port: http", "port: 8000")
+    place.project.edit("container/kubernetes/base/autoscaler.yaml", "Utilization: 70", "Utilization: 60")
+    place.project.edit("container/kubernetes/base/service-account.yaml", "Token: false", "Token: true")
+    place.cluster.answer = lambda *_: (503, b"")
+    refused(place, image("b"), "serves as before")  # goes back
+    granted = {
+        (verb, group, resource)
+        for rule in place.cluster.role
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    # Of other versions of kubectl, which use no web socket, and list before they watch.
+    assert granted - set(used) == {("create", "", "pods/exec"), ("list", "apps", "deployments")}
+
+
+def test_a_roll_out_edits_nothing_of_the_repository(place):
+    place.roll_out(image("a"))
+    assert place.project.git("status", "--porcelain").stdout == ""
+    assert (place.project.path / "build/kubernetes/staging/kustomization.yaml").is_file()
+
+
+def test_the_next_one_takes_its_place_and_the_autoscaler_keeps_its_number(served):
+    served.cluster.deployment()["spec"]["replicas"] = 4
+    served.roll_out(image("b"))
+    assert served.serving() == runs(image("b"))
+    assert served.cluster.images() == {image("b")["reference"]}
+    assert served.cluster.deployment()["spec"]["replicas"] == 4
+
+
+def test_going_back_is_rolling_out_the_earlier_image_as_a_revision_of_its_own(served):
+    for letter, revision in zip("abba", "1223", strict=True):
+        served.roll_out(image(letter))
+        assert served.serving() == runs(image(letter))
+        assert served.cluster.deployment()["metadata"]["annotations"][REVISION] == revision
+
+
+def test_the_golden_rows_are_asked_of_a_new_replica_with_the_token_that_it_has(served):
+    asked = []
+    served.cluster.answer = lambda image, headers, body: asked.append((image, headers)) or predictions(image, {}, body)
+    served.cluster.token = "secret"
+    served.roll_out(image("b"))
+    served.cluster.token = ""
+    served.roll_out(image("c"))
+    assert [reference for reference, _ in asked] == [image("b")["reference"], image("c")["reference"]]
+    assert (asked[0][1]["Authorization"], asked[0][1]["Content-Type"]) == ("Bearer secret", "application/json")
+    assert "Authorization" not in asked[1][1]
+
+
+def test_a_replica_on_its_way_out_is_not_asked(served):
+    going = copy.deepcopy(next(pod for (of, _), pod in served.cluster.objects.items() if of == "pods"))
+    going["metadata"] |= {"name": "model-0-going", "deletionTimestamp": "2026-11-24T08:00:00Z"}
+    served.cluster.objects = {("pods", "model-0-going"): going, **served.cluster.objects}
+    served.roll_out(image("a"))
+    assert not [call for call in served.cluster.calls if call.endswith("model-0-going/exec")]
+    assert [call for call in served.cluster.calls if call.endswith("/exec")]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "registry.example/team/trains:latest",
+        "registry.example/team/trains",
+        "registry.example/team/trains:v1@sha256:" + "a" * 64,
+        "registry.example/team/trains@sha256:" + "a" * 63,
+        "registry.example/team/trains@sha256:" + "A" * 64,
+        "@sha256:" + "a" * 64,
+        "sha256:" + "a" * 64,
+        "",
+    ],
+)
+def test_an_image_without_a_digest_is_refused(place, reference):
+    misused(place, image("a", reference=reference), "a cluster takes an image of a registry by its digest")
+    assert place.cluster.calls == []
+
+
+def test_without_kubectl_nothing_is_tried(place, monkeypatch):
+    monkeypatch.setenv("PATH", str(place.home))
+    misused(place, image("a"), "kubectl is not installed; install it")
+
+
+def test_a_context_that_is_missing_is_named_with_its_mend(place):
+    place.cluster.kubeconfig(place.home / "kubeconfig", "another")
+    misused(place, image("a"), f'context "{NAMESPACE}" does not exist', f"`kubectl config set-context {NAMESPACE} ")
+    with pytest.raises(place.errors.Misuse, match="does not exist"):
+        place.serving()
+
+
+def test_a_cluster_that_is_not_there_is_told_in_one_line(place):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        config = json.loads((place.home / "kubeconfig").read_text())
+        config["clusters"][0]["cluster"]["server"] = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        (place.home / "kubeconfig").write_text(json.dumps(config))
+        misused(place, image("a"), "was refused", "mend the access to the cluster")
+
+
+def test_a_cluster_that_forbids_to_look_is_told_in_one_line(place):
+    place.cluster.refuse[f"GET {DEPLOYMENTS}"] = (403, "Forbidden", 'deployments "model" is forbidden')
+    misused(place, image("a"), "forbidden", "mend the access to the cluster")
+
+
+def test_a_kubectl_that_hangs_is_ended(place, monkeypatch):
+    place.kubectl.unlink()
+    place.kubectl.write_text("#!/bin/sh\necho $$ > pid\nsleep 60\n")
+    place.kubectl.chmod(0o755)
+    monkeypatch.setattr(place.module, "SECONDS", 1)
+    monkeypatch.setattr(place.module.Kubectl.__call__, "__kwdefaults__", {"stdin": None, "seconds": 1})
+    with pytest.raises(place.errors.Misuse, match="kubectl get did not answer within 1 seconds"):
+        place.serving()
+    pid = (place.project.path / "pid").read_text().strip()
+    assert not Path(f"/proc/{pid}/cmdline").exists()
+
+
+@pytest.mark.parametrize("environment", ["nowhere", "../base", ""])
+def test_an_environment_that_is_not_there_is_named_with_those_that_are(place, environment):
+    misused(place, image("a"), "no environment", "production, staging", environment=environment)
+
+
+def test_an_overlay_without_a_namespace_is_refused(place):
+    place.project.edit("container/kubernetes/overlays/staging/kustomization.yaml", f"namespace: {NAMESPACE}\n", "")
+    misused(place, image("a"), "container/kubernetes/overlays/staging/kustomization.yaml: namespace: missing")
+
+
+def test_manifests_that_do_not_render_are_refused_before_the_cluster_is_asked(place):
+    place.project.edit("container/kubernetes/base/kustomization.yaml", "service.yaml", "services.yaml")
+    misused(place, image("a"), "container/kubernetes/overlays/staging: ", "services.yaml", "mend it")
+    assert place.cluster.calls == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("image: model #", "image: other #"), ("- name: model\n          image", "- name: m\n          image")],
+)
+def test_an_image_that_the_roll_out_would_not_set_is_refused(place, old, new):
+    place.project.edit("container/kubernetes/base/deployment.yaml", old, new)
+    misused(place, image("a"), "the roll-out sets no image", "'model'")
+    assert place.cluster.calls == []
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+@pytest.mark.parametrize("call", ["services", "deployments", "networkpolicies"])
+def test_what_the_cluster_does_not_let_be_applied_is_undone(place, request, call, first):
+    """Before the deployment, at it, and behind it."""
+    if not first:
+        request.getfixturevalue("served")
+        place.project.edit("container/kubernetes/base/service.yaml", "port: 80\n", "port: 81\n")
+        place.project.edit("container/kubernetes/base/network-policy.yaml", "port: http", "port: 8000")
+    group = {"services": "api/v1", "deployments": "apis/apps/v1", "networkpolicies": "apis/networking.k8s.io/v1"}
+    begin = f"{'POST' if first else 'PATCH'} /{group[call]}/namespaces/{NAMESPACE}/{call}"
+    place.cluster.refuse[begin] = (403, "Forbidden", "the deployer may not do that")
+    serves = "nothing served before, and nothing does now" if first else f"{image('a')['reference']} serves as before"
+    refused(place, image("b"), "staging: ", "the deployer may not do that", f"undone: {serves}")
+    assert place.serving() == (None if first else runs(image("a")))
+    assert place.cluster.images() == (set() if first else {image("a")["reference"]})
+
+
+def test_a_manifest_that_the_cluster_finds_invalid_is_undone(served):
+    served.project.edit("container/kubernetes/base/deployment.yaml", "minReadySeconds: 5", "minReadySecond: 5")
+    refused(served, image("b"), "minReadySecond", f"undone: {image('a')['reference']} serves as before")
+    assert served.serving() == runs(image("a"))
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [("ProgressDeadlineExceeded", "exceeded its progress deadline"), ("ReplicaSetUpdated", "timed out")],
+)
+def test_a_roll_out_that_does_not_settle_is_undone(served, monkeypatch, state, reason):
+    monkeypatch.setattr(served.module, "SECONDS_TO_SETTLE", 1)
+    served.cluster.stuck[image("b")["reference"]] = state
+    text = refused(served, image("b"), reason, f"undone: {image('a')['reference']} serves as before")
+    assert "(ImagePullBackOff: Back-off pulling image registry.example:5000/team/trains@sha256:bbb" in text
+    assert served.serving() == runs(image("a"))
+    assert served.cluster.images() == {image("a")["reference"]}
+
+
+def test_a_first_roll_out_that_does_not_settle_leaves_nothing(place):
+    place.cluster.stuck[image("a")["reference"]] = "ProgressDeadlineExceeded"
+    refused(place, image("a"), "progress deadline", "undone: nothing served before, and nothing does now")
+    assert place.serving() is None
+    assert place.cluster.images() == set()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ([0.25, 0.7501], "a golden answer is 0.0001 from the model's own; 1e-05 is tolerated"),
+        ([0.25, float("nan")], "a golden answer is nan from the model's own"),
+        ([0.25], "shape (1,), not (2,)"),
+        ([0.25, [0.75]], "holds no predictions"),
+        ((200, b'{"model": "key-b"}'), "holds no predictions"),
+        ((200, b'{"predictions": [0.25, 0.75]}'), "holds no predictions"),
+        ((200, b'{"model": "key-a", "predictions": [0.25, 0.75]}'), "the image says that it is model key-a, not key-b"),
+        ((200, b"<html>"), "holds no predictions"),
+        ((422, b'{"error": "row 0: origin"}'), '/predict said 422: {"error": "row 0: origin"}'),
+        ((503, b"draining,\nask another"), "/predict said 503: draining, ask another;"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_model_that_answers_otherwise_than_it_was_judged_by_is_undone(served, answer, reason):
+    served.cluster.answer = lambda image, *_: says(answer, image) if isinstance(answer, list) else answer
+    refused(served, image("b"), reason, f"undone: {image('a')['reference']} serves as before")
+    assert served.serving() == runs(image("a"))
+    assert served.cluster.images() == {image("a")["reference"]}
+
+
+def test_an_answer_within_the_tolerance_passes_and_classes_are_compared_each(place):
+    golden = {"rows": ROWS, "answers": [[0.2, 0.8], [0.6, 0.4]]}
+    place.cluster.answer = lambda image, *_: says([[0.200009, 0.799991], [0.6, 0.4]], image)
+    place.roll_out(image("a", golden=golden))
+    assert place.serving() == runs(image("a"))
+    place.cluster.answer = lambda image, *_: says([[0.20002, 0.79998], [0.6, 0.4]], image)
+    refused(place, image("b", golden=golden), "a golden answer is 2e-05 from the model's own")
+
+
+def test_a_replica_that_nobody_may_ask_is_undone(served):
+    served.cluster.refuse[f"GET /api/v1/namespaces/{NAMESPACE}/pods/"] = (403, "Forbidden", "pods may not be asked")
+    refused(served, image("b"), "pods may not be asked", "undone: ")
+    assert served.serving() == runs(image("a"))
+
+
+def test_a_way_back_that_fails_too_is_said_and_the_old_replicas_keep_serving(served):
+    served.cluster.stuck[image("b")["reference"]] = "ProgressDeadlineExceeded"
+    served.cluster.refuse["UNDO"] = (500, "InternalError", "etcd is full")
+    look = f"`kubectl --context={NAMESPACE} --namespace={NAMESPACE} describe deployment model`"
+    refused(served, image("b"), "exceeded its progress deadline", "going back failed, too:", "etcd is full", look)
+    assert image("a")["reference"] in served.cluster.images()
+    assert served.serving() == runs(image("b"))  # what the deployment asks for; the next roll-out takes its place
+    served.cluster.refuse.clear()
+    served.roll_out(image("a"))
+    assert served.cluster.images() == {image("a")["reference"]}
+
+
+def test_the_way_back_of_a_first_roll_out_may_fail_too(place):
+    place.cluster.answer = lambda *_: (503, b"")
+    place.cluster.refuse["DELETE"] = (500, "InternalError", "etcd is full")
+    refused(place, image("a"), "/predict said 503", "going back failed, too:", "etcd is full")
+
+
+def test_the_image_that_serves_is_not_taken_for_the_one_before_it(served):
+    """`rollout undo` by itself would go one further back: applying the same image again makes no revision."""
+    served.roll_out(image("b"))
+    served.cluster.answer = lambda *_: (503, b"")
+    refused(served, image("b"), "/predict said 503", f"undone: {image('b')['reference']} serves as before")
+    assert served.serving() == runs(image("b"))
+
+
+def test_a_deployment_of_somebody_else_is_known_by_its_image_only(served):
+    served.cluster.deployment()["spec"]["template"]["metadata"].pop("annotations")
+    assert served.serving() == {"image": image("a")["reference"], "key": None, "digest": None, "commit": None}
+
+
+def kept_image(place, image: dict) -> str | None:
+    return place.module.kept(place.repository, "staging", image["key"], image["digest"])
+
+
+def test_the_image_of_an_earlier_model_is_found_and_one_that_never_served_is_not(served):
+    for letter in "bc":
+        served.roll_out(image(letter))
+    served.cluster.answer = lambda *_: (503, b"")
+    refused(served, image("d"), "serves as before")
+    for letter in "abc":
+        assert kept_image(served, image(letter)) == image(letter)["reference"]
+    assert kept_image(served, image("d")) is None
+    assert kept_image(served, image("a", digest="b" * 64)) is None
+
+
+def test_of_two_images_of_a_model_the_one_that_served_last_is_found(served):
+    newer = image("b", key="key-a", digest="a" * 64)
+    served.cluster.answer = lambda image, *_: says(ANSWERS, image, "key-a")
+    served.roll_out(newer)
+    assert kept_image(served, image("a")) == newer["reference"]
+    served.cluster.answer = lambda *_: (503, b"")
+    refused(served, image("c", key="key-a", digest="a" * 64), "serves as before")
+    assert kept_image(served, image("a")) == newer["reference"]
+
+
+def test_what_inherits_the_mark_of_a_model_that_was_gone_back_to_has_not_served(served):
+    """`rollout undo` gives the deployment the notes of the replica set, and the next replica set inherits them."""
+    served.cluster.answer = lambda *_: (503, b"")
+    for letter in "bc":
+        refused(served, image(letter), "serves as before")
+    assert [kept_image(served, image(letter)) for letter in "abc"] == [image("a")["reference"], None, None]
+
+
+def test_a_mark_that_cannot_be_set_does_not_undo_what_serves(served):
+    served.cluster.refuse[f"PATCH /apis/apps/v1/namespaces/{NAMESPACE}/replicasets"] = (403, "Forbidden", "no marks")
+    served.roll_out(image("b"))
+    assert served.serving() == runs(image("b"))
+    assert "no marks; a roll-back to it will build its image anew" in served.said[-1]
+    assert kept_image(served, image("b")) is None
+
+
+def test_a_machine_without_a_way_to_the_cluster_deploys_nothing(place, monkeypatch):
+    deployed = lambda: place.module.deployed(place.repository, "staging")  # noqa: E731
+    assert deployed() is False
+    place.roll_out(image("a"))
+    assert deployed() is True
+    place.cluster.refuse[f"GET {DEPLOYMENTS}"] = (403, "Forbidden", "not for you")
+    with pytest.raises(place.errors.Misuse, match="not for you"):
+        deployed()
+    place.cluster.kubeconfig(place.home / "kubeconfig", "another")
+    assert deployed() is False
+    monkeypatch.setenv("PATH", str(place.home))
+    assert deployed() is False
