@@ -263,9 +263,8 @@ def main() -> None:
         record["acts"][act.name] = play(repo, act)
         RECORD.write_text(json.dumps(record, indent=2) + "\n")
     served = serve(repo)
-    print(
-        f"\n{table(record['acts'])}\n\nserved: {served}\n\n{time.monotonic() - began:.0f} s. The repository is yours to go on with:"
-    )
+    print(f"\n{table(record['acts'])}\n\nserved: {served}\n")
+    print(f"{time.monotonic() - began:.0f} s. The repository is yours to go on with:")
     print(f'  cd {repo.relative_to(ROOT)} && make try SET="model.params.estimator=boosting"')
 
 

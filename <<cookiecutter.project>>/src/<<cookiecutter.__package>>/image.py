@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 BY_DIGEST = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
 # Of our own labels; those of the Open Container Initiative are written out.
 LABEL = f"{__package__}."
+DIRTY = "-dirty"
+CHECK = "serve --check"  # in the step of the Dockerfile that answers the golden rows
+STEP = re.compile(r"Step \d+/\d+ : ")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # the engine paints what a command says on standard error
 
 
 def run(project: Project, say: Callable[[str], None] = print) -> str:
@@ -45,18 +49,19 @@ def make(project: Project, client: docker.DockerClient, event: Event, say: Calla
     repository = repository_of(project)
     if project.push and not project.environment.registry:
         raise Misuse("image: no registry to push to; set REGISTRY, as in REGISTRY=ghcr.io/acme")
-    base, base_digest = _base(project, client, say)
+    base, pinned = _base(project, client, say)
+    digest = pinned.rpartition("@")[2]
     labels = labels_of(project, event, bundle) | {
         "org.opencontainers.image.base.name": base,
-        "org.opencontainers.image.base.digest": base_digest,
+        "org.opencontainers.image.base.digest": digest,
     }
-    identity = _build(client, context, base_digest if "@" in base_digest else base, labels, say)
+    identity = _build(client, context, pinned if "@" in pinned else base, labels, say)
     image = client.images.get(identity)
-    tag = f"{project.commit[:12]}-{event.key[:12]}"
+    tag = f"{project.commit[:12]}{DIRTY if project.dirty else ''}-{event.key[:12]}"
     image.tag(repository, tag)
     reference = _push(project, client, repository, tag, say) if project.push else image.id
     size = image.attrs["Size"]
-    about = {"base": {"name": base, "digest": base_digest}, "bytes": size}
+    about = {"base": {"name": base, "digest": digest}, "bytes": size}
     note(project, event, reference, about)
     return f"model {event.key[:12]}, {size / 1e6:.0f} MB: {reference}"
 
@@ -87,11 +92,16 @@ def repository_of(project: Project) -> str:
     return f"{registry.rstrip('/').lower()}/{name}" if registry else name
 
 
+def revision(project: Project) -> str:
+    """The commit of the code, and whether the working tree holds more than that."""
+    return project.commit + (DIRTY if project.dirty else "")
+
+
 def labels_of(project: Project, event: Event, bundle: Bundle) -> dict[str, str]:
     """What an image says of itself."""
     return {
         "org.opencontainers.image.title": __package__.replace("_", "-"),
-        "org.opencontainers.image.revision": project.commit + ("-dirty" if project.dirty else ""),
+        "org.opencontainers.image.revision": revision(project),
         LABEL + "key": event.key,
         LABEL + "digest": event.digest,
         LABEL + "data-sha256": bundle.lineage["data_sha256"],
@@ -103,7 +113,7 @@ def lay_out(project: Project, bundle: Bundle) -> Path:
     from .train import pack_code
 
     name, wheel = pack_code(project)
-    settings = Settings.of(project.params, bundle.key, bundle.digest, project.commit)
+    settings = Settings.of(project.params, bundle.key, bundle.digest, revision(project))
     locks = {"2-serve.txt": project.needed("requirements/serve.txt")}
     if bundle.form != "compiled":
         locks["1-model.txt"] = bundle.requirements
@@ -121,7 +131,7 @@ def lay_out(project: Project, bundle: Bundle) -> Path:
 
 
 def _base(project: Project, client: docker.DockerClient, say: Callable[[str], None]) -> tuple[str, str]:
-    """The base image of the Dockerfile and its digest: that of a registry, or, if it came from none, its own."""
+    """The base image of the Dockerfile, and the same by the digest of its registry; its own id if it came from none."""
     import docker.errors
 
     found = re.search(r"^ARG BASE=(\S+)$", project.needed("container/Dockerfile").decode(), re.M)
@@ -138,28 +148,34 @@ def _base(project: Project, client: docker.DockerClient, say: Callable[[str], No
             mend = "name one that is there: ARG BASE of container/Dockerfile, or BASE_IMAGE"
             raise Misuse(f"image: the base {name} cannot be pulled: {engine.told(error)}; {mend}") from None
     digests = image.attrs.get("RepoDigests") or [image.id]
-    return name, digests[0]
+    repository = re.sub(r":[^/:]*$", "", name)
+    # The same image may have been pushed elsewhere, too.
+    return name, next((digest for digest in digests if digest.startswith(f"{repository}@")), digests[0])
 
 
 def _build(
     client: docker.DockerClient, context: Path, base: str, labels: dict[str, str], say: Callable[[str], None]
 ) -> str:
     """The id of the image, built from the context."""
-    identity, said = None, ""
+    identity, step, said = None, "", ""
     for line in client.api.build(
         path=str(context), buildargs={"BASE": base}, labels=labels, rm=True, forcerm=True, decode=True
     ):
-        text = line.get("stream", "").strip()
-        if text.startswith("Step "):
-            say(f"image     {text[:110]}")
-        elif text and not text.startswith("--->"):
-            said = text  # what a failing command said last
+        text = COLOUR.sub("", line.get("stream", ""))
+        if STEP.match(text):
+            step, said = text.strip(), ""
+            say(f"image     {step[:110]}")
+        elif not text.startswith((" --->", "Removing intermediate container")):
+            said += text
         identity = line.get("aux", {}).get("ID", identity)
         if "error" in line:
-            if said.startswith("error: "):
-                refused = said.removeprefix("error: ")
-                raise Refused(f"image: this code and lock around the model are refused: {refused}; nothing was built")
-            raise Misuse(f"image: {' '.join(line['error'].split())[:200]}: {said[:200]}; mend that and run it again")
+            # What a failing command said last, with the lines that are indented below it.
+            last = " ".join(re.split(r"\n(?=\S)", said.strip())[-1].split())[:500]
+            if CHECK in step and line.get("errorDetail", {}).get("code") == 1:
+                told = last.removeprefix("error: ")
+                raise Refused(f"image: this code and lock around the model are refused: {told}; nothing was built")
+            reason = " ".join(line["error"].split())[:200] + (f": {last}" if last else "")
+            raise Misuse(f"image: {reason}; mend that and run it again")
     if identity is None:
         raise Misuse("image: the engine built nothing, and does not say why; look into its log")
     return identity

@@ -1,0 +1,392 @@
+"""Risk: the image is not what was judged, or does not run as hardened as we say."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import OPTIONS, BakedProject, environment
+from docker.errors import ImageNotFound
+from engine import free_port, until
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+pytestmark = pytest.mark.xdist_group("engine")
+
+HARDENED = {
+    "read_only": True,
+    "network_mode": "none",
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "tmpfs": {"/tmp": "size=16m,mode=1777"},
+}
+ASK = """
+import json, sys, urllib.request
+body = json.dumps({"rows": json.load(open("/app/bundle/golden.json"))["rows"]}).encode()
+asked = urllib.request.Request("http://127.0.0.1:8000/predict", body, {"content-type": "application/json"})
+print(urllib.request.urlopen(asked, timeout=5).read().decode())
+"""
+HOLD = """
+import http.client, pathlib, time
+kept = http.client.HTTPConnection("127.0.0.1", 8000)
+kept.request("GET", "/readyz")
+assert kept.getresponse().read() and kept.sock
+pathlib.Path("/tmp/held").touch()
+time.sleep(60)
+"""
+WRITABLE = """
+import os
+for folder, folders, files in os.walk("/"):
+    if folder in ("/dev", "/proc", "/sys"):
+        folders.clear()
+        continue
+    for name in folders + files:
+        path = os.path.join(folder, name)
+        if not os.path.islink(path) and os.access(path, os.W_OK):
+            print(path)
+"""
+SITE = """
+import importlib.metadata, json, pathlib, platform, sysconfig
+site = sysconfig.get_path("purelib")
+installed = {found.name: found.version for found in importlib.metadata.distributions(path=[site])}
+modules = sorted(path.name for path in pathlib.Path(site).iterdir())
+print(json.dumps({"python": platform.python_version(), "installed": installed, "modules": modules}))
+"""
+
+
+@contextmanager
+def running(engine, image: str, **options):
+    """A container of the image, removed afterwards."""
+    container = engine.containers.run(image, detach=True, **options)
+    try:
+        yield container
+    finally:
+        container.remove(force=True)
+
+
+def in_image(engine, image: str, script: str) -> str:
+    """What a Python script prints in the image, run as its user."""
+    return engine.containers.run(image, ["python", "-c", script], network_mode="none", remove=True).decode()
+
+
+def answers(container) -> list[float]:
+    """The answers of a running container to the golden rows of its bundle, asked from inside."""
+
+    def asked():
+        done = container.exec_run(["python", "-c", ASK])
+        return json.loads(done.output)["predictions"] if done.exit_code == 0 else None
+
+    return until(asked, 30, "the container does not answer")
+
+
+def wanted(locks: list[str], python: str) -> dict[str, str]:
+    """Name and version of what pip installs from locks in the image."""
+    machine = default_environment() | {"python_version": python.rpartition(".")[0], "python_full_version": python}
+    found = {}
+    for line in "\n".join(locks).splitlines():
+        if line[:1].isalnum():
+            requirement = Requirement(line.removesuffix("\\").strip())
+            if requirement.marker is None or requirement.marker.evaluate(machine):
+                found[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
+    return found
+
+
+def made(project: BakedProject) -> dict:
+    return json.loads((project.path / "build" / "image.json").read_text())
+
+
+def images_of(engine, project: BakedProject) -> set[str]:
+    """Every tag of this project's commit; a dangling image has none."""
+    commit = project.git("rev-parse", "HEAD").stdout[:12]
+    return {tag for image in engine.images.list() for tag in image.tags if commit in tag}
+
+
+@pytest.fixture
+def own(champion_image, tmp_path) -> BakedProject:
+    """A copy of the project of the champion's image with a commit, and so images, of its own."""
+    path = tmp_path / champion_image.project.path.name
+    shutil.copytree(champion_image.project.path, path, symlinks=True)
+    (path / "build" / "image.json").unlink()
+    project = BakedProject(path, champion_image.project.options, champion_image.project.venv)
+    project.git("commit", "--allow-empty", "-qm", f"For {tmp_path.name}")
+    return project
+
+
+@pytest.fixture
+def removed(engine):
+    """Images by their id, removed after the test."""
+    ids: list[str] = []
+    yield ids
+    for id in ids:
+        engine.images.remove(id, force=True, noprune=True)
+
+
+@pytest.fixture(scope="module")
+def boosting(bake, engine, base_image):
+    """A project whose champion is one that does not compile within the tolerance, and the id of its image."""
+    project = bake()
+    project.set_param("model.params.estimator", "boosting")
+    project.git("commit", "-qam", "Boosting")
+    project.cli("pipeline")
+    base_image(project.base)
+    project.cli("image")
+    yield project, made(project)["reference"]
+    engine.images.remove(made(project)["reference"], force=True, noprune=True)
+
+
+# How it runs
+
+
+def test_it_becomes_healthy_and_answers_without_network_capabilities_or_a_disk_to_write_to(engine, champion_image):
+    with running(engine, champion_image.id, **HARDENED) as container:
+        golden = json.loads(container.exec_run(["cat", "/app/bundle/golden.json"]).output)["answers"]
+        assert answers(container) == pytest.approx(golden, abs=1e-5)
+        assert container.exec_run(["id", "-u"]).output == container.exec_run(["id", "-g"]).output == b"10001\n"
+
+        def healthy() -> bool:
+            container.reload()
+            return container.attrs["State"]["Health"]["Status"] == "healthy"
+
+        until(healthy, 30, "the image's own health check is not content")
+
+
+def test_the_health_check_asks_at_the_port_that_was_given(engine, champion_image):
+    command = engine.images.get(champion_image.id).attrs["Config"]["Healthcheck"]["Test"]
+    with running(engine, champion_image.id, environment={"PORT": "9000"}, **HARDENED) as container:
+        until(lambda: b"http://0.0.0.0:9000" in container.logs(), 30, "it does not serve")
+        assert container.exec_run(command[1:]).exit_code == 0
+        assert container.exec_run(command[1:], environment={"PORT": ""}).exit_code == 1  # 8000, where nothing listens
+
+
+def test_its_user_may_write_predictions_and_tmp_and_nothing_else(engine, champion_image):
+    assert in_image(engine, champion_image.id, WRITABLE).split() == ["/tmp", "/var/log/predictions"]
+
+
+def test_docker_stop_ends_it_in_order_while_a_connection_is_kept(engine, champion_image):
+    with running(engine, champion_image.id, **HARDENED) as container:
+        answers(container)
+        container.exec_run(["python", "-c", HOLD], detach=True)
+        until(lambda: container.exec_run(["test", "-e", "/tmp/held"]).exit_code == 0, 20, "no connection is held")
+        began = time.monotonic()
+        container.stop()
+        assert time.monotonic() - began < 3
+        assert container.wait()["StatusCode"] == 0
+
+
+# What it holds
+
+
+def test_it_holds_the_lock_of_the_server_and_nothing_else(engine, champion_image):
+    site = json.loads(in_image(engine, champion_image.id, SITE))
+    lock = (champion_image.project.path / "requirements" / "serve.txt").read_text()
+    installed = {canonicalize_name(name): version for name, version in site["installed"].items()}
+    assert installed.pop("late-flights") == "0.1.0"
+    assert installed == wanted([lock], site["python"]) and "onnxruntime" in installed
+    assert not {"sklearn", "pandas", "mlflow", "scipy", "skops", "pip"} & set(site["modules"])
+
+
+def test_it_holds_no_git_tests_parameters_or_data(engine, champion_image):
+    listed = engine.containers.run(
+        champion_image.id, ["find", "/app", "/opt", "/var/log/predictions"], network_mode="none", remove=True
+    )
+    paths = [Path(line) for line in listed.decode().splitlines()]
+    ours = [path for path in paths if path.is_relative_to("/app") or "late_flights" in path.parts]
+    assert {path.name for path in ours if path.parent == Path("/app")} == {"bundle", "settings.json"}
+    forbidden = {"params.yaml", "tests", ".git", "flights.csv.gz", "requirements", "data"}
+    assert len(ours) > 20 and not {path.name for path in ours} & forbidden
+    where_is_git = ["sh", "-c", "command -v git || echo none"]
+    assert engine.containers.run(champion_image.id, where_is_git, network_mode="none", remove=True) == b"none\n"
+
+
+def test_a_model_that_does_not_compile_brings_the_lock_of_its_bundle(engine, boosting):
+    project, image = boosting
+    lineage = json.loads((project.path / "build" / "champion" / "lineage.json").read_text())
+    assert lineage["served"]["form"] == "arrays"
+    site = json.loads(in_image(engine, image, SITE))
+    locks = [(project.path / "requirements" / name).read_text() for name in ("model.txt", "serve.txt")]
+    installed = {canonicalize_name(name): version for name, version in site["installed"].items()}
+    del installed["late-flights"]
+    assert installed == wanted(locks, site["python"]) and "scikit-learn" in installed
+    golden = json.loads((project.path / "build" / "champion" / "golden.json").read_text())["answers"]
+    with running(engine, image, **HARDENED) as container:
+        assert answers(container) == pytest.approx(golden, abs=1e-9)
+
+
+def test_its_labels_and_image_json_say_what_it_was_made_of(engine, champion_image):
+    project, told = champion_image.project, champion_image.made
+    image = engine.images.get(champion_image.id)
+    event = json.loads(project.cli("history", "--json").stdout)[-1]
+    base = engine.images.get(project.base)
+    said = {
+        "org.opencontainers.image.revision": project.git("rev-parse", "HEAD").stdout.strip(),
+        "org.opencontainers.image.title": "late-flights",
+        "org.opencontainers.image.base.name": project.base,
+        "org.opencontainers.image.base.digest": (base.attrs["RepoDigests"] or [base.id])[0].rpartition("@")[2],
+        "late_flights.key": event["key"],
+        "late_flights.digest": event["digest"],
+        "late_flights.data-sha256": re.search("sha256: (.*?) ", (project.path / "params.yaml").read_text())[1],
+    }
+    assert {key: image.labels.get(key) for key in said} == said
+    assert told["commit"] == said["org.opencontainers.image.revision"] and told["dirty"] is False
+    assert (told["key"], told["digest"]) == (event["key"], event["digest"])
+    assert told["data_sha256"] == said["late_flights.data-sha256"]
+    assert told["base"] == {"name": project.base, "digest": said["org.opencontainers.image.base.digest"]}
+    assert re.fullmatch("sha256:[0-9a-f]{64}", told["reference"]) and told["bytes"] == image.attrs["Size"]
+    inside = json.loads(in_image(engine, champion_image.id, "print(open('/app/settings.json').read())"))
+    assert (inside["key"], inside["digest"], inside["commit"]) == (event["key"], event["digest"], told["commit"])
+
+
+# How it is made
+
+
+def test_a_second_build_is_from_the_cache_and_the_same_image(engine, champion_image, own):
+    own.git("reset", "-q", "HEAD~1")
+    done = own.cli("image")
+    assert made(own)["reference"] == champion_image.id, done.stdout
+    assert made(own)["created"] > champion_image.made["created"]
+
+
+def test_an_image_of_uncommitted_code_says_so(engine, own, removed):
+    own.edit("src/late_flights/serve.py", '"""The server:', '"""Our server:')
+    own.cli("image")
+    told = made(own)
+    removed.append(told["reference"])
+    image, commit = engine.images.get(told["reference"]), own.git("rev-parse", "HEAD").stdout.strip()
+    assert told["dirty"] is True
+    assert image.labels["org.opencontainers.image.revision"] == f"{commit}-dirty"
+    assert image.tags == [f"late-flights:{commit[:12]}-dirty-{told['key'][:12]}"]
+
+
+def test_without_a_champion_there_is_no_image(project, one_line):
+    one_line(project.cli("image", check=False), 2, "image: there is no champion yet; run `make pipeline` first")
+
+
+def test_a_bundle_that_was_changed_on_disk_is_replaced_by_the_one_that_was_judged(engine, champion_image, own):
+    own.git("reset", "-q", "HEAD~1")
+    (own.path / "build" / "champion" / "golden.json").write_text('{"rows": [], "answers": []}')
+    own.cli("image")
+    assert made(own)["reference"] == champion_image.id
+
+
+def test_a_bundle_that_was_changed_in_the_ledger_is_refused(own, one_line, engine):
+    key = json.loads(own.cli("history", "--json").stdout)[-1]["key"]
+    model = f"refs/models/{key}"
+    (own.path / "golden.json").write_text('{"rows": [], "answers": []}')
+    blob = own.git("hash-object", "-w", "golden.json").stdout.strip()
+    listed = own.git("ls-tree", model).stdout
+    tree = re.sub("[0-9a-f]+\tgolden.json", f"{blob}\tgolden.json", listed)
+    assert tree != listed
+    (own.path / "tree").write_text(tree)
+    written = own.run("sh", "-c", "git mktree < tree").stdout.strip()
+    commit = own.git("commit-tree", written, "-m", "changed").stdout.strip()
+    own.git("update-ref", model, commit)
+    shutil.rmtree(own.path / "build" / "champion")
+    one_line(own.cli("image", check=False), 2, f"ledger: {model}.*digest.*")
+    assert not images_of(engine, own)
+
+
+def test_serving_code_that_gives_other_answers_is_refused_and_leaves_no_image(engine, own, one_line):
+    own.edit("src/late_flights/forms.py", "return said[:, 1] if task", "return said[:, 1] + 0.01 if task")
+    done = own.cli("image", check=False)
+    refused = "the golden rows are answered with a difference of 0.01, more than 1e-05"
+    one_line(done, 1, f"image: this code and lock around the model are refused: .*{refused}.*; nothing was built")
+    assert not images_of(engine, own)
+    assert not (own.path / "build" / "image.json").exists()
+
+
+def test_a_lock_in_which_the_model_cannot_be_loaded_is_refused(engine, own, one_line):
+    lock = own.path / "requirements" / "serve.txt"
+    without = re.sub(r"^onnxruntime==(.|\n)*?(?=^[a-z])", "", lock.read_text(), flags=re.M)
+    assert "onnxruntime" not in without and "opentelemetry" in without
+    lock.write_text(without)
+    done = own.cli("image", check=False)
+    refused = "ModuleNotFoundError: No module named 'onnxruntime'"
+    one_line(done, 1, f"image: this code and lock around the model are refused: {refused}; nothing was built")
+    assert not images_of(engine, own)
+
+
+def test_a_package_that_is_not_the_locked_one_is_told_in_one_line(engine, own, one_line):
+    lock = own.path / "requirements" / "serve.txt"
+    first = re.search(r"^[a-z-]+==.*\\\n(    --hash=sha256:.*\n)+", lock.read_text(), re.M)[0]
+    name = first.partition("==")[0]
+    lock.write_text(re.sub("sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, first))
+    done = own.cli("image", check=False)
+    one_line(done, 2, f"image: The command .*: ERROR: THESE PACKAGES DO NOT MATCH.*{name}==.*; mend that and .*")
+    assert not images_of(engine, own)
+
+
+def test_an_engine_that_is_not_there_is_one_line(own, one_line):
+    done = own.cli("image", check=False, DOCKER_HOST="tcp://127.0.0.1:1")
+    one_line(done, 2, "docker: the engine of tcp://127.0.0.1:1 cannot be reached: .*; check that address and your key")
+
+
+def test_a_base_that_is_not_there_is_one_line(own, one_line):
+    done = own.cli("image", check=False, BASE_IMAGE="127.0.0.1:1/nothing:1")
+    one_line(done, 2, "image: the base 127.0.0.1:1/nothing:1 cannot be pulled: .*; name one that is there: .*")
+
+
+# Where it goes
+
+
+def test_it_is_pushed_and_comes_back_by_the_digest_of_its_reference(engine, registry, own, removed):
+    own.cli("image", "--push", REGISTRY=f"{registry.address}/Acme/")
+    reference = made(own)["reference"]
+    assert re.fullmatch(f"{registry.address}/acme/late-flights@sha256:[0-9a-f]{{64}}", reference)
+    image = engine.images.get(reference)
+    engine.images.remove(image.id, force=True, noprune=True)
+    with pytest.raises(ImageNotFound):
+        engine.images.get(image.id)
+    back = engine.images.pull(reference)
+    removed.append(back.id)
+    assert back.id == image.id
+    with running(engine, reference, **HARDENED) as container:
+        assert len(answers(container)) == 20
+
+
+def test_a_base_from_a_registry_is_taken_and_named_by_its_digest(engine, registry, own, removed):
+    name, tag = f"{registry.address}/mirror/python", own.base.partition(":")[2]
+    engine.images.get(own.base).tag(name, tag)
+    said = list(engine.images.push(name, tag, stream=True, decode=True))
+    digest = next(line["aux"]["Digest"] for line in said if "aux" in line)
+    engine.images.remove(f"{name}:{tag}", noprune=True)
+    own.cli("image", BASE_IMAGE=f"{name}:{tag}")
+    removed.append(made(own)["reference"])
+    engine.images.remove(f"{name}:{tag}", noprune=True)
+    assert made(own)["base"] == {"name": f"{name}:{tag}", "digest": digest}
+    assert engine.images.get(made(own)["reference"]).labels["org.opencontainers.image.base.digest"] == digest
+
+
+def test_no_registry_to_push_to_is_one_line(own, one_line):
+    done = own.cli("image", "--push", check=False)
+    one_line(done, 2, "image: no registry to push to; set REGISTRY, as in REGISTRY=.*")
+
+
+def test_a_registry_that_does_not_answer_is_one_line(engine, own, one_line, removed):
+    address = f"127.0.0.1:{free_port()}"
+    done = own.cli("image", "--push", check=False, REGISTRY=address)
+    removed += [tag for tag in images_of(engine, own) if tag.startswith(address)]
+    one_line(done, 2, f"image: {address}/late-flights does not take it: .*; check REGISTRY and the rights .*")
+    assert not (own.path / "build" / "image.json").exists()
+
+
+# What it is made from
+
+
+@pytest.mark.parametrize(("python", "deploy"), list(itertools.product(OPTIONS["python"], OPTIONS["deploy"])))
+def test_the_dockerfiles_are_sound_and_name_their_bases_exactly(bake, python, deploy):
+    project = bake(python=python, deploy=deploy)
+    files = sorted((project.path / "container").glob("*Dockerfile"))
+    assert len(files) == (2 if deploy == "docker" else 1)
+    hadolint = Path(sys.executable).parent / "hadolint"
+    done = subprocess.run([hadolint, "--no-color", *files], capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+    assert re.fullmatch(rf"python:{re.escape(python)}\.\d+-slim-bookworm", project.base)
+    bases = [line for file in files for line in file.read_text().splitlines() if line.startswith("FROM ")]
+    assert all(re.fullmatch(r"FROM (\$\{BASE\}( AS build)?|caddy:\d+\.\d+\.\d+-alpine)", line) for line in bases), bases
