@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("bundle", "compare", "config", "files", "guards", "intervals", "ledger", "metrics", "project", "rollback")
+MODULES = ("bundle", "compare", "config", "files", "guards", "intervals", "ledger", "metrics", "project")
+MODULES += ("rollback", "settings")
 
 
 def bake() -> Path:

@@ -132,6 +132,23 @@ def try_(
 
 
 @app.command()
+def predict(
+    source: Annotated[Path, typer.Argument(help="The rows: .csv, .csv.gz or .parquet.")],
+    target: Annotated[
+        Path, typer.Argument(help="Where the rows go, with a column of predictions; by the same endings.")
+    ],
+) -> None:
+    """Predict the rows of a file with the champion, in the form in which it is served."""
+    from . import predict
+    from .pipeline import alone
+    from .project import Project
+
+    project = Project(Path.cwd())
+    with alone(project):
+        print(f"predict   {predict.run(project, source, target)}")
+
+
+@app.command()
 def history(
     at: Annotated[str | None, typer.Option(help="2026-11-24 or 2026-11-24T08:00: what was live then, UTC.")] = None,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,

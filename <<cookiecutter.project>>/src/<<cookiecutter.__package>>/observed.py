@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -36,6 +44,7 @@ class Observed:
         about: dict[str, str],
         dropped: Callable[[], int],
     ) -> None:
+        disable_created_metrics()  # a time beside each counter that nobody asks for
         self._registry = CollectorRegistry()
         new = {"registry": self._registry}
         self.requests = Counter("requests", "Requests by path and status.", ["path", "status"], **new)

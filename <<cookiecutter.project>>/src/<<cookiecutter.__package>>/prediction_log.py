@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 QUEUED_BYTES = 8_000_000  # of request bodies that wait to be written
-BATCH_BYTES = 100_000  # of lines that are written at once to a file
+BATCH_BYTES = 500_000  # of lines that are written at once to a file
 EVERY = 1.0  # seconds between two writes
 RETRY = 5.0  # seconds until a store that failed is tried again
 HOUR = 3600.0  # a file, or an object, holds at most this much time
@@ -123,34 +123,36 @@ class PredictionLog:
         self._store: Store | None = None
         self._key, self._private = key, frozenset(private)
         self._waiting: deque[tuple[str, float, list[dict[str, Any]], NDArray[np.float64], int]] = deque()
-        # Bytes of requests: the first two are counted by the server's thread alone, the third by the log's.
-        self._put, self.dropped, self._written = 0, 0, 0
-        self._complained = ""
-        self._wake, self._closed = threading.Event(), False
+        # Each counter is written by one thread alone: what was handed over by the server's, what is done by the log's.
+        self._put_bytes, self._put_rows, self.dropped = 0, 0, 0
+        self._done_bytes, self._done_rows, self._complained = 0, 0, ""
+        self._wake, self._end = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="prediction log", daemon=True)
         self._thread.start()
 
     def put(self, id: str, rows: list[dict[str, Any]], predicted: NDArray[np.float64], size: int) -> None:
-        """Hand over the rows of a request and its predictions; returns at once.
+        """Hand over the rows of a request, which are the log's from then on, and its predictions; returns at once.
 
         Args:
             size: bytes of the request, by which the queue is bounded.
         """
-        queued = self._put - self._written + size
+        queued = self._put_bytes - self._done_bytes + size
         if queued > QUEUED_BYTES or size > self._limit // 2:
             self.dropped += len(rows)
             return
-        self._put += size
+        self._put_bytes += size
+        self._put_rows += len(rows)
         self._waiting.append((id, time.time(), rows, predicted, size))
         if queued > QUEUED_BYTES // 4:
             self._wake.set()
 
     def close(self, seconds: float = CLOSING) -> None:
         """Write what waits, for at most so long; what is left then is dropped."""
-        self._closed = True
+        self._end.set()
         self._wake.set()
         self._thread.join(seconds)
-        self.dropped += sum(len(rows) for _, _, rows, *_ in self._waiting)
+        if lost := self._put_rows - self._done_rows:
+            print(f"prediction log: {self._target}: {lost} rows were not written", file=sys.stderr, flush=True)
 
     # What the thread does
 
@@ -163,32 +165,31 @@ class PredictionLog:
                 lines += self._lines(*request)
                 taken += size
             late = time.monotonic() - began >= patience
-            if lines and (late or self._closed or len(lines) >= full):
+            if lines and (late or self._end.is_set() or len(lines) >= full):
                 if not self._write(lines):
-                    if self._closed:
+                    if self._end.wait(RETRY):
                         return
-                    self._pause(RETRY)
                     continue
-                self._written += taken
+                self._done_bytes += taken
                 taken, late = 0, True
             if late:
                 began = time.monotonic()
-            if not self._waiting and not lines and self._closed:
-                return
-            if not self._waiting:
-                self._pause(EVERY)
-
-    def _pause(self, seconds: float) -> None:
-        self._wake.wait(seconds)
-        if not self._closed:
-            self._wake.clear()
+            if self._waiting:
+                continue
+            if self._end.is_set():
+                if not lines:
+                    return
+            elif self._wake.wait(EVERY):
+                self._wake.clear()
 
     def _write(self, lines: bytearray) -> bool:
         try:
             if self._store is None:
                 self._store = Remote(self._target) if self._remote else Folder(Path(self._target), self._limit)
             while lines:
-                del lines[: self._store.write(bytes(lines))]
+                done = self._store.write(bytes(lines))
+                self._done_rows += lines.count(b"\n", 0, done)
+                del lines[:done]
         except Exception as error:
             # Each file system raises its own, and none of them may end the log, less so the server.
             complaint = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -203,7 +204,8 @@ class PredictionLog:
         at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         said: list[bytes] = []
         for number, (row, answer) in enumerate(zip(rows, predicted.tolist(), strict=True), start=1):
-            features = {name: value for name, value in row.items() if name not in self._private}
-            line = {"id": id, "row": number, "time": at, "model": self._key, "features": features, "prediction": answer}
+            for name in self._private:
+                row.pop(name, None)
+            line = {"id": id, "row": number, "time": at, "model": self._key, "features": row, "prediction": answer}
             said.append(to_json(line))
         return b"\n".join(said) + b"\n"

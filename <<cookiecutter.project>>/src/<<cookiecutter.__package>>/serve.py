@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 import socket
 import sys
 import time
@@ -41,6 +42,7 @@ from .settings import Environment, Settings
 from .signature import BadRows, Signature, columns_of
 
 PATHS = ("/predict", "/healthz", "/readyz", "/metrics", "/info", "/openapi.json")
+KEEP_ALIVE = 120  # seconds that an idle connection stays: longer than a proxy keeps it, which would send into the close
 LINGER = 0.5  # seconds between the word to end and the end of listening: a proxy sees /readyz, and sends elsewhere
 
 
@@ -350,6 +352,10 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or time.monotonic() >= self._leave
 
 
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
 def serve(service: Service, host: str, port: int) -> None:
     """Serve until a signal says to end; returns when the last answer is given and the log is written.
 
@@ -360,7 +366,7 @@ def serve(service: Service, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise Misuse(f"HOST {host}, PORT {port}: cannot be listened at: {error.strerror}; name others") from None
+        raise Misuse(f"HOST {host}, PORT {port}: cannot be listened at: {_reason(error)}; name others") from None
     # A thread that writes the log gives way to a request at once.
     sys.setswitchinterval(0.0005)
     config = uvicorn.Config(
@@ -368,8 +374,9 @@ def serve(service: Service, host: str, port: int) -> None:
         http="httptools",
         lifespan="off",
         access_log=False,
-        log_level="warning",
+        log_level="error",
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(service.settings.max_seconds) + 5,
     )
     address = f"[{host}]" if ":" in host else host

@@ -1,0 +1,298 @@
+"""How fast the service answers: a row, a hundred rows, sixteen callers at a time; beside it `mlflow models serve`.
+
+    make bench-serve                          # writes docs/serving.md
+    .venv/bin/python bench/serve.py --quick   # fewer and shorter runs, and no page
+
+A server has one core and the client another one. All servers are up, and are asked in turn; each figure is the median
+of the runs, so a busy moment of the machine meets all. build/bench/serve.json holds every run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import selectors
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from product import ROOT, bake, import_product
+
+CORES = sorted(os.sched_getaffinity(0))
+SERVER, CLIENT = CORES[0], CORES[-1]
+ESTIMATORS = ("logistic", "forest", "boosting")
+LOADS = {"1 row": (1, 1), "100 rows": (100, 1), "1 row, 16 callers": (1, 16)}
+MLFLOW = "mlflow models serve"
+OURS = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONPATH": "src"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A server that listens at ``port``, and the request for some number of rows as it wants it."""
+
+    name: str
+    form: str
+    port: int
+    request: Callable[[int], bytes]
+
+
+def pinned(core: int) -> Callable[[], None]:
+    return lambda: os.sched_setaffinity(0, {core})
+
+
+def post(path: str, content: object) -> bytes:
+    body = json.dumps(content).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+# What is measured
+
+
+def train(place: Path, estimator: str) -> Path:
+    """The bundle of an estimator, of which the ledger knows nothing."""
+    project, kept = bake(), place / estimator
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["model"]["params"]["estimator"] = estimator
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    words = [sys.executable, "-m", "late_flights"]
+    for step in ("validate", "train"):
+        subprocess.run([*words, step], cwd=project, env=os.environ | OURS, check=True, stdout=subprocess.DEVNULL)
+    shutil.copytree(project / "build" / "candidate", kept)
+    return kept
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@contextmanager
+def running(words: list[str], port: int, **variables: str) -> Iterator[None]:
+    """A server on its core, from when it listens to the end of the block."""
+    with open(ROOT / "build" / "bench" / "serve" / f"{port}.txt", "w") as said:
+        process = subprocess.Popen(
+            words,
+            cwd=bake(),
+            env=os.environ | OURS | variables,
+            stdout=said,
+            stderr=said,
+            preexec_fn=pinned(SERVER),
+            start_new_session=True,
+        )
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                sys.exit(f"error: {' '.join(words)} ended: {Path(said.name).read_text()[-2000:]}")
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGTERM)  # mlflow starts another process, in the same session
+        process.wait()
+
+
+@contextmanager
+def ours(product, bundle: Path, place: Path) -> Iterator[Subject]:
+    """The service with the bundle of an estimator and all that it does by default, so the log of predictions, too."""
+    found, port = product.bundle.Bundle(bundle), free_port()
+    params = product.config.load(bake() / "params.yaml")
+    image = place / f"{bundle.name}.json"
+    image.write_text(product.settings.Settings.of(params, found.key, found.digest, "0" * 40).to_json())
+    variables = {"BUNDLE": str(bundle), "SETTINGS": str(image), "HOST": "127.0.0.1", "PORT": str(port)}
+    rows = found.golden["rows"]
+    with running([sys.executable, "-m", "late_flights.serve"], port, PREDICTION_LOG=str(place / "log"), **variables):
+        yield Subject(bundle.name, found.form, port, lambda n: post("/predict", {"rows": (rows * n)[:n]}))
+
+
+@contextmanager
+def mlflows(product, bundle: Path) -> Iterator[Subject]:
+    """MLflow's server with the model that training logged."""
+    found, port = product.bundle.Bundle(bundle), free_port()
+    columns = list(found.features)
+    rows = [[row[name] for name in columns] for row in found.golden["rows"]]
+    words = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--workers", "1"]
+    words += ["--host", "127.0.0.1", "--port", str(port), "--model-uri", f"runs:/{found.lineage['mlflow_run']}/model"]
+    uri = f"sqlite:///{bake() / 'mlruns' / 'mlflow.db'}"
+    path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])  # it looks for uvicorn there
+    with running(words, port, MLFLOW_TRACKING_URI=uri, PATH=path):
+        yield Subject(
+            bundle.name,
+            MLFLOW,
+            port,
+            lambda n: post("/invocations", {"dataframe_split": {"columns": columns, "data": (rows * n)[:n]}}),
+        )
+
+
+def bare(product, bundle: Path, runs: int) -> float:
+    """Seconds of the model alone for a hundred rows in a data frame, in this process and on the server's core."""
+    import pandas as pd
+
+    found = product.bundle.Bundle(bundle)
+    model = found.load_model(product.config.load(bake() / "params.yaml").model.trusted_types)
+    rows = pd.DataFrame(found.golden["rows"])[list(found.features)]
+    rows = pd.concat([rows] * 5, ignore_index=True)
+    os.sched_setaffinity(0, {SERVER})
+    took = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        model.predict_proba(rows)
+        took.append(time.perf_counter() - began)
+    os.sched_setaffinity(0, {CLIENT})
+    return statistics.median(took)
+
+
+# The client
+
+
+def load(port: int, request: bytes, callers: int, seconds: float) -> tuple[float, list[float]]:
+    """Send a request again and again over kept connections: answers per second, and the seconds of each, sorted.
+
+    Raises:
+        SystemExit: an answer is no 200.
+    """
+    took, waiting = [], selectors.DefaultSelector()
+    with ExitStack() as stack:
+        for _ in range(callers):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            waiting.register(connection, selectors.EVENT_READ, [b"", 0.0])
+            waiting.get_key(connection).data[1] = time.perf_counter()
+            connection.sendall(request)
+        began = time.perf_counter()
+        while time.perf_counter() < began + seconds or len(took) < 2 * callers:
+            for key, _ in waiting.select(10):
+                said = key.data[0] = key.data[0] + key.fileobj.recv(1 << 20)
+                head, found, body = said.partition(b"\r\n\r\n")
+                if not found or len(body) < _length(head):
+                    continue
+                now = time.perf_counter()
+                if b" 200 " not in head[:20]:
+                    sys.exit(f"error: port {port} says {said[:300]!r}")
+                took.append(now - key.data[1])
+                key.data[:] = b"", time.perf_counter()
+                key.fileobj.sendall(request)
+        rate = len(took) / (time.perf_counter() - began)
+    waiting.close()
+    return rate, sorted(took)
+
+
+def _length(head: bytes) -> int:
+    place = head.lower().index(b"content-length:") + len(b"content-length:")
+    return int(head[place:].partition(b"\r\n")[0])
+
+
+# The page
+
+
+def measure(rounds: int, seconds: float) -> dict:
+    """All figures: of each subject and load the requests per second and the 50th and 99th percentile, in ms."""
+    place = ROOT / "build" / "bench" / "serve"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    product = import_product()
+    bundles = {estimator: train(place, estimator) for estimator in ESTIMATORS}
+    os.sched_setaffinity(0, {CLIENT})
+    runs: dict[str, list] = {}
+    with ExitStack() as stack:
+        subjects = [stack.enter_context(ours(product, bundle, place)) for bundle in bundles.values()]
+        subjects += [stack.enter_context(mlflows(product, bundle)) for bundle in bundles.values()]
+        for number in range(rounds + 1):  # the first one warms up
+            for what, (rows, callers) in LOADS.items():
+                for subject in subjects:
+                    rate, took = load(subject.port, subject.request(rows), callers, seconds if number else 0.3)
+                    p50, p99 = (1e3 * took[int(share * len(took))] for share in (0.5, 0.99))
+                    said = {"rate": rate, "p50": p50, "p99": p99}
+                    if number:
+                        runs.setdefault(f"{subject.name} | {subject.form} | {what}", []).append(said)
+            for name, bundle in bundles.items():
+                took = bare(product, bundle, 40)
+                if number:
+                    runs.setdefault(f"{name} | bare | 100 rows", []).append(
+                        {"rate": 1 / took, "p50": 1e3 * took, "p99": 0}
+                    )
+    median = {
+        name: {figure: statistics.median(run[figure] for run in each) for figure in each[0]}
+        for name, each in runs.items()
+    }
+    made = {"rounds": rounds, "seconds": seconds, "median": median, "runs": runs, "ratios": {}}
+    forms = {subject.name: subject.form for subject in subjects if subject.form != MLFLOW}
+    for name, form in forms.items():
+        for what in LOADS:
+            mine, theirs = (median[f"{name} | {of} | {what}"] for of in (form, MLFLOW))
+            made["ratios"][f"{name} | {form} | {what}"] = mine["rate"] / theirs["rate"]
+        alone = median[f"{name} | bare | 100 rows"]
+        made["ratios"][f"{name} | {form} | 100 rows, bare"] = (
+            median[f"{name} | {form} | 100 rows"]["p50"] / alone["p50"]
+        )
+    (ROOT / "build" / "bench" / "serve.json").write_text(json.dumps(made, indent=1))
+    return made
+
+
+def table(made: dict) -> str:
+    """The figures as Markdown."""
+    lines = ["| model | answered by | load | requests/s | median ms | p99 ms | to MLflow's |"]
+    lines.append("|---|---|---|---:|---:|---:|---:|")
+    for name, of in made["median"].items():
+        model, form, what = name.split(" | ")
+        ratio = made["ratios"].get(name)
+        by = {"bare": "the model alone, in process", MLFLOW: f"`{MLFLOW}`"}.get(form, f"this service, {form}")
+        p99 = f"{of['p99']:.2f}" if form != "bare" else ""
+        shown = f"{ratio:.1f} x" if ratio else ""
+        lines.append(f"| {model} | {by} | {what} | {of['rate']:,.0f} | {of['p50']:.2f} | {p99} | {shown} |")
+    return "\n".join(lines)
+
+
+PAGE = """# How fast the service answers
+
+`make bench-serve` made this page: {rounds} runs of {seconds:g} s for each line, in turns; the medians of the runs. The
+server has one core, and the client another one. Python {python}, {machine}, {cores} cores. The service does all that it
+does by default, so it checks each row, counts it and logs it; `mlflow models serve` answers with the same model, as
+training logged it, with one worker. All figures are of one run of the script, so their ratios hold, and the machine's
+moods do not.
+
+{table}
+
+For a hundred rows the service takes {bare} of the time that the stored model itself takes for a data frame of them:
+a compiled model is faster than its original, so checking the rows costs less than the frame did.
+
+A form is chosen in training, see [decisions.md](decisions.md): the compiled one where it gives the same answers.
+"""
+
+
+def main(words: list[str]) -> None:
+    quick = words == ["--quick"]
+    made = measure(*((3, 0.5) if quick else (5, 1.0)))
+    print(table(made))
+    if quick:
+        return
+    ratios = [
+        f"{ratio:.2f} ({name.split(' | ')[0]})" for name, ratio in made["ratios"].items() if name.endswith(", bare")
+    ]
+    page = PAGE.format(
+        rounds=made["rounds"],
+        seconds=made["seconds"],
+        python=platform.python_version(),
+        machine=platform.machine(),
+        cores=len(CORES),
+        table=table(made),
+        bare=", ".join(ratios),
+    )
+    (ROOT / "docs" / "serving.md").write_text(page)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,276 @@
+"""Risk: what is served is not what was judged: another form of the model answers otherwise, or needs other code."""
+
+import json
+import shutil
+import sys
+from importlib import import_module
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def forms(product):
+    return import_module(f"{product.__name__}.forms")
+
+
+@pytest.fixture(scope="module")
+def signature(product):
+    return import_module(f"{product.__name__}.signature")
+
+
+def sample(rows: int = 600) -> pd.DataFrame:
+    """Two texts, one with gaps, and two numbers, one with gaps and one whole."""
+    draw = np.random.default_rng(5)
+    frame = pd.DataFrame(
+        {
+            "shop": draw.choice(["north", "south", "ünder the bridge"], rows),
+            "note": draw.choice(["a", "b", None], rows),
+            "size": draw.normal(50, 20, rows).round(3),
+            "count": draw.integers(0, 9, rows),
+        }
+    )
+    frame.loc[::7, "size"] = np.nan
+    return frame
+
+
+def pipeline(estimator, numbers=None, frame=None):
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    numbers = numbers or make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    columns = [("texts", encoder, ["shop", "note"]), ("numbers", numbers, ["count", "size"])]
+    return make_pipeline(ColumnTransformer(columns), estimator)
+
+
+def labels(frame: pd.DataFrame, task: str) -> np.ndarray:
+    score = frame["size"].fillna(50) / 20 + (frame["shop"] == "north") + (frame["note"] == "a")
+    score = score + np.random.default_rng(6).normal(size=len(frame))
+    if task == "regression":
+        return score.to_numpy()
+    return np.digitize(score, [3.3] if task == "binary" else [2.5, 4.0])
+
+
+def asked(task: str) -> dict:
+    return {"task": task, "classes": {"binary": ["0", "1"], "multiclass": ["a", "b", "c"], "regression": []}[task]}
+
+
+def chosen(forms, fitted, frame, task, tolerance=TOLERANCE):
+    said = forms.predict(fitted, frame, task, len(asked(task)["classes"]))
+    return forms.choose(fitted, frame, said, asked(task), tolerance)
+
+
+ESTIMATORS = {
+    "binary": LogisticRegression(),
+    "multiclass": RandomForestClassifier(n_estimators=20, random_state=1, n_jobs=1),
+    "regression": LinearRegression(),
+}
+
+
+@pytest.mark.parametrize("task", ESTIMATORS)
+def test_each_form_of_a_model_of_each_task_answers_as_the_original_does(forms, task):
+    """Also where a text or a number is missing, and where a text was never seen."""
+    frame = sample()
+    numbers = SimpleImputer(strategy="median") if task == "multiclass" else None  # rounding moves a row to another leaf
+    fitted = pipeline(ESTIMATORS[task], numbers).fit(frame, labels(frame, task))
+    taken = chosen(forms, fitted, frame, task)
+    assert (taken.form, taken.why) == ("compiled", None) and 0 <= taken.difference <= TOLERANCE
+
+    strange = frame.head(50).assign(shop="never seen", note=None, size=np.nan)
+    strange["note"] = strange["note"].astype(frame["note"].dtype)
+    classes, features = len(asked(task)["classes"]), {name: str(dtype) for name, dtype in frame.dtypes.items()}
+    answers = {
+        "compiled": forms.compiled(taken.onnx, features, task),
+        "arrays": forms.arrays(fitted, features, task, classes),
+        "frame": forms.frame(fitted, features, task, classes),
+    }
+    assert list(answers) == list(forms.FORMS)
+    for rows in (frame, strange):
+        original = forms.predict(fitted, rows, task, classes)
+        for form, answer in answers.items():
+            assert answer(forms.rows_of(rows)) == pytest.approx(original, abs=TOLERANCE), form
+
+
+def test_every_shipped_estimator_has_the_fastest_form_that_it_can_have(product, bake, forms):
+    """Boosting cannot be compiled. Its array says what its frame says, to the last bit."""
+    root = bake().path
+    model, train = (import_module(f"{product.__name__}.{name}") for name in ("model", "train"))
+    params = product.config.load(root / "params.yaml")
+    frame = product.data.read(params.data, root).iloc[:4000]
+    rows, y = product.data.features(frame, params.data), product.data.labels(frame, params.data)
+    found = {}
+    for name in model.Params.model_fields["estimator"].annotation.__args__:
+        fitted = train.train(rows, y, model.Params.model_validate({**params.model.params, "estimator": name}), seed=1)
+        found[name] = chosen(forms, fitted, rows, "binary")
+        assert found[name].missing == tuple(rows.columns)
+    assert {name: taken.form for name, taken in found.items()} == {
+        "logistic": "compiled",
+        "forest": "compiled",
+        "boosting": "arrays",
+    }
+    assert found["boosting"].difference == 0 and found["boosting"].why.startswith("compiled: ")
+
+
+def test_a_compiled_model_that_differs_by_more_than_the_tolerance_is_not_served(forms):
+    frame = sample()
+    fitted = pipeline(LinearRegression()).fit(frame, 1e6 * labels(frame, "regression"))
+    taken = chosen(forms, fitted, frame, "regression")
+    assert (taken.form, taken.onnx) == ("arrays", None)
+    assert "compiled: differs by" in taken.why and "more than model.tolerance 1e-05" in taken.why
+    assert chosen(forms, fitted, frame, "regression", tolerance=10).form == "compiled"
+
+
+def by_name(rows):
+    return rows[["size"]].fillna(0).assign(large=rows["size"] > 50)
+
+
+def test_a_model_that_wants_names_of_columns_is_served_by_a_frame(forms):
+    frame = sample()
+    fitted = make_pipeline(FunctionTransformer(by_name), LogisticRegression()).fit(frame, labels(frame, "binary"))
+    taken = chosen(forms, fitted, frame, "binary")
+    assert taken.form == "frame" and taken.difference == 0
+    assert "compiled: " in taken.why and "arrays: " in taken.why
+
+
+def test_times_and_truth_values_are_served_as_they_were_trained(forms):
+    frame = sample().assign(
+        at=pd.date_range("2024-01-01", periods=600, freq="h", tz="UTC"), open=[True, False, None] * 200
+    )
+    hour = FunctionTransformer(lambda rows: rows.assign(at=rows["at"].dt.hour))
+    fitted = make_pipeline(
+        hour,
+        ColumnTransformer(
+            [
+                ("texts", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["shop", "open"]),
+                ("numbers", SimpleImputer(), ["at", "size"]),
+            ]
+        ),
+        LogisticRegression(max_iter=1000),
+    ).fit(frame, labels(frame, "binary"))
+    taken = chosen(forms, fitted, frame, "binary")
+    assert (taken.form, taken.difference) == ("frame", 0.0)
+    assert "column 'at' is of type datetime64[" in taken.why
+
+
+def test_a_column_that_the_model_cannot_do_without_is_declared_so(forms, signature):
+    frame = sample().dropna()
+    numbers = StandardScaler()  # lets a gap through, which the regression refuses
+    fitted = pipeline(LogisticRegression(), numbers).fit(frame, labels(frame, "binary"))
+    taken = chosen(forms, fitted, frame, "binary")
+    assert taken.missing == ("shop", "note")
+    profile = signature.profile(frame, frame, taken.missing, np.array([0.5]), "binary")
+    assert {c["name"]: c["missing"] for c in profile["columns"]} == {
+        "shop": True,
+        "note": True,
+        "size": False,
+        "count": False,
+    }
+    assert profile["columns"][0]["categories"] == ["north", "south", "ünder the bridge"]
+    assert profile["columns"][3]["range"] == [0.0, 8.0]
+
+
+def test_a_column_of_names_keeps_none_of_them(signature):
+    frame = pd.DataFrame({"name": [f"person {number}" for number in range(signature.CATEGORIES + 1)]})
+    [column] = signature.profile(frame, frame, (), np.array([0.5]), "binary")["columns"]
+    assert column["categories"] is None
+
+
+# In the repository
+
+
+@pytest.fixture
+def candidate(bootstrapped, product):
+    return product.bundle.Bundle(bootstrapped.path / "build" / "candidate")
+
+
+def test_the_bundle_holds_the_compiled_model_and_says_how_it_is_served(bootstrapped, candidate):
+    served = candidate.lineage["served"]
+    assert (served["form"], served["why"], served["tolerance"]) == ("compiled", None, TOLERANCE)
+    assert 0 < served["difference"] < TOLERANCE
+    record = json.loads((bootstrapped.path / "build" / "steps" / "train.json").read_text())
+    assert record["message"].endswith("held out, served as compiled")
+    before = candidate.digest
+    (candidate.path / "model.onnx").write_bytes(b"another one")
+    assert type(candidate)(candidate.path).digest != before
+
+
+def test_a_bundle_that_is_older_than_forms_is_served_by_arrays_or_a_frame_whichever_is_right(
+    bootstrapped, candidate, product, forms, monkeypatch
+):
+    for name in ("model.onnx", "profile.json"):
+        (candidate.path / name).unlink()
+    lineage = {name: value for name, value in candidate.lineage.items() if name != "served"}
+    (candidate.path / "lineage.json").write_text(product.files.to_json(lineage))
+    trusted = product.config.load(bootstrapped.path / "params.yaml").model.trusted_types
+
+    def load():
+        bundle = product.bundle.Bundle(candidate.path)
+        form, answer = forms.load(bundle, trusted, TOLERANCE)
+        return form, forms.golden(bundle, answer, TOLERANCE)
+
+    # Its columns are in the order of the alphabet, and not of the training: an array would be read wrongly.
+    assert load() == ("frame", 0.0)
+    order = list(pd.read_csv(bootstrapped.path / "data" / "flights.csv.gz", nrows=1))
+    lineage["features"] = {name: lineage["features"][name] for name in order if name in lineage["features"]}
+    (candidate.path / "lineage.json").write_text(json.dumps(lineage))
+    assert load() == ("arrays", 0.0)
+
+
+# What is imported, and what a fingerprint covers
+
+HEAVY = ("pandas", "scipy", "sklearn", "skops", "yaml", "mlflow", "typer", "pyarrow", "skl2onnx", "onnx", "matplotlib")
+LOAD = """
+import json, sys
+from {package} import forms, prediction_log, serve, settings
+from {package}.bundle import Bundle
+form, answer = forms.load(Bundle(Path("build/candidate")), tuple(json.loads(sys.argv[1])), 1e-5)
+forms.golden(Bundle(Path("build/candidate")), answer, 1e-5)
+prediction_log.Remote("memory://log").write(b"")
+print(form, *(name for name in json.loads(sys.argv[2]) if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize(
+    "estimator, form, allowed",
+    [("logistic", "compiled", set()), ("boosting", "arrays", {"scipy", "sklearn", "skops"})],
+)
+def test_a_server_imports_nothing_that_its_form_does_not_need(sound, product, estimator, form, allowed):
+    sound.set_param("model.params.estimator", estimator)
+    sound.cli("train")
+    trusted = product.config.load(sound.path / "params.yaml").model.trusted_types
+    code = LOAD.format(package=sound.package)
+    words = [sys.executable, "-c", code, json.dumps(trusted), json.dumps(HEAVY)]
+    told, *imported = sound.run(*words, env={"PYTHONPATH": "src"}).stdout.split()
+    assert told == form and set(imported) <= allowed
+
+
+def test_a_step_is_run_again_when_code_that_it_names_or_imports_changes(product, tmp_path, monkeypatch):
+    """What a module imports late belongs to the step that names it: none may be lost on the way."""
+    package = import_module(f"{product.__name__}.project")
+    copy = shutil.copytree(package.PACKAGE, tmp_path / "copy")
+    monkeypatch.setattr(package, "PACKAGE", copy)
+    steps = {step.name: step.code for step in import_module(f"{product.__name__}.pipeline").STEPS}
+
+    def touched(*code: str) -> set[str]:
+        before, found = package.code_sha256(*code), set()
+        for module in copy.glob("*.py"):
+            content = module.read_bytes()
+            module.write_bytes(content + b"\n# changed\n")
+            if package.code_sha256(*code) != before:
+                found.add(module.stem)
+            module.write_bytes(content)
+        return found
+
+    assert {"train", "model", "bundle", "data", "forms", "signature", "score", "metrics"} <= touched(*steps["train"])
+    assert {"score", "forms", "bundle", "data", "config"} <= touched(*steps["score"])
+    assert {"compare", "score", "forms", "bundle", "data", "guards", "metrics"} <= touched(*steps["compare"])
+    assert {"score", "model", "forms", "bundle", "config"} <= touched("score", "model")  # lineage: scoring_code
+    # Neither the server nor the log of predictions makes a model another one.
+    assert not {"serve", "prediction_log", "observed", "settings"} & touched(*steps["train"])

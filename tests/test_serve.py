@@ -1,0 +1,501 @@
+"""Risk: the service answers wrongly, falls over what it is sent, or drops requests when it is ended."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, closing
+from importlib import import_module
+
+import pytest
+from conftest import environment, once
+from serving import JSON, serving, settings
+
+TOKEN = "a secret of 32 letters and digits"
+
+
+@pytest.fixture(scope="module")
+def trained(bake, product, shared):
+    """A project with a champion, which the tests of this module share and do not change."""
+    project = bake()
+    import_module(f"{product.__name__}.settings")
+
+    def pipeline(fresh):
+        (fresh / "output.txt").write_text(project.cli("pipeline").stdout)
+        shutil.copytree(project.path, fresh / "project", symlinks=True)
+
+    kept = once(shared, "bootstrapped", pipeline) / "project"
+    shutil.rmtree(project.path)
+    shutil.copytree(kept, project.path, symlinks=True)
+    return project
+
+
+@pytest.fixture(scope="module")
+def bundle(trained):
+    return trained.path / "build" / "candidate"
+
+
+@pytest.fixture(scope="module")
+def image(product, trained, bundle):
+    """The settings, with small limits."""
+    return settings(product, trained, bundle, **{"serve.max_bytes": 100_000, "serve.max_seconds": 1.0})
+
+
+@pytest.fixture(scope="module")
+def server(trained, image, bundle):
+    with serving(trained, image, bundle) as server:
+        yield server
+
+
+# Answers
+
+
+def test_it_answers_as_the_model_did_in_training(server, bundle):
+    status, said = server.predict(*server.golden["rows"])
+    assert status == 200 and said["predictions"] == pytest.approx(server.golden["answers"], abs=1e-5)
+    assert said["model"] == json.loads((bundle / "lineage.json").read_text())["key"]
+    assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", said["id"])
+    assert said["id"] != server.predict(server.row())[1]["id"] and "classes" not in said
+
+
+def test_a_missing_value_and_an_unseen_category_are_answered(server):
+    status, said = server.predict(server.row(dest="never seen", temp=None, carrier=None, distance=1))
+    assert status == 200 and 0 < said["predictions"][0] < 1
+
+
+def test_it_says_which_model_it_is(server, bundle, product):
+    found = product.bundle.Bundle(bundle)
+    status, said = server.ask("GET", "/info")
+    assert status == 200 and (said["key"], said["digest"], said["form"]) == (found.key, found.digest, "compiled")
+    assert (said["task"], said["target"], said["classes"], said["commit"]) == ("binary", "late", ["0", "1"], "0" * 40)
+    assert list(said["features"]) == list(found.features) and said["features"]["carrier"] == "text"
+    assert server.ask("GET", "/healthz") == server.ask("GET", "/readyz") == (200, {"status": "ok"})
+
+
+def test_the_description_shows_the_columns_of_this_model(server, bundle):
+    status, described = server.ask("GET", "/openapi.json")
+    media = described["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    row = media["schema"]["properties"]["rows"]["items"]
+    assert status == 200 and media["example"] == {"rows": [server.golden["rows"][0]]}
+    assert list(row["properties"]) == row["required"] == list(server.golden["rows"][0]) or sorted(
+        row["required"]
+    ) == sorted(server.golden["rows"][0])
+    carrier, distance = row["properties"]["carrier"], row["properties"]["distance"]
+    assert [kind["type"] for kind in carrier["anyOf"]] == ["string", "null"] and "enum" not in json.dumps(row)
+    assert [kind["type"] for kind in distance["anyOf"]] == ["number", "null"]
+    assert carrier["examples"] == [server.golden["rows"][0]["carrier"]]
+    assert re.search(r"in training \d+ to \d+", distance["description"]) and row["additionalProperties"] is False
+    assert server.predict(*media["example"]["rows"])[0] == 200
+
+
+# What is not a row of this model
+
+
+def without(name):
+    return lambda row: {key: value for key, value in row.items() if key != name}
+
+
+WRONG = {
+    "a column is missing": (
+        without("distance"),
+        "column 'distance' is missing; it should be a number or null",
+        "distance",
+    ),
+    "a column is misspelt": (
+        lambda row: without("distance")(row) | {"distanc": 1},
+        "unknown column 'distanc'; did you mean 'distance'?",
+        "distanc",
+    ),
+    "a column is unknown": (lambda row: row | {"xyz": 1}, "unknown column 'xyz'; leave it out", "xyz"),
+    "text for a number": (
+        lambda row: row | {"distance": "12"},
+        "column 'distance' should be a number or null, not '12'",
+        "distance",
+    ),
+    "truth for a number": (
+        lambda row: row | {"distance": True},
+        "column 'distance' should be a number or null, not True",
+        "distance",
+    ),
+    "a number for text": (
+        lambda row: row | {"carrier": 7},
+        "column 'carrier' should be text or null, not 7",
+        "carrier",
+    ),
+    "a list for text": (
+        lambda row: row | {"carrier": ["AA"]},
+        "column 'carrier' should be text or null, not list",
+        "carrier",
+    ),
+    "no number": (
+        lambda row: row | {"distance": float("nan")},
+        "column 'distance' should be a finite number of at most 1e+30, not nan",
+        "distance",
+    ),
+    "infinity": (
+        lambda row: row | {"distance": float("-inf")},
+        "column 'distance' should be a finite number of at most 1e+30, not -inf",
+        "distance",
+    ),
+    "a number that no float holds": (
+        lambda row: row | {"distance": 10**400},
+        "column 'distance' should be a finite number of at most 1e+30, not 1" + "0" * 56 + "...",
+        "distance",
+    ),
+    "a number that a compiled model cannot take": (
+        lambda row: row | {"distance": 1e31},
+        "column 'distance' should be a finite number of at most 1e+30, not 1e+31",
+        "distance",
+    ),
+    "no row": (lambda row: 7, "should be an object, {column: value, ...}", None),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_row_is_named_with_its_column(server, kind):
+    change, message, column = WRONG[kind]
+    status, said = server.predict(server.row(), change(server.row()), server.row())
+    assert (status, said) == (422, {"error": f"row 2: {message}", "row": 2, "column": column})
+
+
+BODIES = {
+    "nothing": (b"", 422, "the body is no JSON: .*"),
+    "no JSON": (b"{rows: []}", 422, "the body is no JSON: .*"),
+    "cut off": (b'{"rows": [{"carrier": "A', 422, "the body is no JSON: .*"),
+    "no UTF-8": (b'{"rows": [{"carrier": "\xff\xfe"}]}', 422, "the body is no JSON: .*"),
+    "half a character": (rb'{"rows": [{"carrier": "\ud800"}]}', 422, "the body is no JSON: .*"),
+    "too deep": (b'{"rows": ' + b"[" * 50_000, 422, "the body is no JSON: recursion limit .*"),
+    "a depth of objects": (b'{"rows": [' + b'{"a":' * 5000, 422, "the body is no JSON: recursion limit .*"),
+    "more digits than Python reads": (
+        b'{"rows": [{"distance": 1' + b"0" * 5000 + b"}]}",
+        422,
+        "the body is no JSON: .*",
+    ),
+    "a list": (b"[]", 422, "the body should be .*"),
+    "null": (b"null", 422, "the body should be .*"),
+    "no rows": (b"{}", 422, "the body should be .*"),
+    "rows that are none": (b'{"rows": {}}', 422, "the body should be .*"),
+    "an empty list": (b'{"rows": []}', 422, "`rows` should hold 1 to 1000 rows"),
+    "too many rows": (b'{"rows": [' + b"{}," * 1000 + b"{}]}", 422, "row 1: column .* is missing; .*"),
+    "a field too many": (
+        b'{"rows": [], "more": 1}',
+        422,
+        "unknown field 'more'; the body holds `rows` and nothing else",
+    ),
+    "too long": (b" " * 100_001, 413, "the body has more than 100000 bytes; send fewer rows at once"),
+    "many unknown columns": (
+        b'{"rows": [{' + b",".join(b'"%d":0' % number for number in range(9000)) + b"}]}",
+        422,
+        "row 1: unknown column '0'; leave it out",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_wrong_body_is_refused_in_words(server, kind):
+    body, code, message = BODIES[kind]
+    status, said = server.ask("POST", "/predict", body)
+    assert status == code and list(said) == ["error", "row", "column"] and re.fullmatch(message, said["error"]), said
+
+
+def test_a_key_that_stands_twice_counts_once_and_breaks_nothing(server):
+    body = json.dumps({"rows": [server.row()]}).replace('"distance":', '"distance": 5, "distance":')
+    assert server.ask("POST", "/predict", body.encode())[0] == 200
+
+
+def test_other_errors_have_the_same_shape(server):
+    for method, path, status in [("GET", "/nowhere", 404), ("PUT", "/predict", 405), ("POST", "/healthz", 405)]:
+        assert server.ask(method, path)[0] == status
+        assert list(server.ask(method, path)[1]) == ["error", "row", "column"]
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, said = server.ask("POST", "/predict", b"rows=1", form)
+    assert (status, said["error"]) == (415, "send the body as application/json")
+
+
+def test_more_rows_than_the_limit_are_refused(server):
+    few = dict.fromkeys(server.row())
+    assert server.predict(*[few] * 300)[0] == 200
+    settings_limit = [few] * 1001
+    body = json.dumps({"rows": settings_limit}, separators=(",", ":")).encode()
+    assert server.ask("POST", "/predict", body)[0] == 413  # the bytes are counted first
+
+
+# Limits
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+def raw(server, *parts: bytes, pause: float = 0.0) -> tuple[int, bytes]:
+    """The status that is given to bytes as they are sent, and all that was said until the connection was closed."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        said = b""
+        try:
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(pause)
+            while more := connection.recv(65536):
+                said += more
+        except OSError:  # closed while we were sending
+            assert said or parts[1:]
+        return int(said.split()[1]) if said else 0, said
+
+
+def test_a_body_without_a_length_is_counted_as_it_comes(server):
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    chunk = b"2710\r\n" + b" " * 10_000 + b"\r\n"
+    status, said = raw(server, head, *[chunk] * 11)
+    assert status == 413 and b"connection: close" in said.lower()
+    body = json.dumps({"rows": [server.row()]}).encode()
+    whole = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    assert raw(server, whole)[0] == 200
+
+
+def test_a_body_that_does_not_arrive_in_time_is_given_up(server):
+    head = HEAD + b"Content-Length: 1000\r\n\r\n"
+    began = time.monotonic()
+    status, said = raw(server, head, b'{"rows"')
+    assert status == 408 and time.monotonic() - began < 5
+    assert b"the body did not arrive within 1 seconds" in said and b"connection: close" in said.lower()
+
+
+def test_a_client_that_goes_away_leaves_the_server_as_it_was(server):
+    before = server.metric('requests_total{path="/predict",status="408"}')
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
+    for _ in range(50):
+        if server.metric('requests_total{path="/predict",status="408"}') == before + 5:
+            break
+        time.sleep(0.1)
+    assert server.metric('requests_total{path="/predict",status="408"}') == before + 5
+    assert server.predict(server.row())[0] == 200
+
+
+# Its own description, taken at its word
+
+
+def test_whatever_its_description_allows_or_forbids_is_answered_as_described(trained, bundle, product, tmp_path):
+    """Schemathesis makes right and wrong requests from the description, and checks each answer against it."""
+    with serving(trained, settings(product, trained, bundle), bundle, PREDICT_TOKEN=TOKEN) as server:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json"),
+                *("--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-examples", "60"),
+                *("--header", f"Authorization: Bearer {TOKEN}", "--seed", "7", "--no-color"),
+                *("--generation-database", "none", "--request-timeout", "20"),
+            ],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-6000:]
+        assert server.ask("GET", "/readyz")[0] == 200
+        assert server.metric('requests_total{path="/predict",status="200"}') > 20
+        assert server.metric('requests_total{path="/predict",status="422"}') > 20
+        counted = server.ask("GET", "/metrics")[1]
+        assert not re.search(r'status="5', counted)
+        assert server.end() == (0, "")
+
+
+# Who may ask
+
+
+def test_a_token_is_asked_for_where_there_is_one(trained, image, bundle):
+    with serving(trained, image, bundle, PREDICT_TOKEN=TOKEN) as server:
+        for wrong in ({}, {"Authorization": TOKEN}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": "Bearer"}):
+            status, said = server.predict(server.row(), **wrong)
+            assert (status, said["error"]) == (401, "the bearer token is missing or wrong")
+        assert server.predict(server.row(), Authorization=f"Bearer {TOKEN[:-1]}")[0] == 401
+        assert server.predict(server.row(), Authorization=f"bearer {TOKEN}")[0] == 200
+        assert server.ask("GET", "/info")[0] == 200
+        described = server.ask("GET", "/openapi.json")[1]
+        assert described["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
+
+
+# Metrics
+
+
+def test_what_differs_from_training_is_counted(server):
+    names = {
+        "unseen": 'unseen_categories_total{column="dest"}',
+        "outside": 'out_of_range_total{column="distance"}',
+        "missing": 'missing_values_total{column="temp"}',
+        "rows": "rows_total",
+        "answers": "prediction_count",
+        "requests": 'requests_total{path="/predict",status="200"}',
+        "seconds": "predict_seconds_count",
+    }
+    before = {name: server.metric(line) for name, line in names.items()}
+    strange = server.row(dest="never seen", distance=99_999, temp=None)
+    server.predict(server.row(), strange, strange)
+    gained = {name: server.metric(line) - before[name] for name, line in names.items()}
+    assert gained == {"unseen": 2, "outside": 2, "missing": 2, "rows": 3, "answers": 3, "requests": 1, "seconds": 1}
+    said = server.ask("GET", "/metrics")[1]
+    bounds = set(re.findall(r'predict_seconds_bucket{le="([^"]+)"}', said))
+    assert {"0.05", "0.1", "0.25", "0.5", "1.0", "2.5"} <= bounds
+    assert re.search(r'^model\{commit="0+",digest="\w+",form="compiled",key="\w+"\} 1\.0$', said, re.M)
+
+
+def test_paths_that_nobody_serves_are_one_label(server):
+    before = server.metric('requests_total{path="other",status="404"}')
+    for number in range(20):
+        server.ask("GET", f"/wp-admin/{number}")
+    assert server.metric('requests_total{path="other",status="404"}') == before + 20
+    assert "wp-admin" not in server.ask("GET", "/metrics")[1]
+
+
+# The beginning and the end
+
+
+def check(project, image, bundle):
+    words = [sys.executable, "-m", f"{project.package}.serve", "--check"]
+    return project.run(
+        *words,
+        check=False,
+        env={"PYTHONPATH": "src", "BUNDLE": str(bundle), "SETTINGS": str(image), "PREDICTION_LOG": ""},
+    )
+
+
+def test_the_check_answers_the_golden_rows(trained, image, bundle):
+    done = check(trained, image, bundle)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(
+        r"check     model \w{12} \(compiled\) answers 20 golden rows as in training, within [\d.e-]+\n", done.stdout
+    )
+
+
+@pytest.fixture
+def damaged(trained, bundle, tmp_path):
+    return shutil.copytree(bundle, tmp_path / "bundle")
+
+
+def test_another_bundle_than_the_settings_name_is_neither_checked_nor_served(trained, image, damaged, one_line):
+    (damaged / "golden.json").write_text((damaged / "golden.json").read_text() + "\n")
+    message = r".*bundle: has digest \w{12}…, the settings say \w{12}…; build the image again"
+    one_line(check(trained, image, damaged), 1, message)
+    variables = {"PYTHONPATH": "src", "BUNDLE": str(damaged), "SETTINGS": str(image), "PORT": "0", "HOST": "127.0.0.1"}
+    one_line(trained.run(sys.executable, "-m", f"{trained.package}.serve", check=False, env=variables), 2, message)
+
+
+def test_a_model_that_answers_otherwise_than_in_training_is_never_ready(trained, product, damaged, one_line):
+    golden = json.loads((damaged / "golden.json").read_text())
+    golden["answers"][3] += 0.001
+    (damaged / "golden.json").write_text(json.dumps(golden))
+    image = settings(product, trained, damaged)
+    message = r"bundle: the golden rows are answered with a difference of 0\.001, more than 1e-05; .*"
+    one_line(check(trained, image, damaged), 1, message)
+    with serving(trained, image, damaged) as server:
+        for method, path in [("GET", "/readyz"), ("POST", "/predict")]:
+            status, said = server.ask(method, path, {"rows": [server.row()]})
+            assert status == 503 and re.fullmatch(message, said["error"])
+        assert server.ask("GET", "/healthz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "No such file or directory; SETTINGS names the settings of the image"),
+        ("{}", "schema: Field required; build the image again"),
+        ("{", "Invalid JSON: .*; build the image again"),
+    ],
+)
+def test_settings_that_are_missing_or_damaged_are_named(trained, bundle, tmp_path, one_line, content, message):
+    place = tmp_path / "settings.json"
+    if content is not None:
+        place.write_text(content)
+    one_line(check(trained, place, bundle), 1, f"{place}: {message}")
+
+
+def test_a_port_that_is_taken_is_one_line(trained, image, bundle, one_line):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        variables = {"PYTHONPATH": "src", "BUNDLE": str(bundle), "SETTINGS": str(image), "PORT": port}
+        variables |= {"HOST": "127.0.0.1", "PREDICTION_LOG": ""}
+        done = trained.run(sys.executable, "-m", f"{trained.package}.serve", check=False, env=variables)
+    one_line(done, 2, f"HOST 127.0.0.1, PORT {port}: cannot be listened at: Address already in use; name others")
+
+
+def test_it_drains_when_it_is_ended_and_exits_with_zero(trained, image, bundle):
+    """A request that is on its way is answered, idle connections do not hold the process up, and a proxy is told."""
+    with ExitStack() as stack, serving(trained, image, bundle) as server:
+        idle = [stack.enter_context(closing(server.connect())) for _ in range(8)]
+        for connection in idle:
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        body = json.dumps({"rows": [server.row()]}).encode()
+        head = HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+            slow.sendall(head + body[:5])
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            status, said = server.ask("GET", "/readyz")
+            assert (status, said["error"]) == (503, "draining: the process is about to end")
+            idle[0].request("POST", "/predict", body, JSON)
+            answered = idle[0].getresponse()
+            assert answered.status == 200 and answered.headers["connection"] == "close"
+            time.sleep(0.6)
+            slow.sendall(body[5:])
+            said = b"".join(iter(lambda: slow.recv(65536), b""))
+            last = time.monotonic()
+        assert said.startswith(b"HTTP/1.1 200 OK") and b"connection: close" in said.lower()
+        assert server.process.wait(timeout=10) == 0 and time.monotonic() - last < 1
+        assert server.process.stderr.read() == ""
+
+
+def test_no_request_is_lost_while_it_is_ended(trained, image, bundle):
+    """A client that opens a connection for each request sees answers, and then a closed port: nothing in between."""
+    with serving(trained, image, bundle) as server:
+        body = json.dumps({"rows": [server.row()]}).encode()
+        statuses = []
+        for number in range(10_000):
+            if number == 20:
+                server.process.send_signal(signal.SIGTERM)
+            connection = server.connect()
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                break
+            with closing(connection):
+                connection.request("POST", "/predict", body, JSON)
+                statuses.append(connection.getresponse().status)
+        assert len(statuses) > 50 and set(statuses) == {200}
+        assert server.process.wait(timeout=10) == 0
+
+
+# The other tasks and forms
+
+
+def test_a_multiclass_model_answers_with_a_probability_of_each_class(bake, product, trained, tmp_path):
+    project = bake()
+    frame = __import__("pandas").read_csv(project.path / "data" / "flights.csv.gz")
+    frame["late"] = frame["late"].where(frame["departure_minute"] < 1000, "very")
+    frame.to_csv(project.path / "data" / "flights.csv.gz", index=False)
+    project.set_param("data.task", "multiclass")
+    project.set_param("data.private", ["carrier"])
+    project.set_param("model.params.estimator", "boosting")
+    project.set_param("gate.metric", "log_loss")
+    project.set_param("gate.floors", {})
+    suite = project.path / "expectations" / "data.json"
+    kept = [e for e in json.loads(suite.read_text())["expectations"] if e["kwargs"].get("column") != "late"]
+    suite.write_text(json.dumps({"name": "data", "expectations": kept}))
+    for step in ("data-lock", "validate", "train"):
+        project.cli(step)
+    bundle = project.path / "build" / "candidate"
+    with serving(project, settings(product, project, bundle), bundle) as server:
+        status, said = server.predict(*server.golden["rows"])
+        assert status == 200 and said["classes"] == ["0", "1", "very"]
+        for row, golden in zip(said["predictions"], server.golden["answers"], strict=True):
+            assert row == pytest.approx(golden, abs=1e-5) and sum(row) == pytest.approx(1)
+        assert server.ask("GET", "/info")[1]["form"] == "arrays"
+        assert server.metric('prediction_count{class="very"}') == 20
+        row = server.ask("GET", "/openapi.json")[1]["paths"]["/predict"]["post"]["requestBody"]
+        assert row["content"]["application/json"]["example"]["rows"][0]["carrier"] == "text"  # a private column
+        # Beyond what its libraries take: in words, and not as an error of the server.
+        assert server.predict(server.row(distance=1e30, temp=-1e30))[0] in (200, 422)
