@@ -196,7 +196,7 @@ def test_a_secret_is_only_seen_where_a_model_is_deployed_and_the_readme_names_it
     found = {where: set(re.findall(r"secrets\.(\w+)", str(step))) for where, step in steps(workflows, composite)}
     named = {"DEPLOY_HOST", "DEPLOY_KEY", "DEPLOY_KNOWN_HOSTS", "PREDICT_TOKEN"}
     if baked.options["deploy"] == "kubernetes":
-        named = {"KUBECONFIG_DATA", "PREDICT_TOKEN"}
+        named = {"KUBECONFIG_DATA"}
     assert {where: names for where, names in found.items() if names} == {
         "deliver.staging": named,
         "deliver.production": named,

@@ -148,6 +148,7 @@ class Environment(Frozen):
     deploy_port: int | None = None
     predict_token: str | None = None
     prediction_log: str | None = None
+    kubeconfig: str | None = None
 
     @classmethod
     def read(cls, variables: dict[str, str] | None = None) -> Environment:
@@ -171,6 +172,7 @@ class Environment(Frozen):
             deploy_port=_port(given.get("DEPLOY_PORT")),
             predict_token=given.get("PREDICT_TOKEN"),
             prediction_log=given.get("PREDICTION_LOG"),
+            kubeconfig=given.get("KUBECONFIG_DATA"),
         )
 
 
