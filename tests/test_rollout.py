@@ -146,7 +146,11 @@ def accepted(champion_image, bake, shared, edge_image) -> Path:
         project = bake()
         shutil.rmtree(project.path)
         shutil.copytree(champion_image.project.path, project.path, symlinks=True)
-        short = (("watch_seconds: 90.0 ", "watch_seconds: 1.0 "), ("ready_seconds: 60.0 ", "ready_seconds: 20.0 "))
+        short = (
+            ("watch_seconds: 90.0 ", "watch_seconds: 1.0 "),
+            ("ready_seconds: 60.0 ", "ready_seconds: 20.0 "),
+            ("max_seconds: 0.5 ", "max_seconds: 5.0 "),  # other tests want the cores, too
+        )
         for old, new in short:
             project.edit("params.yaml", old, new)
         project.git("commit", "--quiet", "--all", "--message", "a short watch")
@@ -229,6 +233,8 @@ def test_a_deployer_that_is_killed_leaves_what_the_next_one_finishes_or_undoes(s
 def test_a_bad_image_is_rolled_back_by_itself_and_its_model_is_aborted(serving, one_line, fault, seconds, reason):
     serving.project.edit("params.yaml", "watch_seconds: 1.0 ", "watch_seconds: 8.0 ")
     serving.project.edit("params.yaml", "ready_seconds: 20.0 ", f"ready_seconds: {3.0 if fault == 'sick' else 20.0} ")
+    if fault == "slow":
+        serving.project.edit("params.yaml", "max_seconds: 5.0 ", "max_seconds: 0.5 ")
     serving.put(serving.bad(fault, seconds))
     with serving.load() as load:
         done = serving.deploy(check=False)
