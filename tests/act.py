@@ -158,7 +158,7 @@ def refs(remote, prefix) -> list[str]:
 
 
 def run_event(
-    remote, event, payload, scratch, *, workflows=None, venv=None, env=None, secrets=None, timeout=300
+    remote, event, payload, scratch, *, workflows=None, venv=None, env=None, secrets=None, variables=None, timeout=300
 ) -> Run:
     """Runs every workflow that the event starts, or only the named ones of them.
 
@@ -212,7 +212,7 @@ def run_event(
     (remote / "hooks/pre-receive").chmod(0o755)
     _adapt(project)
 
-    variables = {
+    environment = {
         **SWITCHES,
         **THREADS,
         **NO_TERMINAL,
@@ -251,8 +251,10 @@ def run_event(
     ]
     for label in sorted(labels):
         command += ["-P", f"{label}=-self-hosted"]
-    for name, value in variables.items():
+    for name, value in environment.items():
         command += ["--env", f"{name}={value}"]
+    for name, value in (variables or {}).items():
+        command += ["--var", f"{name}={value}"]
     for name, value in {"GITHUB_TOKEN": "stand-in-token", **(secrets or {})}.items():
         command += ["-s", f"{name}={value}"]
     for action in sorted(replacements):

@@ -1,17 +1,22 @@
 """Risk: the generated workflows do not do what the README says. Each is executed here, on a bare git remote."""
 
 import gzip
+import json
 import pickle
 import shutil
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from act import Run, events, git, make_remote, merge_pull_request, open_pull_request, push, refs, run_event
 from conftest import BakedProject, once
+from engine import free_port
 
+# Deliveries deploy to the one engine of this machine, by the one name of the default answers.
+pytestmark = pytest.mark.xdist_group("engine")
 GREEN = {"challenger": "success", "decide": "success", "compare": "success"}
-DELIVERED = {"train": "success", "promote": "success", "deliver": "success"}
+DELIVERED = dict.fromkeys(("train", "accept", "image", "staging", "production", "deliver"), "success")
 
 
 @dataclass
@@ -21,12 +26,27 @@ class Team:
     project: BakedProject
     remote: Path
     scratch: Path
+    registry: str
+    port: int
     pull: dict | None = None
 
     def run(self, event: str, payload: dict, *workflows: str) -> Run:
         folder = self.scratch / f"run-{len(list(self.scratch.glob('run-*')))}"
         folder.mkdir()
-        return run_event(self.remote, event, payload, folder, workflows=workflows or None, venv=self.project.venv)
+        return run_event(
+            self.remote,
+            event,
+            payload,
+            folder,
+            workflows=workflows or None,
+            venv=self.project.venv,
+            variables={"REGISTRY": f"{self.registry}/Your-Team"},
+        )
+
+    def serves(self, staging: bool = False) -> str:
+        """The key of the model that answers at the edge of production, or of staging."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port + staging}/info", timeout=20) as answer:
+            return json.loads(answer.read())["key"]
 
     def propose(self, message: str, *workflows: str) -> Run:
         """Commit what was changed, open a pull request, run its workflows."""
@@ -42,20 +62,35 @@ class Team:
         return refs(self.remote, "refs/tags/champion/")
 
 
-@pytest.fixture
-def delivered(bake, shared, tmp_path) -> tuple[Team, Run]:
-    """A team after its first push, and that push's run. The push is made once for all tests."""
+@pytest.fixture(scope="module")
+def first_push(bake, shared, registry, base_image) -> tuple[Path, int]:
+    """A team's repository after its first push, that push's run, and the port of its edge. It is made once."""
+    port = free_port()
 
-    def first_push(fresh: Path) -> None:
+    def push_it(fresh: Path) -> None:
         project = bake()
+        base_image(project.base)
+        base_image("caddy:2.11.7-alpine")
+        for old, new in (
+            ("watch_seconds: 90.0 ", "watch_seconds: 1.0 "),
+            ("max_seconds: 0.5 ", "max_seconds: 5.0 "),
+            ("port: 8080", f"port: {port}"),
+        ):
+            project.edit("params.yaml", old, new)
+        project.git("commit", "--quiet", "--all", "--message", "a short watch")
         shutil.copytree(project.path, fresh / "project", symlinks=True)
         remote = make_remote(fresh / "project", fresh / "remote.git")
         (fresh / "scratch").mkdir()
-        payload = push(fresh / "project", remote)
-        run = run_event(remote, "push", payload, fresh / "scratch", venv=project.venv)
-        (fresh / "run.pickle").write_bytes(pickle.dumps(run))
+        team = Team(project, remote, fresh / "scratch", registry.address, port)
+        (fresh / "run.pickle").write_bytes(pickle.dumps(team.run("push", push(fresh / "project", remote))))
 
-    kept = once(shared, "first-push", first_push)
+    return once(shared, "first-push", push_it), port
+
+
+@pytest.fixture
+def delivered(first_push, bake, registry, tmp_path) -> tuple[Team, Run]:
+    """A team after its first push, and that push's run."""
+    kept, port = first_push
     project = bake()
     shutil.rmtree(project.path)
     shutil.copytree(kept / "project", project.path, symlinks=True)
@@ -63,7 +98,19 @@ def delivered(bake, shared, tmp_path) -> tuple[Team, Run]:
     git(project.path, "remote", "set-url", "origin", f"file://{tmp_path / 'remote.git'}")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return Team(project, tmp_path / "remote.git", scratch), pickle.loads((kept / "run.pickle").read_bytes())
+    team = Team(project, tmp_path / "remote.git", scratch, registry.address, port)
+    return team, pickle.loads((kept / "run.pickle").read_bytes())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left(engine):
+    """What was deployed goes with the last test."""
+    yield
+    for role in ("edge", "replica", "deployer"):
+        for container in engine.containers.list(all=True, filters={"label": f"late_flights.role={role}"}):
+            container.remove(force=True)
+    for network in engine.networks.list(filters={"label": "late_flights.role=net"}):
+        network.remove()
 
 
 @pytest.fixture
@@ -97,6 +144,8 @@ def test_the_first_push_needs_no_secret_and_bootstraps_a_champion(delivered):
     assert verdict(run, "train").startswith(
         "**Verdict: bootstrap** — no champion yet and every floor holds: roc_auc 0.7"
     )
+    assert team.serves() == team.serves(staging=True) == events(team.remote)[1]["key"]
+    assert events(team.remote)[0]["target"] == "production"
     assert events(team.remote)[1]["commit"] == git(team.project.path, "rev-parse", "main")
     assert events(team.remote)[1]["run"].startswith("https://github.com/your-team/late-flights/actions/runs/")
 
@@ -117,7 +166,7 @@ def test_a_better_model_is_green_and_its_merge_moves_the_champion(team):
         ("live", "promote"),
     ]
     assert team.champions() == ["refs/tags/champion/000002", "refs/tags/champion/000004"]
-    assert events(team.remote)[3]["key"] != events(team.remote)[1]["key"]
+    assert team.serves() == events(team.remote)[3]["key"] != events(team.remote)[1]["key"]
 
 
 def test_an_equal_model_is_green_and_its_merge_keeps_the_champion(team):
@@ -146,7 +195,7 @@ def test_a_worse_model_is_red_and_its_merge_changes_nothing(team):
 
     before = events(team.remote)
     merged = team.merge("deliver")
-    assert merged.jobs == {"train": "failure", "deliver": "failure"}, "promote is not reached"
+    assert merged.jobs == {"train": "failure", "deliver": "failure"}, "nothing is accepted"
     assert verdict(merged, "train").startswith("**Verdict: block**")
     assert events(team.remote) == before and team.champions() == ["refs/tags/champion/000002"]
 
@@ -238,3 +287,34 @@ def test_a_second_push_of_the_same_model_trains_nothing(team):
     assert merged.jobs == DELIVERED
     assert "train     restored model" in merged.logs["train"]
     assert len(events(team.remote)) == 2
+    assert team.serves() == events(team.remote)[-1]["key"]
+
+
+def test_an_image_is_built_once_and_deployed_by_the_digest_of_the_registry(delivered):
+    team, run = delivered
+    made = json.loads((run.artifacts / "image" / "image.json").read_text())
+    assert made["reference"].startswith(f"{team.registry}/your-team/late-flights@sha256:")
+    assert "Step 1/" in run.logs["image"]
+    for job in ("staging", "production"):
+        assert "Step 1/" not in run.logs[job] and f"model {made['key'][:12]} serves" in run.logs[job]
+
+
+def test_a_delivery_that_stops_between_accepted_and_live_is_finished_by_the_next_one(team):
+    before = team.champions()
+    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
+    sound = (team.project.path / "src/late_flights/serve.py").read_text()
+    team.project.edit("src/late_flights/serve.py", "import asyncio", "import asyncio_is_not_there")
+    team.propose("a forest, and a server that does not start", "compare")
+    stopped = team.merge("deliver")
+    assert stopped.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}
+    assert [event["type"] for event in events(team.remote)[2:]] == ["accepted"]
+    assert team.champions() == before, "what was accepted is not champion before it serves"
+
+    team.project.git("fetch", "--quiet", "origin", "main")
+    team.project.git("reset", "--quiet", "--hard", "FETCH_HEAD")
+    (team.project.path / "src/late_flights/serve.py").write_text(sound)
+    team.propose("a server that starts", "compare")
+    merged = team.merge("deliver")
+    assert merged.jobs == DELIVERED
+    assert [event["type"] for event in events(team.remote)[2:]] == ["accepted", "live"], "it was accepted once"
+    assert team.serves() == events(team.remote)[-1]["key"]

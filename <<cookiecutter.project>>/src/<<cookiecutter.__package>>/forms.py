@@ -11,6 +11,7 @@ This module needs NumPy alone; each form brings in its own library.
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -113,6 +114,8 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
 
 def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
     """What ``convert`` made, at work on one thread: requests are served side by side by processes."""
+    # Unless told otherwise before it is imported, it reports home and keeps a database in the home directory.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
