@@ -709,3 +709,32 @@ def test_a_machine_without_a_way_to_the_cluster_deploys_nothing(place, monkeypat
     assert deployed() is False
     monkeypatch.setenv("PATH", str(place.home))
     assert deployed() is False
+
+
+def test_a_workflow_without_a_cluster_publishes_the_image_and_deploys_nothing(place, monkeypatch):
+    module = import_module("night_trains.project")
+    monkeypatch.setenv("GITHUB_RUN_ID", "1")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "your-team/night-trains")
+    place.cluster.kubeconfig(place.home / "kubeconfig", "another")
+    said = place.module.roll_out(module.Project(place.project.path), "staging", image("a"), {}, place.said.append)
+    assert said.startswith("rehearsed: KUBECONFIG_DATA names no cluster for staging")
+    assert not place.cluster.calls
+
+
+def test_the_kubeconfig_of_a_secret_is_used_and_does_not_stay(place, monkeypatch):
+    module = import_module("night_trains.project")
+    monkeypatch.setenv("KUBECONFIG_DATA", (place.home / "kubeconfig").read_text())
+    monkeypatch.setenv("KUBECONFIG", str(place.home / "nothing"))
+    project = module.Project(place.project.path)
+    a = image("a")
+    place.module.roll_out(project, "staging", a, a["golden"], place.said.append)
+    assert place.module.serving(project, "staging") == runs(a)
+    left = [path for path in (place.project.path / "build").rglob("*") if "kubeconfig" in path.name]
+    assert not left
+
+
+def test_an_environment_is_taken_down(served):
+    module = served.module
+    assert "deleted" in module.take_down(served.repository, "staging")
+    assert served.serving() is None
+    assert module.take_down(served.repository, "staging") == "staging: nothing was deployed"

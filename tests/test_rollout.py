@@ -164,28 +164,46 @@ def accepted(champion_image, bake, shared, edge_image) -> Path:
     return once(shared, "accepted", accept)
 
 
+def cleared(engine) -> None:
+    for role in ("replica", "edge", "deployer"):
+        for container in engine.containers.list(all=True, filters={"label": f"{LABEL}role={role}"}):
+            container.remove(force=True)
+    for network in engine.networks.list(filters={"label": f"{LABEL}role=net"}):
+        network.remove()
+
+
+@pytest.fixture(scope="module")
+def port(engine) -> int:
+    """Of the edge, which the tests share: each brings the release that it begins with."""
+    cleared(engine)
+    yield free_port()
+    cleared(engine)
+
+
 @pytest.fixture
-def stage(accepted, bake, engine):
-    projects = []
+def projects(accepted, bake, engine, port) -> Stage:
+    made = []
     for name in ("first", "second"):
         project = bake()
         shutil.rmtree(project.path)
         shutil.copytree(accepted / name, project.path, symlinks=True)
-        projects.append(project)
-    made = Stage(*projects, engine, free_port())
-    yield made
-    for container in [c for role in ("replica", "edge", "deployer") for c in made.containers(role)]:
-        container.remove(force=True)
-    for network in engine.networks.list(filters={"label": [f"{LABEL}role=net"]}):
-        network.remove()
+        made.append(project)
+    return Stage(*made, engine, port)
 
 
 @pytest.fixture
-def serving(stage) -> Stage:
+def stage(projects, engine) -> Stage:
+    """Nothing is deployed."""
+    cleared(engine)
+    return projects
+
+
+@pytest.fixture
+def serving(projects, engine) -> Stage:
     """The first champion serves."""
-    stage.deploy(stage.first)
-    assert stage.serves() == stage.key(stage.first)
-    return stage
+    projects.deploy(projects.first)
+    assert projects.serves() == projects.key(projects.first)
+    return projects
 
 
 def test_an_accepted_model_becomes_champion_when_it_serves_and_no_request_is_lost(serving):
