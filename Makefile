@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PRODUCT := <<cookiecutter.project>>
 LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
-OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false
+OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test bench-gate bench-faults bench-serve check format golden lock sample-data
+.PHONY: help setup install demo test bench-gate bench-faults bench-serve bench-rollout check format golden lock sample-data
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /' | awk -F': ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ bench-faults: setup  ## races, kills at random, a full disk: what the ledger sur
 
 bench-serve: setup  ## measure how fast the service answers, and write docs/serving.md
 	$(OFF) OMP_NUM_THREADS=1 $(BIN)/python bench/serve.py
+
+bench-rollout: setup  ## what clients see of rollouts, good and bad ones, and write docs/rollout.md
+	$(OFF) $(BIN)/python bench/rollout.py
 
 check: setup  ## lint the template's own code and workflows
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ SWITCHES = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MPLBACKEND": "Agg",
+    "ORT_DISABLE_TELEMETRY": "1",
     "OMP_NUM_THREADS": "1",  # two workers share the cores, and waiting threads would spin
 }
 

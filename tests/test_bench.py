@@ -63,3 +63,19 @@ def test_the_ledger_survives_races_kills_and_a_full_disk():
     done = run("faults.py", "0.1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"^\| [^|]+ \| \d+ \| 0 \|", done.stdout, re.M)) == 4
+
+
+@pytest.mark.xdist_group("engine")
+def test_clients_lose_nothing_through_good_and_bad_rollouts_and_a_killed_deployer(engine, base_image):
+    done = run("rollout.py", "short")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((ROOT / "build" / "bench" / "rollout.json").read_text())
+    rows = {row["phase"]: row for row in found["rows"]}
+    assert {"never healthy", "wrong answers", "crashes later", "deployer killed", "finished by the next"} <= set(rows)
+    assert sum(name.startswith("good rollout") for name in rows) >= 3
+    for name, row in rows.items():
+        assert row["sent"] > 0, name
+        if name != "engine restarted":
+            assert (row["lost"], row["wrong"]) == (0, 0), name
+    assert rows["engine restarted"]["wrong"] == 0 and rows["after it"]["sent"] > 100
+    assert found["last"]["type"] == "live"
