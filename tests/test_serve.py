@@ -493,7 +493,7 @@ def test_a_multiclass_model_answers_with_a_probability_of_each_class(bake, produ
         assert status == 200 and said["classes"] == ["0", "1", "very"]
         for row, golden in zip(said["predictions"], server.golden["answers"], strict=True):
             assert row == pytest.approx(golden, abs=1e-5) and sum(row) == pytest.approx(1)
-        assert server.ask("GET", "/info")[1]["form"] == "arrays"
+        assert server.ask("GET", "/info")[1]["form"] == "compiled"
         assert server.metric('prediction_count{class="very"}') == 20
         row = server.ask("GET", "/openapi.json")[1]["paths"]["/predict"]["post"]["requestBody"]
         assert row["content"]["application/json"]["example"]["rows"][0]["carrier"] == "text"  # a private column

@@ -92,8 +92,9 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
         Misuse: a column is of a kind, or the model of a shape, that has no such input or answer.
         Exception: skl2onnx knows no way to convert it.
     """
-    from skl2onnx import to_onnx
+    from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     types = {"number": FloatTensorType, "text": StringTensorType}
     for name, dtype in features.items():
@@ -103,13 +104,40 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
         raise Misuse("a class was not there to learn")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hints of the converter at its own source
-        made = to_onnx(
+        made = convert_sklearn(
             fitted,
             name="model",
             initial_types=[(name, types[kind_of(dtype)]([None, 1])) for name, dtype in features.items()],
             options=None if task == "regression" else {"zipmap": False},
+            custom_conversion_functions=dict.fromkeys(
+                (HistGradientBoostingClassifier, HistGradientBoostingRegressor), _convert_boosting
+            ),
         )
     return made.SerializeToString()
+
+
+class _WholeNumbers:
+    """A container of ONNX nodes whose attributes hold whole numbers where skl2onnx writes truth values."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def add_node(self, *what: Any, **attributes: Any) -> None:
+        for name, values in attributes.items():
+            if isinstance(values, list):
+                attributes[name] = [int(value) if isinstance(value, bool | np.bool_) else value for value in values]
+        self._container.add_node(*what, **attributes)
+
+
+def _convert_boosting(scope: Any, operator: Any, container: Any) -> None:
+    """skl2onnx's own converter: its truth values for the side of a missing number are what protobuf refuses."""
+    from skl2onnx.operator_converters import random_forest
+
+    kind = "classifier" if hasattr(operator.raw_operator, "classes_") else "regressor_converter"
+    getattr(random_forest, f"convert_sklearn_random_forest_{kind}")(scope, operator, _WholeNumbers(container))
 
 
 def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
@@ -148,15 +176,13 @@ def arrays(model: Any, features: dict[str, str], task: str, classes: int) -> Ans
     model = copy.deepcopy(model)
     names = list(features)
     _by_place(model, names)
-    texts = {name for name, dtype in features.items() if kind_of(dtype) != "number"}
+    # A column of objects has None for a gap, as it had in training; any other one NaN.
+    gaps = [None if dtype == "object" else np.nan for dtype in features.values()]
 
     def answer(rows: Rows) -> NDArray[np.float64]:
         cells = np.empty((len(rows[names[0]]), len(names)), dtype=object)
-        for place, name in enumerate(names):
-            values = rows[name]
-            if None in values or name not in texts:
-                values = [np.nan if value is None else value for value in values]
-            cells[:, place] = values
+        for place, (name, gap) in enumerate(zip(names, gaps, strict=True)):
+            cells[:, place] = [gap if value is None else value for value in rows[name]]
         return predict(model, cells, task, classes)
 
     return answer
@@ -280,8 +306,9 @@ def probes(held_out: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         if kind == "number":
             yield name, few.assign(**{name: np.full(len(few), np.nan)})
         else:
-            values = few[name].astype(object) if kind == "truth" else few[name]
-            yield name, few.assign(**{name: values.where([False] * len(few))})
+            none = few[name].astype(object if kind == "truth" else dtype)
+            none[:] = None  # what the type has for a gap
+            yield name, few.assign(**{name: none})
         if kind == "text":
             yield name, few.assign(**{name: np.array([UNSEEN] * len(few), dtype=object)}).astype({name: dtype})
 
