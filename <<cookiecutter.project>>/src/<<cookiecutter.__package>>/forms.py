@@ -71,14 +71,15 @@ def kind_of(dtype: str) -> str:
 
 
 def rows_of(frame: pd.DataFrame) -> Rows:
-    """The values of a data frame as a request brings them: None where one is missing, times as ISO 8601."""
+    """The values of a data frame as a request brings them: numbers as floats, times as ISO 8601, None for a gap."""
     found = {}
-    for name in frame.columns:
-        values = [
-            value.isoformat() if hasattr(value, "isoformat") else value for value in frame[name].astype(object).tolist()
-        ]
-        gaps = frame[name].isna().tolist()
-        found[name] = [None if gap else value for gap, value in zip(gaps, values, strict=True)]
+    for name, values in frame.items():
+        cells = values.astype(object).tolist()
+        if kind_of(str(values.dtype)) == "number":
+            cells = values.to_numpy(dtype=np.float64, na_value=np.nan).tolist()
+        elif kind_of(str(values.dtype)) == "time":
+            cells = [cell.isoformat() for cell in cells]
+        found[name] = [None if gap else cell for gap, cell in zip(values.isna().tolist(), cells, strict=True)]
     return found
 
 
@@ -213,9 +214,12 @@ def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answ
         if kind_of(dtype) == "time":
             times = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True)
             return (times if "," in dtype else times.dt.tz_localize(None)).astype(dtype)
-        if dtype.startswith(("int", "uint", "bool")) and (None in values or any(isinstance(v, float) for v in values)):
-            # As pandas reads a column of whole numbers, or of truth values, with a gap.
-            return pd.Series(values, dtype=object if dtype == "bool" else np.float64)
+        if dtype.startswith(("int", "uint")):
+            numbers, limits = pd.Series(values, dtype=np.float64), np.iinfo(dtype)
+            whole = (numbers % 1 == 0) & numbers.between(limits.min, limits.max, inclusive="left")
+            return numbers.astype(dtype) if whole.all() else numbers  # as pandas reads whole numbers with a gap
+        if dtype == "bool" and None in values:
+            return pd.Series(values, dtype=object)
         return pd.Series(values, dtype=dtype)
 
     def answer(rows: Rows) -> NDArray[np.float64]:
