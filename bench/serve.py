@@ -285,6 +285,7 @@ boosting could be compiled, too: here it shows what a model costs that could not
 
 
 def main(words: list[str]) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the servers are ended, too
     quick = words == ["--quick"]
     made = measure(*((3, 0.5) if quick else (5, 1.0)))
     print(table(made))

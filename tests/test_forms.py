@@ -249,8 +249,11 @@ def serve_as(product, bundle, form: str) -> None:
 HEAVY = ("pandas", "scipy", "sklearn", "skops", "yaml", "mlflow", "typer", "pyarrow", "skl2onnx", "onnx", "matplotlib")
 LOAD = """
 import json, sys
-if sys.argv[3:]:
-    sys.modules[sys.argv[3]] = None  # not installed
+class Absent:
+    def find_spec(name, *_):
+        if name in sys.argv[3:]:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent)
 from pathlib import Path
 from {package} import forms, prediction_log, serve, settings
 from {package}.bundle import Bundle
