@@ -71,14 +71,15 @@ def kind_of(dtype: str) -> str:
 
 
 def rows_of(frame: pd.DataFrame) -> Rows:
-    """The values of a data frame as a request brings them: None where one is missing, times as ISO 8601."""
+    """The values of a data frame as a request brings them: numbers as floats, times as ISO 8601, None for a gap."""
     found = {}
-    for name in frame.columns:
-        values = [
-            value.isoformat() if hasattr(value, "isoformat") else value for value in frame[name].astype(object).tolist()
-        ]
-        gaps = frame[name].isna().tolist()
-        found[name] = [None if gap else value for gap, value in zip(gaps, values, strict=True)]
+    for name, values in frame.items():
+        cells = values.astype(object).tolist()
+        if kind_of(str(values.dtype)) == "number":
+            cells = values.to_numpy(dtype=np.float64, na_value=np.nan).tolist()
+        elif kind_of(str(values.dtype)) == "time":
+            cells = [cell.isoformat() for cell in cells]
+        found[name] = [None if gap else cell for gap, cell in zip(values.isna().tolist(), cells, strict=True)]
     return found
 
 
@@ -92,8 +93,9 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
         Misuse: a column is of a kind, or the model of a shape, that has no such input or answer.
         Exception: skl2onnx knows no way to convert it.
     """
-    from skl2onnx import to_onnx
+    from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     types = {"number": FloatTensorType, "text": StringTensorType}
     for name, dtype in features.items():
@@ -103,13 +105,40 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
         raise Misuse("a class was not there to learn")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hints of the converter at its own source
-        made = to_onnx(
+        made = convert_sklearn(
             fitted,
             name="model",
             initial_types=[(name, types[kind_of(dtype)]([None, 1])) for name, dtype in features.items()],
             options=None if task == "regression" else {"zipmap": False},
+            custom_conversion_functions=dict.fromkeys(
+                (HistGradientBoostingClassifier, HistGradientBoostingRegressor), _convert_boosting
+            ),
         )
     return made.SerializeToString()
+
+
+class _WholeNumbers:
+    """A container of ONNX nodes whose attributes hold whole numbers where skl2onnx writes truth values."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def add_node(self, *what: Any, **attributes: Any) -> None:
+        for name, values in attributes.items():
+            if isinstance(values, list):
+                attributes[name] = [int(value) if isinstance(value, bool | np.bool_) else value for value in values]
+        self._container.add_node(*what, **attributes)
+
+
+def _convert_boosting(scope: Any, operator: Any, container: Any) -> None:
+    """skl2onnx's own converter: its truth values for the side of a missing number are what protobuf refuses."""
+    from skl2onnx.operator_converters import random_forest
+
+    kind = "classifier" if hasattr(operator.raw_operator, "classes_") else "regressor_converter"
+    getattr(random_forest, f"convert_sklearn_random_forest_{kind}")(scope, operator, _WholeNumbers(container))
 
 
 def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
@@ -148,15 +177,13 @@ def arrays(model: Any, features: dict[str, str], task: str, classes: int) -> Ans
     model = copy.deepcopy(model)
     names = list(features)
     _by_place(model, names)
-    texts = {name for name, dtype in features.items() if kind_of(dtype) != "number"}
+    # A column of objects has None for a gap, as it had in training; any other one NaN.
+    gaps = [None if dtype == "object" else np.nan for dtype in features.values()]
 
     def answer(rows: Rows) -> NDArray[np.float64]:
         cells = np.empty((len(rows[names[0]]), len(names)), dtype=object)
-        for place, name in enumerate(names):
-            values = rows[name]
-            if None in values or name not in texts:
-                values = [np.nan if value is None else value for value in values]
-            cells[:, place] = values
+        for place, (name, gap) in enumerate(zip(names, gaps, strict=True)):
+            cells[:, place] = [gap if value is None else value for value in rows[name]]
         return predict(model, cells, task, classes)
 
     return answer
@@ -187,9 +214,12 @@ def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answ
         if kind_of(dtype) == "time":
             times = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True)
             return (times if "," in dtype else times.dt.tz_localize(None)).astype(dtype)
-        if dtype.startswith(("int", "uint", "bool")) and (None in values or any(isinstance(v, float) for v in values)):
-            # As pandas reads a column of whole numbers, or of truth values, with a gap.
-            return pd.Series(values, dtype=object if dtype == "bool" else np.float64)
+        if dtype.startswith(("int", "uint")):
+            numbers, limits = pd.Series(values, dtype=np.float64), np.iinfo(dtype)
+            whole = (numbers % 1 == 0) & numbers.between(limits.min, limits.max, inclusive="left")
+            return numbers.astype(dtype) if whole.all() else numbers  # as pandas reads whole numbers with a gap
+        if dtype == "bool" and None in values:
+            return pd.Series(values, dtype=object)
         return pd.Series(values, dtype=dtype)
 
     def answer(rows: Rows) -> NDArray[np.float64]:
@@ -280,8 +310,9 @@ def probes(held_out: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         if kind == "number":
             yield name, few.assign(**{name: np.full(len(few), np.nan)})
         else:
-            values = few[name].astype(object) if kind == "truth" else few[name]
-            yield name, few.assign(**{name: values.where([False] * len(few))})
+            none = few[name].astype(object if kind == "truth" else dtype)
+            none[:] = None  # what the type has for a gap
+            yield name, few.assign(**{name: none})
         if kind == "text":
             yield name, few.assign(**{name: np.array([UNSEEN] * len(few), dtype=object)}).astype({name: dtype})
 

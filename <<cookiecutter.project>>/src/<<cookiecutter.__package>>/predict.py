@@ -66,8 +66,8 @@ def run(project: Project, source: Path, target: Path, say: Callable[[str], None]
             if time.monotonic() - told > SAID:
                 told = time.monotonic()
                 say(f"predict   {done} rows")
-    if not done:
-        raise Misuse(f"{source}: has no rows; nothing was predicted")
+        if not done:
+            raise Misuse(f"{source}: has no rows; nothing was predicted")
     return f"{done} rows by champion {champion.key[:12]} ({form}): {target} ({time.monotonic() - began:.1f} s)"
 
 
@@ -112,12 +112,13 @@ def _values(column: pa.ChunkedArray, kind: str) -> list[Any]:
     if pa.types.is_timestamp(column.type):
         return [None if value is None else value.isoformat() for value in column.to_pylist()]
     values = column.to_pylist()
-    if pa.types.is_string(column.type) and kind == "number":
+    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if text and kind == "number":
         try:
             return column.cast(pa.float64()).to_pylist()
         except pa.ArrowInvalid:
             return [_number(value) for value in values]
-    if pa.types.is_string(column.type) and kind == "truth":
+    if text and kind == "truth":
         return [{"true": True, "false": False}.get(value.lower(), value) if value else None for value in values]
     return values
 
