@@ -244,7 +244,7 @@ def test_a_deployer_that_is_killed_leaves_what_the_next_one_finishes_or_undoes(s
         ("sick", 0.0, "replica 1 is not ready within 3 s"),
         ("wrong", 0.0, "replica 1 gives other answers to the golden rows"),
         ("crash", 4.0, "replica [12] has ended with 3|answers the golden rows with nothing"),
-        ("slow", 0.7, "of [0-9]+ requests took over 0.5 s"),
+        ("slow", 0.2, "of [0-9]+ requests took over 0.1 s"),
         ("failing", 0.0, "of [0-9]+ requests failed at the edge"),
     ],
 )
@@ -252,9 +252,9 @@ def test_a_bad_image_is_rolled_back_by_itself_and_its_model_is_aborted(serving, 
     serving.project.edit("params.yaml", "watch_seconds: 1.0 ", "watch_seconds: 8.0 ")
     serving.project.edit("params.yaml", "ready_seconds: 20.0 ", f"ready_seconds: {3.0 if fault == 'sick' else 20.0} ")
     if fault == "slow":
-        serving.project.edit("params.yaml", "max_seconds: 5.0 ", "max_seconds: 0.5 ")
+        serving.project.edit("params.yaml", "max_seconds: 5.0 ", "max_seconds: 0.1 ")
     serving.put(serving.bad(fault, seconds))
-    with serving.load() as load:
+    with serving.load(16 if fault == "slow" else 100) as load:
         done = serving.deploy(check=False)
     one_line(done, 1, f"deploy: .*({reason}).*; rolled back: model {serving.key(serving.first)[:12]} serves as before")
     assert serving.events()[-2:] == ["accepted", "aborted"]
