@@ -7,7 +7,7 @@ LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test bench-gate bench-faults bench-serve bench-rollout check format golden lock sample-data
+.PHONY: help setup install demo test bench-gate bench-faults bench-image bench-serve bench-rollout check format golden lock sample-data
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /' | awk -F': ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ bench-gate: setup  ## measure how often the gate is right, and write docs/gate.m
 
 bench-faults: setup  ## races, kills at random, a full disk: what the ledger survives
 	$(BIN)/python bench/faults.py
+
+bench-image: setup  ## build and start the image and MLflow's, and write docs/image.md
+	$(OFF) $(BIN)/python bench/image.py
 
 bench-serve: setup  ## measure how fast the service answers, and write docs/serving.md
 	$(OFF) OMP_NUM_THREADS=1 $(BIN)/python bench/serve.py

@@ -79,3 +79,25 @@ def test_clients_lose_nothing_through_good_and_bad_rollouts_and_a_killed_deploye
             assert (row["lost"], row["wrong"]) == (0, 0), name
     assert rows["engine restarted"]["wrong"] == 0 and rows["after it"]["sent"] > 100
     assert found["last"]["type"] == "live"
+
+
+def test_the_image_weighs_no_more_of_what_mlflow_would_install_than_it_says():
+    """By the packages that are installed here; `make bench-image` downloads, builds and starts MLflow's."""
+    done = run("image.py", "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    weights = re.findall(r"^\| \w+ \| `[^`]+` \| (\d+) MB \|$", done.stdout, re.M)
+    assert len(weights) == 4 and min(map(int, weights)) > 100
+
+
+def test_the_page_about_the_image_holds_to_what_the_script_demands(bench):
+    image, page = bench("image"), (ROOT / "docs" / "image.md").read_text()
+    told = {
+        form: map(float, shares)
+        for form, *shares in re.findall(
+            r"^\| (\w+) \| ours, of MLflow's \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.M
+        )
+    }
+    assert told.keys() == image.SHARES.keys() and "`make bench-image`" in page
+    for form, (packages, size, seconds) in told.items():
+        assert packages <= image.SHARES[form]
+        assert size < 1 and seconds < 1

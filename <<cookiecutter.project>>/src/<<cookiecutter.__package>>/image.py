@@ -116,7 +116,7 @@ def lay_out(project: Project, bundle: Bundle) -> Path:
     settings = Settings.of(project.params, bundle.key, bundle.digest, revision(project))
     locks = {"2-serve.txt": project.needed("requirements/serve.txt")}
     if bundle.form != "compiled":
-        locks["1-model.txt"] = bundle.requirements
+        locks = {"1-model.txt": bundle.requirements, "2-serve.txt": without(locks["2-serve.txt"], "onnxruntime")}
     path = project.build / "image"
     with new_directory(path) as new:
         (new / "Dockerfile").write_bytes(project.needed("container/Dockerfile"))
@@ -128,6 +128,11 @@ def lay_out(project: Project, bundle: Bundle) -> Path:
         shutil.copytree(bundle.path, new / "app" / "bundle")
         (new / "app" / "settings.json").write_text(settings.to_json())
     return path
+
+
+def without(lock: bytes, package: str) -> bytes:
+    """A lock without one package, of which nothing else in it may have need: pip would say so."""
+    return re.sub(rb"^%s==.*\n(?:[ \t].*\n)*" % package.encode(), b"", lock, flags=re.M)
 
 
 def _base(project: Project, client: docker.DockerClient, say: Callable[[str], None]) -> tuple[str, str]:
