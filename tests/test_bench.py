@@ -53,6 +53,37 @@ def test_the_page_about_the_gate_holds_what_the_script_would_write_there(bench):
     assert "`make bench-gate`" in page and (ROOT / "docs" / "gate.svg").read_text().startswith("<?xml")
 
 
+def test_the_service_answers_several_times_as_often_as_mlflow_does():
+    """Loosely: other tests take the cores meanwhile. The page holds what a whole run found."""
+    done = run("serve.py", "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ratios = json.loads((ROOT / "build" / "bench" / "serve.json").read_text())["ratios"]
+    assert ratios["logistic | compiled | 1 row"] >= 5 and ratios["forest | compiled | 1 row"] >= 5
+    assert ratios["boosting | arrays | 1 row"] >= 2
+    assert ratios["logistic | compiled | 1 row, cpu"] >= 5 and ratios["boosting | arrays | 1 row, cpu"] >= 2
+    # Of a hundred rows: the time of the service by that of the stored model alone.
+    assert ratios["logistic | compiled | 100 rows, bare"] < 1.5 and ratios["forest | compiled | 100 rows, bare"] < 1.5
+    assert ratios["boosting | arrays | 100 rows, bare"] < 3
+
+
+def test_the_page_about_the_service_names_every_subject_and_its_ratios_follow_from_its_rates(bench):
+    serve, page = bench("serve"), (ROOT / "docs" / "serving.md").read_text()
+    rows = re.findall(
+        r"^\| (\w+) \| ([^|]+) \| ([^|]+) \| ([\d,]+) \| [\d.]+ \| [\d.]* \| [\d.]* \| ([\d.]*)", page, re.M
+    )
+    rates = {
+        (name, by.startswith("this"), load): int(rate.replace(",", ""))
+        for name, by, load, rate, _ in rows
+        if "alone" not in by
+    }
+    told = {(name, load): float(ratio) for name, _, load, _, ratio in rows if ratio}
+    assert set(told) == {(name, load) for name in serve.ESTIMATORS for load in serve.LOADS}
+    for (name, load), ratio in told.items():
+        assert ratio == pytest.approx(rates[name, True, load] / rates[name, False, load], rel=0.05)
+        assert ratio >= 10 or load != "1 row" or name == serve.ARRAYS
+    assert "`make bench-serve`" in page and len(rows) == 7 * len(serve.ESTIMATORS)
+
+
 def may_mount() -> bool:
     """Whether this user may. In CI a skip is a failure all the same (NO_SKIPS), so the fault is shown there."""
     return os.geteuid() == 0 or (bool(shutil.which("sudo")) and subprocess.run(["sudo", "-n", "true"]).returncode == 0)
