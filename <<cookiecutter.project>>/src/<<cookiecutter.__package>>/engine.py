@@ -15,6 +15,7 @@ from .errors import Misuse
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.images import Image
 
 SECONDS = 120  # within which the engine answers a call
 
@@ -101,6 +102,20 @@ def tunnel(host: str) -> Iterator[str]:
                 ssh.wait(10)
             except subprocess.TimeoutExpired:
                 ssh.kill()
+
+
+def pull(client: docker.DockerClient, reference: str, auth: dict[str, str | None] | None = None) -> Image:
+    """An image from its registry, by a tag or a digest.
+
+    Raises:
+        DockerException: with the registry's or the engine's own words; the SDK's `pull` drops those of a full disk.
+    """
+    from docker.errors import DockerException
+
+    for line in client.api.pull(reference, auth_config=auth, stream=True, decode=True):
+        if "error" in line:
+            raise DockerException(line["error"])
+    return client.images.get(reference)
 
 
 def told(error: Exception) -> str:

@@ -148,8 +148,8 @@ def _base(project: Project, client: docker.DockerClient, say: Callable[[str], No
     except docker.errors.ImageNotFound:
         say(f"image     pulling {name}")
         try:
-            image = client.images.pull(name)
-        except docker.errors.APIError as error:
+            image = engine.pull(client, name)
+        except docker.errors.DockerException as error:
             mend = "name one that is there: ARG BASE of container/Dockerfile, or BASE_IMAGE"
             raise Misuse(f"image: the base {name} cannot be pulled: {engine.told(error)}; {mend}") from None
     digests = image.attrs.get("RepoDigests") or [image.id]
