@@ -44,6 +44,7 @@ for module in ("ledger", "rollout"):
 m(f"{package}.cli").main()
 """
 LABEL = "late_flights."
+VARIANT = "variant"
 
 
 @dataclass
@@ -107,12 +108,15 @@ class Stage:
         told = json.loads((project or self.project).cli("history", "--json").stdout)
         return [event["type"] for event in told]
 
-    def bad(self, fault: str, seconds: float = 0.0, of: BakedProject | None = None) -> str:
-        """The id of an image that is the given project's with one thing wrong."""
-        project = of or self.project
+    def bad(self, fault: str, seconds: float = 0.0, good: str | None = None) -> str:
+        """The id of an image that is a good one, by default of the second model, with one thing wrong."""
         image, _ = self.engine.images.build(
             path=str(ROOT / "tests/standins/replica"),
-            buildargs={"GOOD": image_of(project)["reference"], "FAULT": f"{project.package} {fault} {seconds}"},
+            buildargs={
+                "GOOD": good or image_of(self.project)["reference"],
+                "FAULT": f"{self.project.package} {fault} {seconds}",
+            },
+            labels={VARIANT: "true"},
             rm=True,
         )
         return image.id
@@ -178,6 +182,8 @@ def port(engine) -> int:
     cleared(engine)
     yield free_port()
     cleared(engine)
+    for image in engine.images.list(filters={"label": VARIANT}):
+        engine.images.remove(image.id, force=True)
 
 
 @pytest.fixture
@@ -420,9 +426,9 @@ def test_a_host_whose_disk_is_full_says_so(stage, registry, one_line):
 def test_old_releases_and_their_images_go_and_the_last_ones_stay(serving, engine):
     for project in (serving.first, serving.project):
         project.edit("params.yaml", "keep: 3 ", "keep: 1 ")
-    images = []
+    images, good = [], image_of(serving.first)["reference"]
     for number in range(3):
-        images.append(serving.bad("late", 0.01 * (number + 1), of=serving.first))
+        images.append(serving.bad("late", 0.01 * (number + 1), good))
         serving.put(images[-1], serving.first)
         serving.deploy(serving.first)
     there = [image for image in images if _exists(engine, image)]
