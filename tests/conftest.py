@@ -28,8 +28,23 @@ QUESTIONS = {
 OPTIONS = {key: value for key, value in QUESTIONS.items() if isinstance(value, list)}
 DEFAULTS = {key: value[0] if key in OPTIONS else value for key, value in QUESTIONS.items()}
 # What the machine or a surrounding `make` or workflow says must not reach a project under test.
-FOREIGN = ("GIT_", "GITHUB_", "MLFLOW_", "COOKIECUTTER_", "PYTEST_", "PYTHON", "MAKE", "MFLAGS", "VIRTUAL_ENV")
+FOREIGN = (
+    "GIT_",
+    "GITHUB_",
+    "MLFLOW_",
+    "COOKIECUTTER_",
+    "PYTEST_",
+    "PYTHON",
+    "MAKE",
+    "MFLAGS",
+    "VIRTUAL_ENV",
+    "DEPLOY_",
+)
+# Beside tests that deploy, others must not find what those have deployed: the engine is one.
+NOWHERE = {"DEPLOY_NAME": "deployed-by-nobody"}
+os.environ |= NOWHERE
 SWITCHES = {
+    **NOWHERE,
     "DO_NOT_TRACK": "true",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",

@@ -1,6 +1,7 @@
 """Risk: `make demo`, the first thing that anybody runs, does not do what the README says."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,13 +9,25 @@ import sys
 import pytest
 from conftest import ROOT, environment
 
+pytestmark = pytest.mark.xdist_group("engine")
+
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory, venv):
+def stage(tmp_path_factory, venv, engine):
     """A copy of the template in which the demo can be played, without the results of this one."""
     copy = tmp_path_factory.mktemp("template") / "template"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", ".*_cache"))
     return copy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left(engine):
+    """What the demo leaves serving goes with its test."""
+    yield
+    for container in engine.containers.list(all=True, filters={"label": "late_flights.role"}):
+        container.remove(force=True)
+    for network in engine.networks.list(filters={"label": "late_flights.role=net"}):
+        network.remove()
 
 
 def play(stage) -> subprocess.CompletedProcess[str]:
@@ -52,6 +65,11 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv):
     assert done.returncode == 0 and "Nothing was promoted" in done.stdout, done.stdout + done.stderr
     status = subprocess.run(["git", "status", "--porcelain"], cwd=repository, capture_output=True, text=True)
     assert status.stdout == ""
+    assert re.search(
+        r"served: model [0-9a-f]{12} answers at http://127.0.0.1:8080; to end it: make undeploy", first.stdout
+    )
+    for told in ('"predictions": [0.', "=> rolled back by itself, as it should"):
+        assert told in first.stdout
     again = play(stage)
     assert again.returncode == 0 and again.stdout.count("unchanged:") == 5
     assert "fitted" not in again.stdout and "restored" not in again.stdout

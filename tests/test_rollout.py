@@ -65,7 +65,9 @@ class Stage:
         return self.cli("deploy", *words, project=project, check=check, **env)
 
     def cli(self, *words: str, project: BakedProject | None = None, check: bool = True, **env: str):
-        return (project or self.project).cli(*words, check=check, **{"DEPLOY_PORT": str(self.port)} | env)
+        return (project or self.project).cli(
+            *words, check=check, **{"DEPLOY_PORT": str(self.port), "DEPLOY_NAME": ""} | env
+        )
 
     def key(self, project: BakedProject) -> str:
         return image_of(project)["key"]
@@ -230,7 +232,7 @@ def test_an_accepted_model_becomes_champion_when_it_serves_and_no_request_is_los
 @pytest.mark.parametrize("point", POINTS)
 def test_a_deployer_that_is_killed_leaves_what_the_next_one_finishes_or_undoes(serving, point):
     command = [sys.executable, "-c", KILLED, serving.project.package, point, "deploy"]
-    env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port))
+    env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port), DEPLOY_NAME="")
     with serving.load() as load:
         done = subprocess.run(command, cwd=serving.project.path, env=env, capture_output=True, text=True)
         assert done.returncode == -9, f"{point} is not reached:\n{done.stdout}{done.stderr}"
@@ -292,7 +294,7 @@ def test_a_replica_at_its_memory_limit_is_named_with_the_limit(serving, one_line
 
 def test_of_two_deployments_at_once_one_is_told_to_wait(serving, one_line):
     serving.project.edit("params.yaml", "watch_seconds: 1.0 ", "watch_seconds: 12.0 ")
-    env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port))
+    env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port), DEPLOY_NAME="")
     command = [sys.executable, "-m", serving.project.package, "deploy"]
     with subprocess.Popen(command, cwd=serving.project.path, env=env, stdout=subprocess.PIPE, text=True) as one:
         for line in one.stdout:

@@ -99,7 +99,9 @@ def delivered(first_push, bake, registry, tmp_path) -> tuple[Team, Run]:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     team = Team(project, tmp_path / "remote.git", scratch, registry.address, port)
-    return team, pickle.loads((kept / "run.pickle").read_bytes())
+    run = pickle.loads((kept / "run.pickle").read_bytes())
+    run.artifacts = kept / "scratch" / "run-0" / "artifacts"
+    return team, run
 
 
 @pytest.fixture(scope="module", autouse=True)

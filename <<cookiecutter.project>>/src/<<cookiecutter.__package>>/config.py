@@ -145,6 +145,7 @@ class Environment(Frozen):
     registry_user: str | None = None
     registry_token: str | None = None
     base_image: str | None = None
+    deploy_name: str | None = None
     deploy_port: int | None = None
     predict_token: str | None = None
     prediction_log: str | None = None
@@ -169,11 +170,18 @@ class Environment(Frozen):
             registry_user=given.get("REGISTRY_USER") or given.get("GITHUB_ACTOR"),
             registry_token=given.get("REGISTRY_TOKEN"),
             base_image=given.get("BASE_IMAGE"),
+            deploy_name=_name(given.get("DEPLOY_NAME")),
             deploy_port=_port(given.get("DEPLOY_PORT")),
             predict_token=given.get("PREDICT_TOKEN"),
             prediction_log=given.get("PREDICTION_LOG"),
             kubeconfig=given.get("KUBECONFIG_DATA"),
         )
+
+
+def _name(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch("[a-z0-9][a-z0-9-]{0,60}", text):
+        raise Misuse(f"DEPLOY_NAME: {_shown(text)} is no name; use lower case letters, digits and hyphens")
+    return text
 
 
 def _port(text: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""The server: answers over HTTP with the model of one bundle. `python -m << cookiecutter.__package >>.serve`.
+"""The server: answers over HTTP with the model of one bundle. It is run as a module; the Dockerfile says how.
 
     POST /predict    {"rows": [{column: value, ...}, ...]} -> {"id": ..., "model": key, "predictions": [...]}
     GET  /healthz    the process lives
