@@ -251,7 +251,8 @@ def back(load: Load) -> float:
 
 
 def table(found: dict) -> str:
-    lines = ["| phase | sent | lost | wrong | p99 (ms) |", "|---|---:|---:|---:|---:|"]
+    rate = f"{found['rate']:.0f} requests a second; the p99 is that of the time until the answer."
+    lines = [rate, "", "| phase | sent | lost | wrong | p99 (ms) |", "|---|---:|---:|---:|---:|"]
     for row in found["rows"]:
         lines.append(f"| {row['phase']} | {row['sent']} | {row['lost']} | {row['wrong']} | {1000 * row['p99']:.0f} |")
     return "\n".join(lines)
@@ -288,7 +289,7 @@ def write(found: dict) -> None:
     text = (ROOT / "docs" / "rollout.md").read_text() if (ROOT / "docs" / "rollout.md").is_file() else ""
     begin, end = "<!-- measured -->\n", "<!-- end -->\n"
     head, tail = (text.split(begin)[0], text.split(end)[1]) if begin in text else (text, "")
-    (ROOT / "docs" / "rollout.md").write_text(f"{head}{begin}{table(found)}\n{end}{tail}")
+    (ROOT / "docs" / "rollout.md").write_text(f"{head}{begin}\n{table(found)}\n\n{end}{tail}")
 
 
 if __name__ == "__main__":

@@ -128,3 +128,16 @@ def test_the_page_about_the_image_holds_to_what_the_script_demands(bench):
     for form, (packages, size, seconds) in told.items():
         assert packages <= image.SHARES[form]
         assert size < 1 and seconds < 1
+
+
+def test_the_page_about_rollouts_holds_every_phase_and_no_loss_but_that_of_the_restart():
+    page = (ROOT / "docs" / "rollout.md").read_text()
+    rows = {
+        phase: tuple(map(int, counts))
+        for phase, *counts in re.findall(r"^\| ([^|]+) \| (\d+) \| (\d+) \| (\d+) \| \d+ \|", page, re.M)
+    }
+    assert sum(phase.startswith("good rollout") for phase in rows) >= 10
+    assert {"never healthy", "wrong answers", "crashes later", "deployer killed", "engine restarted"} <= set(rows)
+    assert all(sent > 200 for phase, (sent, _, _) in rows.items() if phase != "before")
+    assert all((lost, wrong) == (0, 0) for phase, (_, lost, wrong) in rows.items() if phase != "engine restarted")
+    assert int(re.search(r"^(\d+) requests a second", page, re.M)[1]) >= 200

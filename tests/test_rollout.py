@@ -487,3 +487,68 @@ def test_a_host_whose_key_is_another_one_is_not_deployed_to(stage, ssh_host, one
     done = stage.deploy(stage.first, check=False, DOCKER_HOST=ssh_host.url, **ssh_host.secrets("other"))
     one_line(done, 2, "docker: the engine of ssh://.* cannot be reached: Host key verification failed.; check .*")
     assert not stage.containers("replica")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("reverse_proxy {", "reverse_prox {", "container/edge.Dockerfile: .*validate.*"),
+        ("port 8000", "port 8001", "the edge with the Caddyfile of now does not answer for what serves; mend .*"),
+    ],
+)
+def test_an_edge_that_would_not_work_does_not_take_the_place_of_one_that_does(serving, one_line, old, new, said):
+    folder = serving.project.path / "container"
+    (folder / "Caddyfile").write_text((folder / "Caddyfile").read_text().replace(old, new))
+    one_line(serving.deploy(check=False), 2, f"deploy: {said}")
+    assert serving.serves() == serving.key(serving.first)
+    assert serving.events()[-1] == "accepted", "it is not the model's fault"
+    assert [edge.name for edge in serving.containers("edge")] == ["late-flights-production-edge"]
+
+
+def test_an_edge_does_not_move_to_a_port_that_is_taken(serving, one_line):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = serving.deploy(check=False, DEPLOY_PORT=str(port))
+    one_line(done, 2, f"deploy: port {port} of the host is taken; .*")
+    assert serving.serves() == serving.key(serving.first)
+
+
+def test_what_was_said_when_it_was_deployed_holds_for_the_next_one(stage, one_line):
+    """A roll-back in another shell neither opens the door nor moves it."""
+    stage.deploy(stage.first, PREDICT_TOKEN="a-secret")
+    done = stage.deploy(check=False, DEPLOY_PORT="")
+    one_line(done, 2, "deploy: production answers only who bears a token, and PREDICT_TOKEN is not set; .*")
+    stage.deploy(DEPLOY_PORT="", PREDICT_TOKEN="a-secret")
+    with urllib.request.urlopen(f"http://127.0.0.1:{stage.port}/info", timeout=5) as answer:
+        assert json.loads(answer.read())["key"] == stage.key(stage.project)
+
+
+def test_an_image_with_other_settings_than_params_yaml_is_not_deployed(stage, one_line):
+    stage.project.edit("params.yaml", "private: [] ", "private: [carrier] ")
+    one_line(stage.deploy(check=False), 2, "deploy: the image was built with other values of .*; run `make image`")
+
+
+def test_a_token_that_no_header_takes_is_refused_and_not_shown(stage, one_line):
+    done = stage.deploy(check=False, PREDICT_TOKEN="s3cret\nx")
+    one_line(done, 2, "PREDICT_TOKEN: holds a blank .*")
+    assert "s3cret" not in done.stderr
+
+
+def test_a_client_cannot_mark_its_requests_as_no_traffic(serving):
+    rows = json.loads((serving.bundle(serving.first) / "golden.json").read_text())["rows"][:1]
+
+    def counted() -> float:
+        text = [c.exec_run(["python", "-c", METRICS]).output.decode() for c in serving.containers("replica")]
+        return sum(float(line.split()[1]) for told in text for line in told.splitlines() if line[:11] == "rows_total ")
+
+    before = counted()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{serving.port}/predict",
+        json.dumps({"rows": rows}).encode(),
+        {"Content-Type": "application/json", "X-Probe": "1"},
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+    assert counted() == before + 1
+
+
+METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
@@ -102,9 +103,27 @@ class Deploy(Frozen):
     """How a new image takes the place of the one that serves."""
 
     bind: str = "127.0.0.1"
+
+    @field_validator("bind")
+    @classmethod
+    def _address(cls, text: str) -> str:
+        try:
+            return str(ipaddress.ip_address(text))
+        except ValueError:  # Docker takes any other text for all addresses of the host
+            raise ValueError(f"{_shown(text)} is no IP address; use 127.0.0.1, or 0.0.0.0 for all") from None
+
     port: int = Field(default=8080, ge=1, le=65535)
     replicas: int = Field(default=2, ge=1, le=100)
-    memory: str = Field(default="512m", pattern="^[1-9][0-9]*[kmg]$")
+    memory: str = "512m"
+
+    @field_validator("memory")
+    @classmethod
+    def _size(cls, text: str) -> str:
+        found = re.fullmatch("([1-9][0-9]{0,5})([mg])", text)
+        if not found or (found[2] == "m" and int(found[1]) < 6):
+            raise ValueError(f"{_shown(text)} is no size of at least 6m; write it as 512m or 2g")
+        return text
+
     keep: int = Field(default=3, ge=1)
     ready_seconds: float = Field(default=60.0, gt=0)
     watch_seconds: float = Field(default=90.0, ge=0)
@@ -172,10 +191,16 @@ class Environment(Frozen):
             base_image=given.get("BASE_IMAGE"),
             deploy_name=_name(given.get("DEPLOY_NAME")),
             deploy_port=_port(given.get("DEPLOY_PORT")),
-            predict_token=given.get("PREDICT_TOKEN"),
+            predict_token=_token(given.get("PREDICT_TOKEN")),
             prediction_log=given.get("PREDICTION_LOG"),
             kubeconfig=given.get("KUBECONFIG_DATA"),
         )
+
+
+def _token(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch("[!-~]+", text):
+        raise Misuse("PREDICT_TOKEN: holds a blank or a character that no header takes; use ASCII without blanks")
+    return text
 
 
 def _name(text: str | None) -> str | None:

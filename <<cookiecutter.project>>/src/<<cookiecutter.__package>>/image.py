@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import engine
 from .bundle import Bundle
 from .errors import Misuse, Refused
-from .files import new_directory, read_json, write_json
+from .files import new_directory, read_json, sha256, write_json
 from .ledger import Event
 from .project import Project
 from .settings import Settings
@@ -97,6 +97,11 @@ def revision(project: Project) -> str:
     return project.commit + (DIRTY if project.dirty else "")
 
 
+def settings_of(project: Project) -> str:
+    """Digest of what params.yaml says of serving: it is in the image, and another one wants another image."""
+    return sha256(Settings.of(project.params, "", "", "").to_json().encode())
+
+
 def labels_of(project: Project, event: Event, bundle: Bundle) -> dict[str, str]:
     """What an image says of itself."""
     return {
@@ -104,6 +109,7 @@ def labels_of(project: Project, event: Event, bundle: Bundle) -> dict[str, str]:
         "org.opencontainers.image.revision": revision(project),
         LABEL + "key": event.key,
         LABEL + "digest": event.digest,
+        LABEL + "settings": settings_of(project),
         LABEL + "data-sha256": bundle.lineage["data_sha256"],
     }
 

@@ -40,6 +40,10 @@ def run(project: Project, source: Path, target: Path, say: Callable[[str], None]
     champion = project.ledger.champion()
     if champion is None:
         raise Misuse("ledger: there is no champion yet; run `make pipeline` first")
+    if source == Path(".") or target == Path("."):  # make passes on what was not given
+        raise Misuse("predict: no file; name both: make predict IN=rows.csv OUT=predictions.csv")
+    if source.resolve() == target.resolve():
+        raise Misuse(f"{target}: would be written over the rows that are read; name another OUT")
     for path in (source, target):
         if not path.name.endswith(ENDINGS):
             raise Misuse(f"{path}: ends in none of {', '.join(ENDINGS)}; rename it")

@@ -101,17 +101,19 @@ class Project:
         """The pinned data; see data.read.
 
         Raises:
-            Misuse: also where a column of the guards is missing.
+            Misuse: also where a column of the guards, or a private one, is missing.
         """
         from . import data
 
         frame = data.read(self.params.data, self.data_root)
-        for column in self.params.gate.guards.segments:
-            if column not in frame.columns:
-                raise Misuse(
-                    f"params.yaml: gate.guards.segments: no column {column!r} in {self.params.data.path}; it has"
-                    f" {', '.join(frame.columns)}"
-                )
+        named = {"gate.guards.segments": self.params.gate.guards.segments, "data.private": self.params.data.private}
+        for key, columns in named.items():
+            for column in columns:
+                if column not in frame.columns:
+                    raise Misuse(
+                        f"params.yaml: {key}: no column {column!r} in {self.params.data.path}; it has"
+                        f" {', '.join(frame.columns)}"
+                    )
         return frame
 
     @cached_property

@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 import uuid
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -91,7 +92,8 @@ class Service:
                 self.example[column.name] = {"number": 0.0, "truth": False, "time": "2000-01-01T00:00:00Z"}.get(
                     column.kind, "text"
                 )
-        self.signature = Signature(columns, settings.max_rows, self.example)
+        told = [replace(c, range=None, categories=None) if c.name in settings.private else c for c in columns]
+        self.signature = Signature(told, settings.max_rows, self.example)
         self.about = {
             "key": settings.key,
             "digest": settings.digest,
