@@ -56,6 +56,26 @@ MISTAKES = {
         ("segments: [origin, carrier]", "segments: [origin, carier]"),
         "params.yaml: gate.guards.segments: no column 'carier' in data/flights.csv.gz; it has scheduled, .*",
     ),
+    "a private column that is none": (
+        ("private: [] ", "private: [carier] "),
+        "params.yaml: data.private: no column 'carier' in data/flights.csv.gz; it has scheduled, .*",
+    ),
+    "an address that is none": (
+        ("bind: 127.0.0.1 ", "bind: localhost "),
+        "params.yaml: deploy.bind: 'localhost' is no IP address; use 127.0.0.1, or 0.0.0.0 for all",
+    ),
+    "a memory that is no size": (
+        ("memory: 512m ", "memory: lots "),
+        "params.yaml: deploy.memory: 'lots' is no size of at least 6m; write it as 512m or 2g",
+    ),
+    "too little memory": (
+        ("memory: 512m ", "memory: 1m "),
+        "params.yaml: deploy.memory: '1m' is no size of at least 6m; write it as 512m or 2g",
+    ),
+    "a port that is none": (
+        ("port: 8080\n", "port: 0\n"),
+        "params.yaml: deploy.port: input should be greater than or equal to 1, not 0",
+    ),
     "a group that is no column": (
         ("group: null ", "group: family "),
         "params.yaml: data.group: no column 'family' in data/flights.csv.gz; it has scheduled, .*",

@@ -118,6 +118,11 @@ def lay_out(project: Project, bundle: Bundle) -> Path:
     """Write what the Dockerfile copies to build/image: locks, wheel, bundle and settings."""
     from .train import pack_code
 
+    names = project.params.data
+    known = {*bundle.features, *names.key, *names.ignore, names.target, names.time, names.group}
+    for column in names.private:
+        if column not in known:
+            raise Misuse(f"params.yaml: data.private: no column {column!r}; the model has {', '.join(bundle.features)}")
     name, wheel = pack_code(project)
     settings = Settings.of(project.params, bundle.key, bundle.digest, revision(project))
     locks = {"2-serve.txt": project.needed("requirements/serve.txt")}
