@@ -156,6 +156,7 @@ def play(repository: Repository, models: dict[str, dict], bad: dict[str, str], o
     now = size()
     repository.variables |= {"DOCKER_HOST": own.address, "DEPLOY_PORT": str(PORT)}
     repository.replace("watch_seconds: 90.0 ", f"watch_seconds: {now.watch} ")
+    repository.replace("max_seconds: 0.5 ", "max_seconds: 5.0 ")  # a busy machine is not what is measured
     lived = {e["key"]: e["number"] for e in repository.events() if e["type"] == "live"}
     first, second = models["first"], models["second"]
     serves = {"key": second["image"]["key"]}
@@ -166,6 +167,7 @@ def play(repository: Repository, models: dict[str, dict], bad: dict[str, str], o
 
     begun = Repository(PLACE / "rollout-first", repository.variables)  # as it was with its first champion
     begun.replace("watch_seconds: 90.0 ", f"watch_seconds: {now.watch} ")
+    begun.replace("max_seconds: 0.5 ", "max_seconds: 5.0 ")
     print(begun.run("deploy"))
     image(second["image"]["reference"], second)
     print(repository.run("deploy"))
