@@ -28,7 +28,7 @@ demo: setup  ## play the acts of a model's life on real data
 	@$(OFF) $(BIN)/python tools/demo.py
 
 test: setup check  ## run every test
-	$(OFF) $(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	$(OFF) $(BIN)/python -m pytest -n 2 $(TESTS)
 
 bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md
 	OMP_NUM_THREADS=1 $(BIN)/python bench/gate.py

@@ -14,9 +14,8 @@ MODULES = ("bundle", "compare", "config", "files", "guards", "intervals", "ledge
 MODULES += ("rollback", "settings")
 
 
-def bake() -> Path:
-    """The generated repository in build/bench, made again when the template has changed."""
-    place = ROOT / "build" / "bench"
+def bake(place: Path = ROOT / "build" / "bench") -> Path:
+    """The generated repository, made again when the template has changed; two measurements may run at once."""
     place.mkdir(parents=True, exist_ok=True)
     newest = max(path.stat().st_mtime for path in (ROOT / "<<cookiecutter.project>>").rglob("*"))
     made = place / "late-flights"

@@ -109,9 +109,9 @@ def prepare() -> tuple[Repository, dict[str, dict], dict[str, str]]:
         The repository; image.json, golden rows and answers of each model, by name; the bad images, by fault.
     """
     path = PLACE / "rollout"
-    for old in (path, PLACE / "late-flights"):  # one baked over another would be full of changes
+    for old in (path, PLACE / "baked"):  # one baked over another would be full of changes
         shutil.rmtree(old, ignore_errors=True)
-    shutil.copytree(bake(), path, symlinks=True)
+    shutil.copytree(bake(PLACE / "baked"), path, symlinks=True)
     repository = Repository(path, {})
     dockerfile = (path / "container" / "Dockerfile").read_text()
     base = next(line.split("=", 1)[1] for line in dockerfile.splitlines() if line.startswith("ARG BASE="))

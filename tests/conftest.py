@@ -317,7 +317,7 @@ class ChampionImage:
 
 @pytest.fixture(scope="session")
 def champion_image(bake, shared, engine, base_image):
-    """The image of a bootstrapped project, made once; whoever uses it is of the xdist_group "engine"."""
+    """The image of a bootstrapped project, made once; whoever uses it is in DEPLOYING."""
     project = bootstrap(bake(), shared)
     base_image(project.base)
     project.cli("image")
@@ -348,6 +348,22 @@ def ssh_host(engine, tmp_path_factory):
     host.start()
     yield host
     host.stop()
+
+
+# These deploy to the one engine of this machine by the same names, so they run one after the other.
+DEPLOYING = ("tests/test_demo.py", "tests/test_image.py", "tests/test_rollout.py", "tests/test_workflows_run.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """One worker takes all tests that deploy. (xdist's own mark for that is lost on pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneDeploys(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "deploying" if nodeid.startswith(DEPLOYING) else nodeid
+
+    return OneDeploys(config, log)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -92,7 +92,6 @@ def test_the_ledger_survives_races_kills_and_a_full_disk():
     assert len(re.findall(r"^\| [^|]+ \| \d+ \| 0 \|", done.stdout, re.M)) == 4
 
 
-@pytest.mark.xdist_group("engine")
 def test_clients_lose_nothing_through_good_and_bad_rollouts_and_a_killed_deployer(engine, base_image):
     done = run("rollout.py", "short")
     assert done.returncode == 0, done.stdout + done.stderr

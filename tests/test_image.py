@@ -18,8 +18,6 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-pytestmark = pytest.mark.xdist_group("engine")
-
 HARDENED = {
     "read_only": True,
     "network_mode": "none",

@@ -21,7 +21,6 @@ from engine import free_port, until
 sys.path.insert(0, str(ROOT / "bench"))
 from load import Load  # noqa: E402
 
-pytestmark = pytest.mark.xdist_group("engine")
 POINTS = (
     "deployer at work",
     "replicas created",

@@ -13,8 +13,6 @@ from act import Run, events, git, make_remote, merge_pull_request, open_pull_req
 from conftest import BakedProject, once
 from engine import free_port
 
-# Deliveries deploy to the one engine of this machine, by the one name of the default answers.
-pytestmark = pytest.mark.xdist_group("engine")
 GREEN = {"challenger": "success", "decide": "success", "compare": "success"}
 DELIVERED = dict.fromkeys(("train", "accept", "image", "staging", "production", "deliver"), "success")
 
