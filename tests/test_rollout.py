@@ -200,9 +200,10 @@ def projects(accepted, bake, engine, port) -> Stage:
 
 @pytest.fixture
 def stage(projects, engine) -> Stage:
-    """Nothing is deployed."""
+    """Nothing is deployed, and nothing is left."""
     cleared(engine)
-    return projects
+    yield projects
+    cleared(engine)
 
 
 @pytest.fixture
@@ -459,6 +460,7 @@ def test_with_a_token_only_who_bears_it_is_answered_and_the_deployment_still_see
     with pytest.raises(urllib.error.HTTPError) as refused:
         stage.ask()
     assert refused.value.code == 401
+    refused.value.close()
 
 
 def test_what_answers_behind_the_edge_cannot_reach_the_outside(serving):
@@ -474,6 +476,7 @@ def test_what_answers_behind_the_edge_cannot_reach_the_outside(serving):
     with pytest.raises(urllib.error.HTTPError) as refused:  # metrics are for inside
         urllib.request.urlopen(f"http://127.0.0.1:{serving.port}/metrics", timeout=5)
     assert refused.value.code == 404
+    refused.value.close()
 
 
 def test_a_deployment_over_ssh_is_the_same(stage, ssh_host):
