@@ -225,7 +225,7 @@ def test_a_damaged_record_of_a_step_means_that_it_runs_again(bootstrapped, conte
 @pytest.mark.parametrize(
     "path, content, message",
     [
-        ("requirements/model.txt", None, "requirements/model.txt: missing; `git checkout .*serve.txt` brings it back"),
+        ("requirements/model.txt", None, "requirements/model.txt: missing; `git checkout .*model.txt` brings it back"),
         ("pyproject.toml", None, "pyproject.toml: missing; `git checkout pyproject.toml` brings it back"),
         ("pyproject.toml", "[project", "pyproject.toml: makes no wheel: .*; mend it"),
         ("pyproject.toml", "[tool]", "pyproject.toml: makes no wheel: .*; mend it"),
