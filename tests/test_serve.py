@@ -13,7 +13,7 @@ from importlib import import_module
 
 import pandas as pd
 import pytest
-from conftest import environment, once
+from conftest import bootstrap, environment
 from serving import JSON, serving, settings
 
 TOKEN = "a secret of 32 letters and digits"
@@ -24,15 +24,7 @@ def trained(bake, product, shared):
     """A project with a champion, which the tests of this module share and do not change."""
     project = bake()
     import_module(f"{product.__name__}.settings")
-
-    def pipeline(fresh):
-        (fresh / "output.txt").write_text(project.cli("pipeline").stdout)
-        shutil.copytree(project.path, fresh / "project", symlinks=True)
-
-    kept = once(shared, "bootstrapped", pipeline) / "project"
-    shutil.rmtree(project.path)
-    shutil.copytree(kept, project.path, symlinks=True)
-    return project
+    return bootstrap(project, shared)
 
 
 @pytest.fixture(scope="module")

@@ -170,6 +170,13 @@ class Environment(Frozen):
     prediction_log: str | None = None
     kubeconfig: str | None = None
 
+    @property
+    def registry_auth(self) -> dict[str, str | None] | None:
+        """What the Docker SDK wants of whoever pulls or pushes; None: what `docker login` left."""
+        if not self.registry_token:
+            return None
+        return {"username": self.registry_user, "password": self.registry_token}
+
     @classmethod
     def read(cls, variables: dict[str, str] | None = None) -> Environment:
         given = {name: value for name, value in (variables or dict(os.environ)).items() if value}

@@ -98,7 +98,7 @@ def _end(project: Project, waiting: Event, write: Callable[[], None]) -> None:
 
 
 def deployed(project: Project) -> bool:
-    """Whether production is on the engine at hand: a roll-back or an approval then goes there, too."""
+    """Whether production is on the engine at hand: a roll-back then goes there, too."""
     return host.deployed(project, TARGET)
 
 

@@ -200,8 +200,7 @@ def _build(
 def _push(project: Project, client: docker.DockerClient, repository: str, tag: str, say: Callable[[str], None]) -> str:
     """Push a tag, and return the image by the digest that the registry gave it."""
     say(f"image     pushing {repository}:{tag}")
-    given, found = project.environment, None
-    auth = {"username": given.registry_user, "password": given.registry_token} if given.registry_token else None
+    found, auth = None, project.environment.registry_auth
     for line in client.images.push(repository, tag=tag, auth_config=auth, stream=True, decode=True):
         if "error" in line:
             mend = "check REGISTRY and the rights to write there"
