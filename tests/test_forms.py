@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from importlib import import_module
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import environment
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.impute import SimpleImputer
@@ -279,6 +281,17 @@ def test_a_server_imports_nothing_that_its_form_does_not_need(bootstrapped, cand
     words = [sys.executable, "-c", code, json.dumps(trusted), json.dumps(HEAVY), *absent]
     told, *imported = bootstrapped.run(*words, env={"PYTHONPATH": "src"}).stdout.split()
     assert (told, set(imported)) == (form, needed)
+
+
+def test_a_compiled_model_at_work_leaves_no_database_of_telemetry_in_the_home_directory(bootstrapped, tmp_path):
+    """The runtime keeps one, and reports home, unless it is told before it is imported."""
+    code = f"from {bootstrapped.package} import forms; from {bootstrapped.package}.bundle import Bundle\n"
+    code += "from pathlib import Path; print(forms.load(Bundle(Path('build/candidate')), (), 1e-5)[0])"
+    env = environment(PYTHONPATH="src", HOME=str(tmp_path))
+    del env["ORT_DISABLE_TELEMETRY"]
+    done = subprocess.run([sys.executable, "-c", code], cwd=bootstrapped.path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "compiled\n"), done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_step_is_run_again_when_code_that_it_names_or_imports_changes(product, tmp_path, monkeypatch):

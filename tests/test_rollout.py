@@ -292,7 +292,7 @@ def test_a_replica_at_its_memory_limit_is_named_with_the_limit(serving, one_line
     serving.settled()
 
 
-def test_of_two_deployments_at_once_one_is_told_to_wait(serving, one_line):
+def test_while_one_deployment_is_at_work_another_one_and_an_end_are_told_to_wait(serving, one_line):
     serving.project.edit("params.yaml", "watch_seconds: 1.0 ", "watch_seconds: 12.0 ")
     env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port), DEPLOY_NAME="")
     command = [sys.executable, "-m", serving.project.package, "deploy"]
@@ -301,8 +301,10 @@ def test_of_two_deployments_at_once_one_is_told_to_wait(serving, one_line):
             if "start, release" in line:
                 break
         other = serving.deploy(serving.first, check=False)
+        end = serving.cli("undeploy", check=False)
         one.communicate()
     one_line(other, 2, "deploy: another deployment is at work in production, by .* since .*; wait until it has ended")
+    one_line(end, 2, "undeploy: a deployment is at work in production; wait until it has ended")
     assert one.returncode == 0 and serving.serves() == serving.key(serving.project)
 
 
@@ -505,6 +507,25 @@ def test_an_edge_that_would_not_work_does_not_take_the_place_of_one_that_does(se
     assert serving.serves() == serving.key(serving.first)
     assert serving.events()[-1] == "accepted", "it is not the model's fault"
     assert [edge.name for edge in serving.containers("edge")] == ["late-flights-production-edge"]
+
+
+def test_a_client_that_does_not_finish_its_request_does_not_hold_the_edge_for_ever(serving):
+    file = serving.project.path / "container" / "Caddyfile"
+    caddyfile = file.read_text()
+    for limit in ("read_header 10s", "read_body 30s"):
+        assert limit in caddyfile
+        caddyfile = caddyfile.replace(limit, limit.split()[0] + " 2s")
+    file.write_text(caddyfile)
+    serving.deploy()
+    head = b"POST /predict HTTP/1.1\r\nHost: edge\r\nContent-Type: application/json\r\n"
+    for sent in (head, head + b"Content-Length: 1000\r\n\r\n{"):
+        with socket.create_connection(("127.0.0.1", serving.port), timeout=15) as client:
+            client.sendall(sent)
+            began = time.monotonic()
+            while client.recv(4096):  # an answer, perhaps; then the end
+                pass
+            assert time.monotonic() - began < 10
+    assert serving.serves() == serving.key(serving.project)
 
 
 def test_an_edge_does_not_move_to_a_port_that_is_taken(serving, one_line):
