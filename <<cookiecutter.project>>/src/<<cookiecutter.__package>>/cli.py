@@ -90,6 +90,12 @@ def image(push: Annotated[bool, typer.Option(help="Push it to REGISTRY.")] = Fal
 
 
 @app.command()
+def sbom() -> None:
+    """Write build/sbom.cdx.json: what is in the image of build/image.json."""
+    _act("sbom", False)
+
+
+@app.command()
 def undeploy(to: To = "production") -> None:
     """Take an environment down: edge and replicas; the ledger stays as it is."""
     _act("undeploy", False, to)
@@ -163,14 +169,19 @@ def history(
 
 def _act(verb: str, push: bool, *given: object, before: str | None = None) -> None:
     """What acts on the ledger or on an engine besides the steps of the pipeline; the ledger is mirrored like theirs."""
-    from . import deploy, image, promote, rollback
+    from . import comment, deploy, image, monitor, promote, release, rollback, sbom
     from .pipeline import alone
     from .project import Project
 
     of = {
         "accept": promote.accept,
         "approve": promote.approve,
+        "comment": comment.run,
         "image": image.run,
+        "monitor": monitor.run,
+        "publish": release.publish,
+        "release": release.run,
+        "sbom": sbom.run,
         "deploy": deploy.run,
         "undeploy": deploy.undeploy,
     }
@@ -210,6 +221,38 @@ def prune(
 ) -> None:
     """Delete the stored bytes of old models; the events stay."""
     _act("prune", push, keep)
+
+
+@app.command()
+def monitor() -> None:
+    """Say what is live and for how long, and what is on its way."""
+    _act("monitor", False)
+
+
+@app.command()
+def comment() -> None:
+    """In a workflow: write build/report.md as the comment on the pull request."""
+    _act("comment", False)
+
+
+@app.command()
+def deliver() -> None:
+    """In a workflow: start `deliver` on main."""
+    from . import config, github
+
+    print(f"deliver   {github.deliver(config.Environment.read())}")
+
+
+@app.command()
+def release(tag: Annotated[str, typer.Option(help="The tag of this commit: v1.0.0.")] = "") -> None:
+    """Write the files of a release to build/release: the champion of this commit, its card, its image's contents."""
+    _act("release", False, tag)
+
+
+@app.command()
+def publish(push: Push = False) -> None:
+    """In a workflow: make build/release a release on GitHub, and tag its image; nothing is built."""
+    _act("publish", push)
 
 
 @app.command()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import os
 import re
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,6 +133,12 @@ class Deploy(Frozen):
     max_seconds: float = Field(default=0.5, gt=0)
 
 
+class Monitor(Frozen):
+    """What the scheduled look warns of."""
+
+    max_age_days: int = Field(default=90, ge=1)
+
+
 class Params(Frozen):
     """The whole of params.yaml."""
 
@@ -140,6 +148,7 @@ class Params(Frozen):
     gate: Gate
     serve: Serve = Serve()
     deploy: Deploy = Deploy()
+    monitor: Monitor = Monitor()
 
     @model_validator(mode="after")
     def _metrics_of_the_task(self) -> Params:
@@ -156,6 +165,11 @@ class Environment(Frozen):
     tracking_uri: str | None = None
     token: str | None = None
     server_url: str = "https://github.com"
+    api_url: str = "https://api.github.com"
+    repository: str | None = None
+    job: str = "by hand"
+    event: str | None = None
+    outputs: str | None = None
     summary: str | None = None
     run_url: str | None = None
     actor: str | None = None
@@ -188,6 +202,11 @@ class Environment(Frozen):
             tracking_uri=given.get("MLFLOW_TRACKING_URI"),
             token=given.get("GITHUB_TOKEN"),
             server_url=server,
+            api_url=given.get("GITHUB_API_URL", "https://api.github.com"),
+            repository=given.get("GITHUB_REPOSITORY"),
+            job="/".join(given[name] for name in ("GITHUB_WORKFLOW", "GITHUB_JOB") if name in given) or "by hand",
+            event=given.get("GITHUB_EVENT_PATH"),
+            outputs=given.get("GITHUB_OUTPUT"),
             summary=given.get("GITHUB_STEP_SUMMARY"),
             run_url=run,
             actor=given.get("GITHUB_ACTOR"),
@@ -202,6 +221,37 @@ class Environment(Frozen):
             prediction_log=given.get("PREDICTION_LOG"),
             kubeconfig=given.get("KUBECONFIG_DATA"),
         )
+
+
+@cache
+def data_options() -> dict[str, Any]:
+    """DATA_OPTIONS: what the file system of a data URL is opened with, as `{"key": ..., "secret": ...}` for S3.
+
+    Raises:
+        Misuse: it is no JSON object.
+    """
+    text = os.environ.get("DATA_OPTIONS", "")
+    if not text:
+        return {}
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise Misuse('DATA_OPTIONS: no JSON object; write it as {"key": "...", "secret": "..."}')
+    if os.environ.get("GITHUB_ACTIONS"):
+        # GitHub hides a secret as a whole in logs, not what is written in it.
+        for line in _texts(options):
+            print(f"::add-mask::{line}")
+    return options
+
+
+def _texts(value: Any) -> list[str]:
+    """Every line of every text in a JSON value."""
+    if isinstance(value, str):
+        return [line for line in value.splitlines() if line.strip()]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [line for part in inner for line in _texts(part)]
 
 
 def _token(text: str | None) -> str | None:

@@ -22,10 +22,15 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 BUCKETS = 10_000
 
 
+class NoAccess(Misuse):
+    """What a URL names cannot be read from here: it may be that credentials are missing."""
+
+
 def fetch(path: str, root: Path) -> bytes:
-    """The bytes at ``path``: relative to ``root``, or an fsspec URL.
+    """The bytes at ``path``: relative to ``root``, or an fsspec URL, which DATA_OPTIONS may give its options.
 
     Raises:
+        NoAccess: a URL cannot be read.
         Misuse: there is no such file, or it cannot be read.
     """
     try:
@@ -33,13 +38,17 @@ def fetch(path: str, root: Path) -> bytes:
             return (root / path).read_bytes()
         import fsspec
 
-        with fsspec.open(path, "rb") as source:
+        with fsspec.open(path, "rb", **config.data_options()) as source:
             return source.read()
     except FileNotFoundError:
         raise Misuse(f"{path}: no such file; put the data there or mend data.path in params.yaml") from None
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Misuse(f"{path}: cannot be read: {reason}; check data.path in params.yaml and its credentials") from None
+    except Misuse:
+        raise
+    except Exception as error:
+        # What a file system raises that nobody lets in is its library's own.
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        kind = NoAccess if "://" in path else Misuse
+        raise kind(f"{path}: cannot be read: {reason}; check data.path in params.yaml and its credentials") from None
 
 
 def read(data: config.Data, root: Path, check_pin: bool = True) -> pd.DataFrame:

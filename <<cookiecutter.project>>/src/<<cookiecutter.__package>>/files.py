@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,36 @@ from pathlib import Path
 from typing import Any
 
 from .errors import Misuse
+
+
+MOST_FILES, MOST_BYTES = 10_000, 4 * 2**30
+
+
+def check_received(folder: Path, apart: str) -> None:
+    """What another job handed over is files in folders, of a size that was to be expected.
+
+    Args:
+        folder: where it lies.
+        apart: a folder in it that was made here.
+
+    Raises:
+        Misuse: there is a link or a device among them, or more of it than that.
+    """
+    count = size = 0
+    for place, folders, files in os.walk(folder):
+        if Path(place) == folder and apart in folders:
+            folders.remove(apart)
+        for name in (*folders, *files):
+            path = Path(place, name)
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise Misuse(f"{path.relative_to(folder.parent)}: neither a file nor a folder; nothing of it is used")
+            count, size = count + 1, size + path.lstat().st_size
+    if count > MOST_FILES or size > MOST_BYTES:
+        raise Misuse(
+            f"{folder.name}: holds {count} files of {size >> 20} MB, more than {MOST_FILES} or {MOST_BYTES >> 20} MB;"
+            " nothing of it is used"
+        )
 
 
 def sha256(content: bytes) -> str:

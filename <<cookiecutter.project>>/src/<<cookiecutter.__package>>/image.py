@@ -12,6 +12,7 @@ from . import engine
 from .bundle import Bundle
 from .errors import Misuse, Refused
 from .files import new_directory, read_json, sha256, write_json
+from .github import outputs
 from .ledger import Event
 from .project import Project
 from .settings import Settings
@@ -57,9 +58,9 @@ def make(project: Project, client: docker.DockerClient, event: Event, say: Calla
     }
     identity = _build(client, context, pinned if "@" in pinned else base, labels, say)
     image = client.images.get(identity)
-    tag = f"{project.commit[:12]}{DIRTY if project.dirty else ''}-{event.key[:12]}"
+    tag = tag_of(project, event)
     image.tag(repository, tag)
-    reference = _push(project, client, repository, tag, say) if project.push else image.id
+    reference = push(project, client, repository, tag, say) if project.push else image.id
     size = image.attrs["Size"]
     about = {"base": {"name": base, "digest": digest}, "bytes": size}
     note(project, event, reference, about)
@@ -70,6 +71,8 @@ def note(project: Project, event: Event, reference: str, about: dict[str, Any] |
     """Write build/image.json: that an image is the one of an event's model."""
     told = {"reference": reference, "key": event.key, "digest": event.digest, **(about or {})}
     write_json(project.build / "image.json", {**project.header(), **told})
+    name, _, digest = reference.rpartition("@")
+    outputs(project.environment, name=name, digest=digest)
 
 
 def read(project: Project) -> dict[str, Any]:
@@ -90,6 +93,11 @@ def repository_of(project: Project) -> str:
     name = __package__.replace("_", "-")
     registry = project.environment.registry
     return f"{registry.rstrip('/').lower()}/{name}" if registry else name
+
+
+def tag_of(project: Project, event: Event) -> str:
+    """The tag of the image of an event's model: one for each commit of the code."""
+    return f"{project.commit[:12]}{DIRTY if project.dirty else ''}-{event.key[:12]}"
 
 
 def revision(project: Project) -> str:
@@ -197,7 +205,7 @@ def _build(
     return identity
 
 
-def _push(project: Project, client: docker.DockerClient, repository: str, tag: str, say: Callable[[str], None]) -> str:
+def push(project: Project, client: docker.DockerClient, repository: str, tag: str, say: Callable[[str], None]) -> str:
     """Push a tag, and return the image by the digest that the registry gave it."""
     say(f"image     pushing {repository}:{tag}")
     found, auth = None, project.environment.registry_auth

@@ -66,7 +66,7 @@ class Champion(Frozen):
     commit: str
 
 
-Kind = Literal["accepted", "live", "aborted", "kept", "approved", "rolled_back", "quarantined", "pruned"]
+Kind = Literal["accepted", "live", "aborted", "kept", "approved", "rolled_back", "quarantined", "released", "pruned"]
 
 
 class Event(Frozen):
@@ -79,6 +79,7 @@ class Event(Frozen):
     approved      a person lets through a model that could not be compared
     rolled_back   a person goes back to this model from the one it ``replaces``, which is quarantined
     quarantined   a person wants this model never again
+    released      this model, as it served with the code of ``commit``, is the version ``tag``
     pruned        the bytes of old models, ``keys``, were deleted
 
     ``by`` is who did it, ``holdout`` the digest of the rows it was judged on, ``target`` where a model on its way is to
@@ -100,6 +101,7 @@ class Event(Frozen):
     holdout: str | None = None
     target: str | None = None
     replaces: str | None = None
+    tag: str | None = None
     keys: Names = ()
 
     @property
@@ -249,11 +251,19 @@ class Ledger:
             raise Misuse(f"ledger: {path} is no JSON object; restore the branch `ledger`")
         return value
 
+    def at_origin(self, *patterns: str) -> dict[str, str]:
+        """The refs of origin by name, with what each is at; of a tag with a message, ``<tag>^{}`` is its commit.
+
+        Raises:
+            Misuse: origin cannot be read.
+        """
+        listed = self._ask("ls-remote", "origin", *patterns)
+        return {ref: commit for commit, ref in (line.split("\t") for line in listed.splitlines())}
+
     def _head(self) -> str | None:
         if not self.remote:
             return self.git("rev-parse", BRANCH) if self.git.succeeds("rev-parse", "-q", "--verify", BRANCH) else None
-        listed = self._ask("ls-remote", "origin", BRANCH, "refs/tags/champion/*")
-        self._remote_refs = {ref: commit for commit, ref in (line.split("\t") for line in listed.splitlines())}
+        self._remote_refs = self.at_origin(BRANCH, "refs/tags/champion/*")
         head = self._remote_refs.get(BRANCH)
         if head and not self.git.succeeds("cat-file", "-e", f"{head}^{{commit}}"):
             self._ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", BRANCH)
@@ -269,11 +279,11 @@ class Ledger:
 
     def _ask(self, *words: str) -> str:
         try:
-            return self.git(*words, more=self._credentials())
+            return self.git(*words, more=self.credentials())
         except GitError as error:
             raise Misuse(f"ledger: origin cannot be read: {error}; check the remote and your access") from None
 
-    def _credentials(self) -> dict[str, str]:
+    def credentials(self) -> dict[str, str]:
         """The workflow's token, for this process alone: it is never written into a configuration file."""
         given = self.project.environment
         if not given.token:
@@ -324,7 +334,7 @@ class Ledger:
             try:
                 # What this clone has under the name may come from before it had this origin.
                 self.git(
-                    "fetch", "--quiet", "--no-tags", "--depth=1", "origin", f"+{ref}:{ref}", more=self._credentials()
+                    "fetch", "--quiet", "--no-tags", "--depth=1", "origin", f"+{ref}:{ref}", more=self.credentials()
                 )
             except GitError as error:
                 mend = "restore that ref (a fork takes it from upstream)"
@@ -502,6 +512,28 @@ class Ledger:
         told = {**_told(chosen), "outcome": "rollback", "reason": because, "replaces": champion.key, "target": target}
         return self._append("rolled_back", told)
 
+    def release_of(self, tag: str) -> Event | None:
+        """The event that made a model this version: whatever becomes of the tag, a version is one model for ever."""
+        return next((event for event in self.events if event.type == "released" and event.tag == tag), None)
+
+    def release(self, event: Event, tag: str, image: str) -> Event:
+        """Write ``released`` for the model of an event and this project's commit, unless it is written.
+
+        Raises:
+            Moved: there is a newer event.
+            Refused: the version is that of another commit or model.
+        """
+        known = self.release_of(tag)
+        if known is None:
+            told = {**_told(event), "commit": self.project.commit, "outcome": "release", "tag": tag}
+            return self._append("released", {**told, "reason": f"{tag} is {image}"})
+        if (known.commit, known.key, known.digest) != (self.project.commit, event.key, event.digest):
+            raise Refused(
+                f"release: {tag} was released in event {known.number}, from commit {known.commit[:12]} with model"
+                f" {known.key[:12]}; a version does not move, take the next one"
+            )
+        return known
+
     def put_under_quarantine(self, number: int, because: str) -> Event:
         """Write ``quarantined`` for the model of an event: it will not be accepted again.
 
@@ -639,7 +671,7 @@ class Ledger:
         try:
             if self.remote:
                 pairs = [f"{commit}:{ref}" for ref, commit in refs.items()]
-                self.git("push", "--quiet", "--atomic", "origin", *pairs, more=self._credentials())
+                self.git("push", "--quiet", "--atomic", "origin", *pairs, more=self.credentials())
             else:
                 self._write_here(refs)
         except GitError as error:

@@ -15,7 +15,7 @@ from types import ModuleType
 from filelock import FileLock, Timeout
 
 from .errors import Misuse, Refused, at_fault
-from .files import read_json, sha256, to_json, write_json
+from .files import check_received, read_json, sha256, to_json, write_json
 from .project import PACKAGE, Project, code_sha256
 
 
@@ -145,7 +145,7 @@ def alone(project: Project) -> Iterator[None]:
     """Nobody else works in this build folder meanwhile, and what a killed run left half-written there is gone.
 
     Raises:
-        Misuse: somebody does.
+        Misuse: somebody does; or, in a workflow, an earlier job has put there what no step makes.
     """
     project.build.mkdir(parents=True, exist_ok=True)
     lock = FileLock(project.build / ".lock", timeout=0)  # the system frees it even if the process is killed
@@ -153,6 +153,8 @@ def alone(project: Project) -> Iterator[None]:
         with lock:
             for left in project.build.glob(".writing-*"):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
+            if project.environment.run_url:
+                check_received(project.build, apart="environments")
             yield
     except Timeout:
         raise Misuse(f"{project.build.name}: another run is at work in it; wait until it has ended") from None

@@ -116,7 +116,10 @@ def _promote(project: Project, target: str | None) -> str:
 
 @followed
 def approve(project: Project, because: str) -> str:
-    """Let an incomparable candidate through, for the record with who and why, and promote it.
+    """Let an incomparable candidate through, for the record with who and why.
+
+    A local ledger then makes it champion. With one at origin, `deliver` does, which finds the approval there: it brings
+    the model to serve first.
 
     Raises:
         Misuse: no reason is given, the gate did come to a verdict, or the ledger cannot be written from here.
@@ -131,12 +134,15 @@ def approve(project: Project, because: str) -> str:
         try:
             if project.ledger.settle():
                 raise Moved
-            project.ledger.approve(judged(project), made["ledger"], because)
+            candidate = judged(project)
+            project.ledger.approve(candidate, made["ledger"], because)
             break
         except Moved:
             judge_again(project)
     else:
         raise Refused(f"approve: lost the race for the ledger {ATTEMPTS} times; nothing was changed; run it again")
+    if project.ledger.remote:
+        return f"event {project.ledger.number} approves model {candidate.key[:12]}; the next `deliver` accepts it"
     return _carry_out(project)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from . import compare, pictures, since, words
+from . import compare, mermaid, pictures, since, words
 from .errors import Misuse
 from .files import read_json, to_json, write_text
+from .github import annotate
 from .metrics import Labels, chosen
 from .pictures import Scores
 from .project import Project
@@ -79,11 +80,12 @@ def markdown(
     text = [f"**Verdict: {outcome}** — {escape(reason)}", ""]
     if decision and validation["passed"]:
         judged = decision["decision"]
-        text += _flags(decision) + _metrics(judged) + _guards(judged)
+        names = {guard["name"]: column_of(plain(guard["name"]))[1] for guard in judged["guards"]}
+        text += _flags(decision) + _metrics(judged) + mermaid.gains(judged, names) + _guards(judged)
         for floor in judged["floors"]:
             text.append(f"- Floor: {escape(floor['metric'])} {number(floor['value'])}, {words.floor_line(floor)}")
         text.append(f"- Rows: {words.rows_used(decision)}")
-    text += [f"- Data: {'passed' if validation['passed'] else 'refused'}, {words.data_verdict(validation)}"]
+    text += [f"- Data: {words.data_state(validation)}, {words.data_verdict(validation)}"]
     text += _listed(validation["failures"], "  - ")
     if decision and validation["passed"]:
         text += [f"- Cost: {escape(line)}; that decides nothing" for line in decision["warnings"]]
@@ -347,6 +349,21 @@ DECISION = {
 }
 
 
+def summarise(project: Project, text: str) -> None:
+    """Add Markdown to the summary of the job, if this is one.
+
+    Raises:
+        Misuse: it cannot be written.
+    """
+    if not project.environment.summary:
+        return
+    try:
+        with open(project.environment.summary, "a", encoding="utf-8") as summary:
+            summary.write(text)
+    except OSError as error:
+        raise Misuse(f"GITHUB_STEP_SUMMARY: cannot be written: {error.strerror}; unset it") from None
+
+
 def run(project: Project) -> str:
     """Write build/report.md and build/report.html; in a workflow the Markdown also goes to the job's summary.
 
@@ -372,11 +389,9 @@ def run(project: Project) -> str:
     write_text(project.build / "report.md", text)
     html = page(validation, decision, made, scored, __package__ or "model", before)
     write_text(project.build / "report.html", html)
-    if project.environment.summary:
-        try:
-            with open(project.environment.summary, "a", encoding="utf-8") as summary:
-                summary.write(text)
-        except OSError as error:
-            raise Misuse(f"GITHUB_STEP_SUMMARY: cannot be written: {error.strerror}; unset it") from None
+    summarise(project, text)
+    outcome, reason = verdict(validation, decision)
+    level = {"bad": "error", "warn": "warning"}.get(words.MEANING[outcome][0], "notice")
+    annotate(project.environment, level, f"Verdict: {outcome}", plain(reason))
     where = (project.build / "report.html").relative_to(project.root).as_posix()
-    return f"{verdict(validation, decision)[0]}: {where}"
+    return f"{outcome}: {where}"

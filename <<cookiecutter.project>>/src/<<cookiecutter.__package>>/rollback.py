@@ -50,7 +50,7 @@ def rollback(project: Project, to: int | None, because: str) -> str:
         gone = str(written.replaces)[:12]
         return f"champion/{ledger.number:06d} is model {written.key[:12]} again; {gone} is quarantined"
 
-    told = _retried(project, "rollback", go_back)
+    told = retried(project, "rollback", go_back)
     return _deployed(project) if serves else told
 
 
@@ -74,7 +74,7 @@ def quarantine(project: Project, event: int, because: str) -> str:
     """
     writable(project, "quarantine")
     explained(because, "quarantine")
-    written = _retried(project, "quarantine", lambda: project.ledger.put_under_quarantine(event, because))
+    written = retried(project, "quarantine", lambda: project.ledger.put_under_quarantine(event, because))
     return f"model {written.key[:12]} is quarantined"
 
 
@@ -82,11 +82,16 @@ def quarantine(project: Project, event: int, because: str) -> str:
 def prune(project: Project, keep: int) -> str:
     """Delete the bytes of all but the last champions; the events stay."""
     writable(project, "prune")
-    gone = _retried(project, "prune", lambda: project.ledger.prune(keep))
+    gone = retried(project, "prune", lambda: project.ledger.prune(keep))
     return f"deleted the bytes of {len(gone)} models" if gone else "nothing to delete"
 
 
-def _retried(project: Project, verb: str, write: Callable[[], T]) -> T:
+def retried(project: Project, verb: str, write: Callable[[], T]) -> T:
+    """Write an event, again against the ledger as it is by then if somebody else was faster.
+
+    Raises:
+        Refused: somebody always was.
+    """
     for _ in range(ATTEMPTS):
         try:
             return write()

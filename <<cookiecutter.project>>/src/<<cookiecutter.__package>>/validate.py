@@ -7,17 +7,23 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 
 from . import data
 from .errors import Misuse, Refused
 from .files import new_directory, write_json
+from .github import foreign, outputs
 from .project import Project
 
 SUITE = "expectations/data.json"
 MEND = f"mend the data, or {SUITE} if the contract has changed"
 EXAMPLES = 3
+UNJUDGED = (
+    "the data need credentials, which this pull request does not get; main judges what is merged, or push the branch to"
+    " this repository to have it judged before"
+)
 UNCHECKED = "which cannot be checked on these values"
 
 # What an expectation asks for, in words. Others are told by their name and arguments.
@@ -236,7 +242,11 @@ def _shared(project: Project, frame: pd.DataFrame) -> list[str]:
 
 
 def run(project: Project) -> str:
-    """Write build/validation.json and the Data Docs."""
+    """Write build/validation.json and the Data Docs.
+
+    Where the data lie elsewhere and a pull request gets no credentials for them, as from a fork, nothing is judged:
+    that is no fault of it.
+    """
     header, names = project.header(), project.params.data
     verdict: dict[str, Any] = {**header, "passed": False, "rows": None, "columns": [], "expectations": [], "docs": None}
     place = project.build / "validation.json"
@@ -244,6 +254,15 @@ def run(project: Project) -> str:
         suite, frame = read_suite(project.root / SUITE), project.frame
         with new_directory(project.build / "data_docs") as docs:
             outcomes = validate(frame, suite, docs)
+    except data.NoAccess as error:
+        # A pull request that names another place is not let off.
+        moved = urlsplit(names.path)[:2] != urlsplit(project.base_data.path)[:2]
+        excused = foreign(project.environment) and not moved
+        write_json(place, {**verdict, "failures": [str(error)], **({"unjudged": UNJUDGED} if excused else {})})
+        if not excused:
+            raise
+        outputs(project.environment, judged="false")
+        return f"not judged: {UNJUDGED}"
     except Misuse as error:
         # Also what cannot be read gets its verdict: a report says why nothing was trained, and an older one is gone.
         write_json(place, {**verdict, "failures": [str(error)]})

@@ -21,6 +21,7 @@ MEANING = {
     "block": ("bad", "The challenger is blocked", "It may not become the champion."),
     "incomparable": ("warn", "A person has to decide", "The two models cannot be compared on these rows."),
     "data refused": ("bad", "The data were refused", "They break the data contract, so no model was judged by them."),
+    "not judged": ("warn", "Nothing was judged", "Its data could not be read by the run of this pull request."),
     "none": ("warn", "No decision", "The run ended before any model was judged."),
 }
 # A metric that you add may go by its own name.
@@ -39,6 +40,8 @@ NAMES = {
 
 def verdict(validation: Json, decision: Json | None) -> tuple[str, str]:
     """The outcome and its reason."""
+    if "unjudged" in validation:
+        return "not judged", validation["unjudged"]
     if not validation["passed"]:
         return "data refused", (validation["failures"] or ["no reason was given"])[0]
     if decision is None:
@@ -85,6 +88,11 @@ def metric_name(name: str) -> str:
 
 def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def data_state(validation: Json) -> str:
+    """What became of the data, in two words at most."""
+    return "not read" if "unjudged" in validation else "passed" if validation["passed"] else "refused"
 
 
 def data_verdict(validation: Json) -> str:
