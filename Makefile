@@ -10,7 +10,7 @@ OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=fals
 .PHONY: help setup install demo test bench-gate bench-faults bench-image bench-serve bench-rollout check format golden lock sample-data
 
 help:  ## list the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /' | awk -F': ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is a copy of the locks that were installed: setup does nothing while they are equal.
 setup:  ## install the locked requirements of product and template into .venv

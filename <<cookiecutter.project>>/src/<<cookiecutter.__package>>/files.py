@@ -15,7 +15,6 @@ from typing import Any
 
 from .errors import Misuse
 
-
 MOST_FILES, MOST_BYTES = 10_000, 4 * 2**30
 
 

@@ -193,7 +193,7 @@ def publish(project: Project, say: Callable[[str], None] = print) -> str:
     on_main(project, tag)
     event = champion_of(project)
     if (about["commit"], about["key"], about["digest"]) != (project.commit, event.key, event.digest):
-        raise Refused(f"release: build/release is of model {about['key'][:12]}, and now it is {event.key[:12]}; begin anew")
+        raise Refused(f"release: build/release is of model {about['key'][:12]}, not of {event.key[:12]}; begin anew")
     github = GitHub(project.environment)
     ours = [release for release in github.pages("releases") if release["tag_name"] == tag]
     done = next((release for release in ours if not release["draft"]), None)
