@@ -1,5 +1,6 @@
 """Risk: a workflow that runs well and is unsafe, or says what act does not look at: rights, pins, triggers, limits."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -10,12 +11,44 @@ import yaml
 from conftest import OPTIONS
 
 BIN = Path(sys.executable).parent
+BECAUSE = {"because": {"required": True, "type": "string"}}
 TRIGGERS = {
+    "approve": {"workflow_dispatch": {"inputs": BECAUSE}},
     "ci": {"push": {"branches": ["main"]}, "pull_request": None},
     "compare": {"pull_request": None},
-    "deliver": {"push": {"branches": ["main"]}},
+    "deliver": {"push": {"branches": ["main"]}, "workflow_dispatch": None},
+    "monitor": {"schedule": [{"cron": "17 5 * * 1"}], "workflow_dispatch": None},
+    "release": {"push": {"tags": ["v*"]}},
+    "rollback": {"workflow_dispatch": {"inputs": {**BECAUSE, "to": {"required": False, "type": "string"}}}},
 }
-ACTIONS = ("actions/checkout", "actions/setup-python", "actions/upload-artifact", "actions/download-artifact")
+ACTIONS = (
+    "actions/attest",
+    "actions/checkout",
+    "actions/download-artifact",
+    "actions/setup-python",
+    "actions/upload-artifact",
+    "aws-actions/configure-aws-credentials",
+)
+READ, WRITE = {"contents": "read"}, {"contents": "write"}
+CLOUD = {"id-token": "write"}
+# What a job may do; every other one may read the contents, or nothing.
+GRANTS = {
+    ("approve", "judge"): READ | CLOUD,
+    ("approve", "record"): WRITE | CLOUD | {"actions": "write"},
+    ("compare", "decide"): READ | {"pull-requests": "write"},
+    ("deliver", "train"): READ | CLOUD,
+    ("deliver", "accept"): WRITE | CLOUD,
+    ("deliver", "image"): READ | {"packages": "write"},
+    ("deliver", "attest"): CLOUD | {"attestations": "write"},
+    ("deliver", "staging"): WRITE | {"packages": "read"},
+    ("deliver", "production"): WRITE | {"packages": "read"},
+    ("release", "files"): READ | CLOUD | {"packages": "read"},
+    ("release", "attest"): CLOUD | {"attestations": "write"},
+    ("release", "publish"): WRITE | {"packages": "write"},
+    ("rollback", "restore"): WRITE | {"packages": "write"},
+}
+# The code that a job of a pull request runs: where it is the pull request's, nothing can be written.
+PULLED = ("ci.test", "compare.challenger")
 # Every value of the two answers that a workflow could depend on.
 COMBINATIONS = [{"python": value} for value in OPTIONS["python"]] + [
     {"deploy": value} for value in OPTIONS["deploy"][1:]
@@ -91,25 +124,21 @@ def test_github_would_parse_every_file(baked, files):
 
 
 def test_the_workflows_start_on_exactly_these_events(workflows):
-    assert {name: workflow["on"] for name, workflow in workflows.items()} == TRIGGERS
+    found = {name: workflow["on"] for name, workflow in workflows.items()}
+    for on in found.values():
+        for given in ((on.get("workflow_dispatch") or {}).get("inputs") or {}).values():
+            assert len(given.pop("description")) > 10
+    assert found == TRIGGERS
     assert all(workflow["name"] == name for name, workflow in workflows.items())
 
 
 def test_a_workflow_grants_nothing_and_a_job_only_what_it_names(workflows):
     for name, workflow in workflows.items():
         assert workflow["permissions"] == {}, name
-    more = {
-        ("deliver", "accept"): {"contents": "write"},
-        ("deliver", "image"): {"contents": "read", "packages": "write"},
-        ("deliver", "staging"): {"contents": "write", "packages": "read"},
-        ("deliver", "production"): {"contents": "write", "packages": "read"},
-    }
     for name, job, body in jobs(workflows):
-        if (name, job) in more:
-            assert body["permissions"] == more.pop((name, job))
-        else:
-            assert body["permissions"] in ({}, {"contents": "read"}), f"{name}.{job}"
-    assert not more
+        known = GRANTS.get((name, job))
+        assert body["permissions"] == known if known else body["permissions"] in ({}, READ), f"{name}.{job}"
+    assert set(GRANTS) <= {(name, job) for name, job, _ in jobs(workflows)}
 
 
 def test_every_grant_says_why(files, workflows):
@@ -119,12 +148,20 @@ def test_every_grant_says_why(files, workflows):
         assert re.search(r": (read|write) # \w.{10,}", line), line
 
 
-def test_no_workflow_that_a_pull_request_starts_can_write(workflows):
-    started = [name for name, workflow in workflows.items() if "pull_request" in workflow["on"]]
-    assert started == ["ci", "compare"]
-    for name in started:
-        granted = [workflows[name]["permissions"], *(body["permissions"] for body in workflows[name]["jobs"].values())]
-        assert "write" not in str(granted)
+def test_no_job_that_runs_the_code_of_a_pull_request_can_write(workflows):
+    """Over every step of every job: what a pull request starts and checks out, unless another commit is named."""
+    pulled = set()
+    for name, workflow in workflows.items():
+        assert not {"pull_request_target", "workflow_run", "issue_comment"} & set(workflow["on"]), name
+        if "pull_request" not in workflow["on"]:
+            continue
+        for job, body in workflow["jobs"].items():
+            here = [s["with"] for s in body["steps"] if s.get("uses", "").startswith("actions/checkout@")]
+            local = any(step.get("uses", "").startswith(("$/", "./")) for step in body["steps"])
+            if local or any("ref" not in inputs and "path" not in inputs for inputs in here):
+                pulled.add(f"{name}.{job}")
+                assert body["permissions"] == READ, f"{name}.{job}"
+    assert pulled == set(PULLED)
 
 
 def test_every_action_is_pinned_to_a_commit_with_its_version_beside_it_and_to_one_only(files):
@@ -147,9 +184,13 @@ def test_every_job_has_a_limit_and_a_runner_that_does_not_change_by_itself(workf
 def test_a_newer_push_cancels_checks_of_a_pull_request_but_never_a_delivery(workflows):
     pulls = "${{ github.event_name == 'pull_request' }}"
     assert {name: workflow["concurrency"] for name, workflow in workflows.items()} == {
+        "approve": {"group": "approve", "cancel-in-progress": False},
         "ci": {"group": "ci-${{ github.ref }}", "cancel-in-progress": pulls},
         "compare": {"group": "compare-${{ github.ref }}", "cancel-in-progress": True},
         "deliver": {"group": "deliver", "cancel-in-progress": False, "queue": "max"},
+        "monitor": {"group": "monitor", "cancel-in-progress": True},
+        "release": {"group": "release-${{ github.ref }}", "cancel-in-progress": False},
+        "rollback": {"group": "rollback", "cancel-in-progress": False},
     }
 
 
@@ -159,56 +200,134 @@ def test_every_command_is_one_line_that_a_developer_can_type(baked, workflows, c
     assert len(commands) > 10
     for where, command in commands:
         assert "\n" not in command and "${{" not in command, where
-        if not command.startswith('echo "$RESULTS"'):
+        if not command.startswith(('echo "$RESULTS"', 'echo "::notice ')):
             make, *words = command.split()
             assert make == "make" and words, where
             for word in words:
                 assert word in verbs or word in ("PUSH=1", "TO=staging"), f"{where}: the Makefile has no {word}"
 
 
-def test_only_a_delivery_pushes_in_this_order(workflows, composite):
-    pushing = [(where, step["run"]) for where, step in steps(workflows, composite) if "PUSH" in step.get("run", "")]
-    assert pushing == [
-        ("deliver.accept", "make accept PUSH=1"),
-        ("deliver.image", "make image PUSH=1"),
-        ("deliver.staging", "make deploy TO=staging PUSH=1"),
-        ("deliver.production", "make deploy PUSH=1"),
-    ]
-    order = [*(where.partition(".")[2] for where, _ in pushing)]
-    for before, job in zip(["train", *order], order, strict=False):
+PUSHING = {
+    "approve.record": "make approve deliver PUSH=1",
+    "deliver.accept": "make accept PUSH=1",
+    "deliver.image": "make image sbom PUSH=1",
+    "deliver.staging": "make deploy TO=staging PUSH=1",
+    "deliver.production": "make deploy PUSH=1",
+    "release.publish": "make publish PUSH=1",
+    "rollback.restore": "make rollback PUSH=1",
+}
+READING = {
+    ("approve.judge", "make validate train score compare"),
+    ("compare.challenger", "make train score"),
+    ("compare.decide", "make compare"),
+    ("compare.decide", "make comment"),
+    ("deliver.train", "make validate train score compare"),
+    ("monitor.live", "make monitor"),
+    ("release.files", "make release"),
+}
+
+
+def test_only_these_push_and_a_delivery_does_so_in_this_order(workflows, composite):
+    pushing = {where: step["run"] for where, step in steps(workflows, composite) if "PUSH" in step.get("run", "")}
+    assert pushing == PUSHING
+    order = ["train", *(where.partition(".")[2] for where in PUSHING if where.startswith("deliver."))]
+    for before, job in itertools.pairwise(order):
         assert workflows["deliver"]["jobs"][job]["needs"] == [before]
 
 
-def test_the_token_reaches_only_the_steps_that_read_or_move_the_ledger(workflows, composite):
+def test_the_token_reaches_only_the_steps_that_read_or_move_the_ledger_or_write_the_comment(workflows, composite):
     given = {(where, step["run"]) for where, step in steps(workflows, composite) if "github.token" in str(step)}
-    assert given == {
-        ("compare.challenger", "make validate train score"),
-        ("compare.decide", "make compare"),
-        ("deliver.train", "make validate train score compare"),
-        ("deliver.accept", "make accept PUSH=1"),
-        ("deliver.image", "make image PUSH=1"),
-        ("deliver.staging", "make deploy TO=staging PUSH=1"),
-        ("deliver.production", "make deploy PUSH=1"),
-    }
+    assert given == READING | set(PUSHING.items())
 
 
-def test_a_secret_is_only_seen_where_a_model_is_deployed_and_the_readme_names_it(baked, workflows, composite, files):
-    found = {where: set(re.findall(r"secrets\.(\w+)", str(step))) for where, step in steps(workflows, composite)}
-    named = {"DEPLOY_HOST", "DEPLOY_KEY", "DEPLOY_KNOWN_HOSTS", "PREDICT_TOKEN"}
-    if baked.options["deploy"] == "kubernetes":
-        named = {"KUBECONFIG_DATA"}
-    assert {where: names for where, names in found.items() if names} == {
-        "deliver.staging": named,
-        "deliver.production": named,
+DATA, PACKAGES = {"DATA_OPTIONS"}, {"REGISTRY_TOKEN"}
+TRACKING = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+SERVER = {"DEPLOY_HOST", "DEPLOY_KEY", "DEPLOY_KNOWN_HOSTS", "PREDICT_TOKEN"}
+
+
+def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_the_readme_names_it(baked, workflows, composite):
+    found = {}
+    for where, step in steps(workflows, composite):
+        if names := set(re.findall(r"secrets\.(\w+)", str(step))):
+            assert set(re.findall(r"secrets\.(\w+)", str(step["env"]))) == names, where
+            found.setdefault(where, set()).update(names)
+    host = SERVER if baked.options["deploy"] == "docker" else {"KUBECONFIG_DATA"}
+    assert found == {
+        "approve.judge": DATA | TRACKING,
+        "approve.record": DATA | TRACKING,
+        "compare.challenger": DATA,
+        "compare.decide": DATA,
+        "deliver.train": DATA | TRACKING,
+        "deliver.accept": DATA | TRACKING,
+        "deliver.image": PACKAGES,
+        "deliver.staging": host | TRACKING | PACKAGES,
+        "deliver.production": host | TRACKING | PACKAGES,
+        "release.files": DATA | PACKAGES,
+        "release.publish": PACKAGES,
+        "rollback.restore": host | TRACKING | PACKAGES,
     }
-    assert sum(path.read_text().count("secrets.") for path in files) == 2 * len(named)
     readme = (baked.path / "README.md").read_text()
-    assert all(f"`{name}`" in readme for name in named)
+    variables = set(re.findall(r"vars\.(\w+)", str(workflows)))
+    assert all(f"`{name}`" in readme for name in {*set().union(*found.values()), *variables})
 
 
-def test_what_is_deployed_goes_through_the_environment_of_that_name_and_nothing_else_does(workflows):
-    given = {(name, job): body["environment"] for name, job, body in jobs(workflows) if "environment" in body}
-    assert given == {("deliver", "staging"): "staging", ("deliver", "production"): "production"}
+def test_every_job_that_sees_a_secret_is_in_an_environment_and_a_host_in_that_of_its_name(workflows):
+    given = {f"{name}.{job}": body["environment"] for name, job, body in jobs(workflows) if "environment" in body}
+    build, pull = "${{ vars.BUILD_ENVIRONMENT }}", "${{ vars.PULL_REQUEST_ENVIRONMENT }}"
+    assert given == {
+        "approve.judge": build,
+        "approve.record": build,
+        "compare.challenger": pull,
+        "compare.decide": pull,
+        "deliver.train": build,
+        "deliver.accept": build,
+        "deliver.image": build,
+        "deliver.staging": "staging",
+        "deliver.production": "production",
+        "release.files": build,
+        "release.publish": build,
+        "rollback.restore": "production",
+    }
+    assert set(given) == {f"{name}.{job}" for name, job, body in jobs(workflows) if "secrets." in str(body)}
+
+
+def test_nothing_is_kept_between_runs(workflows, composite, files):
+    """What a pull request could put into a cache would be built, promoted or released from it."""
+    assert not [line for line in lines(files) if re.search(r"\bcache\b(?!-mode)", line.partition("#")[0])]
+    for _, _, inputs in using("actions/download-artifact", workflows):
+        assert not {"run-id", "github-token", "repository", "pattern"} & set(inputs), "only what this run kept"
+
+
+def test_what_is_dispatched_by_hand_moves_nothing_but_from_main(workflows):
+    for name, job in (("approve", "judge"), ("deliver", "train"), ("rollback", "restore")):
+        assert workflows[name]["jobs"][job]["if"] == "github.ref == 'refs/heads/main'"
+        others = [body for other, body in workflows[name]["jobs"].items() if other not in (job, name)]
+        assert all(job in reached(workflows[name]["jobs"], body) for body in others)
+
+
+def reached(jobs_, body):
+    """All jobs before one."""
+    needed = set(body["needs"])
+    return needed.union(*(reached(jobs_, jobs_[job]) for job in needed if "needs" in jobs_[job]))
+
+
+PUBLIC = "${{ !github.event.repository.private || vars.ATTESTATIONS != '' }}"
+PRIVATE = "${{ github.event.repository.private && vars.ATTESTATIONS == '' }}"
+
+
+def test_an_attestation_is_made_without_code_of_the_repository_or_it_is_said_that_none_is(workflows):
+    for name, before, subjects in (("deliver", "image", 2), ("release", "files", 1)):
+        body = workflows[name]["jobs"]["attest"]
+        assert body["needs"] == [before]
+        fetch, notice, *attests = body["steps"]
+        assert fetch["uses"].startswith("actions/download-artifact@")
+        assert notice["if"] == PRIVATE and notice["run"].startswith('echo "::notice title=Not attested::')
+        assert [step["if"] for step in attests] == [PUBLIC] * subjects
+        assert all(step["uses"].startswith("actions/attest@") for step in attests)
+    assert "attest" in workflows["release"]["jobs"]["publish"]["needs"], "no release without provenance"
+    provenance, contents = (step["with"] for step in workflows["deliver"]["jobs"]["attest"]["steps"][2:])
+    image = {"subject-name": "${{ needs.image.outputs.name }}", "subject-digest": "${{ needs.image.outputs.digest }}"}
+    assert (provenance, contents) == (image, image | {"sbom-path": "build/sbom.cdx.json"})
 
 
 def test_each_workflow_has_one_gate_that_needs_every_other_job(workflows):
@@ -255,15 +374,25 @@ def test_nothing_softens_a_failure_or_is_used_that_the_tests_cannot_execute(work
 
 def test_a_step_that_failed_stops_its_job_except_for_what_reports_it(workflows, composite):
     conditions = {(where, step["name"]): step["if"] for where, step in steps(workflows, composite) if "if" in step}
-    assert set(conditions.values()) == {"${{ !cancelled() }}"}
-    assert set(conditions) == {
+    always = {at for at, condition in conditions.items() if "cancelled()" in condition}
+    assert {conditions[at] for at in always} == {"${{ !cancelled() }}"}
+    assert always == {
+        ("approve.judge", "Report"),
         ("compare.decide", "Report"),
+        ("compare.decide", "Comment"),
         ("compare.decide", "Keep the report"),
         ("deliver.train", "Report"),
         ("deliver.train", "Keep the model"),
     }
+    assert not any(word in str(conditions) for word in ("always()", "failure()"))
+    judged = {at for at, condition in conditions.items() if condition == "${{ steps.data.outputs.judged != 'false' }}"}
+    assert judged == {
+        ("compare.challenger", "Train, score"),
+        ("compare.challenger", "Hand the challenger over"),
+        ("compare.decide", "Fetch the challenger"),
+        ("compare.decide", "Compare"),
+    }
     assert workflows["compare"]["jobs"]["decide"]["if"] == "${{ !cancelled() }}"
-    assert [job for job, body in workflows["deliver"]["jobs"].items() if "if" in body] == ["deliver"]
 
 
 def test_python_is_the_answer_in_quotes(baked, composite, workflows):
@@ -275,7 +404,13 @@ def test_python_is_the_answer_in_quotes(baked, composite, workflows):
 
 def test_no_checkout_leaves_credentials_behind(workflows):
     found = using("actions/checkout", workflows)
-    assert len(found) == 9
+    assert (
+        len(found)
+        == sum(
+            step.get("uses", "").startswith("actions/checkout@") for _, _, b in jobs(workflows) for step in b["steps"]
+        )
+        > 10
+    )
     assert all(inputs["persist-credentials"] is False for _, _, inputs in found)
 
 
@@ -300,6 +435,7 @@ def test_the_base_judges_and_the_pull_request_is_data(workflows):
         "make validate",
         "make compare",
         "make report",
+        "make comment",
     ]
     # GitHub takes an action of the repository itself from the commit of the workflow: that of the pull request.
     assert not any(step["uses"].startswith(("$/", "./")) for step in rest if "uses" in step)
@@ -323,16 +459,22 @@ def test_an_artifact_is_fetched_under_the_name_it_was_kept_and_into_the_folder_i
     for name, job, with_ in using("actions/download-artifact", workflows):
         fetched.setdefault((name, with_["name"]), []).append(job)
     assert kept == {
+        ("approve", "model"): "judge",
         ("compare", "challenger"): "challenger",
         ("compare", "report"): "decide",
         ("deliver", "model"): "train",
         ("deliver", "image"): "image",
+        ("release", "release"): "files",
     }
     assert fetched == {
+        ("approve", "model"): ["record"],
         ("compare", "challenger"): ["decide"],
         ("deliver", "model"): ["accept"],
-        ("deliver", "image"): ["staging", "production"],
+        ("deliver", "image"): ["attest", "staging", "production"],
+        ("release", "release"): ["attest", "publish"],
     }
-    assert all(with_["path"] == "build/" for _, _, with_ in using("actions/download-artifact", workflows))
-    for (name, artifact), (job, *_) in fetched.items():
-        assert kept[name, artifact] in workflows[name]["jobs"][job]["needs"]
+    for name, _, with_ in using("actions/download-artifact", workflows):
+        assert with_["path"] == ("build/release/" if name == "release" else "build/")
+    for (name, artifact), there in fetched.items():
+        for job in there:
+            assert kept[name, artifact] in reached(workflows[name]["jobs"], workflows[name]["jobs"][job])
