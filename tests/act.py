@@ -61,7 +61,7 @@ class Run:
     annotations: list[dict[str, str]] = field(default_factory=list)  # job, level, message, file, line
     logs: dict[str, str] = field(default_factory=dict)  # job -> what its steps printed
     artifacts: Path = Path()  # one folder per artifact
-    outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # job -> name -> value
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # job that succeeded -> name -> value
     executed: list[tuple[str, str, str, str]] = field(default_factory=list)  # workflow, job, step, command of a `run:`
     attempt: int = 1
     log: str = ""
@@ -378,7 +378,9 @@ def run_event(
     run = _read(out, known, kept)
     run.artifacts, run.attempt = artifacts, attempt
     for file in sorted((scratch / "outputs").glob("*")):
-        run.outputs |= {job: told["outputs"] for job, told in json.loads(file.read_text()).items() if told["outputs"]}
+        run.outputs |= {
+            job: told["outputs"] for job, told in json.loads(file.read_text()).items() if told["result"] == "success"
+        }
     if "ACT_COVERAGE" in os.environ:
         test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
         lines = [
@@ -569,14 +571,13 @@ def _replacements(steps, project) -> set[str]:
 
 
 def _adapt(workflow) -> None:
-    """Takes out what act cannot read: `queue` and `cache-mode`, which it would ignore, and `$/`, which it calls `./`.
+    """Takes out what act ignores and may not even be able to read, and writes `./` for `$/`, which it does not know.
 
     On GitHub `$/` is the action of the workflow's own commit, here that of the checked out one.
     """
     for part in (workflow, *workflow["jobs"].values()):
-        part.pop("cache-mode", None)
-        if isinstance(part.get("concurrency"), dict):
-            part["concurrency"].pop("queue", None)
+        for key in ("cache-mode", "concurrency", "permissions"):
+            part.pop(key, None)
         for step in part.get("steps", []):
             if step.get("uses", "").startswith("$/"):
                 step["uses"] = f".{step['uses'][1:]}"
