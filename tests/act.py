@@ -124,7 +124,7 @@ def open_pull_request(
         clone = Path(scratch) / "clone"
         git(clone, "fetch", "--quiet", "origin", f"refs/pull/{number}/head")
         git(clone, "merge", "--quiet", "--no-ff", "-m", f"Merge {head} into {base}", head)
-        git(clone, "push", "--quiet", "origin", f"HEAD:refs/pull/{number}/merge")
+        git(clone, "push", "--quiet", "origin", f"+HEAD:refs/pull/{number}/merge")
         merge = git(clone, "rev-parse", "HEAD")
     payload = pull_request_payload(base, head, merge, number, actor=actor)
     theirs = repository() | ({"full_name": fork, "owner": _user(fork.split("/")[0]), "fork": True} if fork else {})
@@ -521,11 +521,14 @@ def _list(value) -> list:
 
 def _give(workflow, environments, secrets, variables) -> None:
     """Gives jobs what their environment holds: act has one set of secrets, so names of their own stand for them."""
+    given = dict(variables)
     for name, job in workflow["jobs"].items():
         place = job.get("environment") or ""
         place = place["name"] if isinstance(place, dict) else place
-        if "${{" in place and environments:
-            raise ActError(f"the environment of {name} is an expression, which is not stood in for")
+        if named := re.fullmatch(r"\$\{\{ vars\.(\w+) \}\}", place):
+            place = given.get(named[1], "")  # empty: in none, as GitHub has it
+        elif "${{" in place:
+            raise ActError(f"the environment of {name} is an expression that is not stood in for")
         text = json.dumps(job)
         for kind, all_of_them in (("secrets", secrets), ("vars", variables)):
             for key, value in environments.get(place, {}).get(kind, {}).items():

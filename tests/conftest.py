@@ -20,6 +20,8 @@ from engine import NoEngine, Registry, SshHost, running_engine, which
 from filelock import FileLock
 from standins import images
 
+pytest_plugins = ["team"]
+
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "<<cookiecutter.project>>"
 QUESTIONS = {
@@ -351,7 +353,15 @@ def ssh_host(engine, tmp_path_factory):
 
 
 # These deploy to the one engine of this machine by the same names, so they run one after the other.
-DEPLOYING = ("tests/test_demo.py", "tests/test_image.py", "tests/test_rollout.py", "tests/test_workflows_run.py")
+DEPLOYING = (
+    "tests/test_demo.py",
+    "tests/test_image.py",
+    "tests/test_model_release.py",
+    "tests/test_rollout.py",
+    "tests/test_workflows_by_hand.py",
+    "tests/test_workflows_grown.py",
+    "tests/test_workflows_run.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,135 +1,10 @@
-"""Risk: the generated workflows do not do what the README says. Each is executed here, on a bare git remote."""
+"""Risk: the workflows of a pull request and of a merge do not do what the README says. Each is executed here."""
 
-import gzip
 import json
-import pickle
-import shutil
-import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from act import Run, events, git, make_remote, merge_pull_request, open_pull_request, push, refs, run_event
-from conftest import BakedProject, once
-from engine import free_port
-
-GREEN = {"challenger": "success", "decide": "success", "compare": "success"}
-DELIVERED = dict.fromkeys(("train", "accept", "image", "staging", "production", "deliver"), "success")
-
-
-@dataclass
-class Team:
-    """A clone of the repository, its remote, and what happened to it so far."""
-
-    project: BakedProject
-    remote: Path
-    scratch: Path
-    registry: str
-    port: int
-    pull: dict | None = None
-
-    def run(self, event: str, payload: dict, *workflows: str) -> Run:
-        folder = self.scratch / f"run-{len(list(self.scratch.glob('run-*')))}"
-        folder.mkdir()
-        return run_event(
-            self.remote,
-            event,
-            payload,
-            folder,
-            workflows=workflows or None,
-            venv=self.project.venv,
-            variables={"REGISTRY": f"{self.registry}/Your-Team"},
-        )
-
-    def serves(self, staging: bool = False) -> str:
-        """The key of the model that answers at the edge of production, or of staging."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port + staging}/info", timeout=20) as answer:
-            return json.loads(answer.read())["key"]
-
-    def propose(self, message: str, *workflows: str) -> Run:
-        """Commit what was changed, open a pull request, run its workflows."""
-        self.project.git("checkout", "--quiet", "-B", "proposal")
-        self.project.git("commit", "--quiet", "--all", "--message", message)
-        self.pull = open_pull_request(self.project.path, self.remote)
-        return self.run("pull_request", self.pull, *workflows)
-
-    def merge(self, *workflows: str) -> Run:
-        return self.run("push", merge_pull_request(self.remote, self.pull), *workflows)
-
-    def champions(self) -> list[str]:
-        return refs(self.remote, "refs/tags/champion/")
-
-
-@pytest.fixture(scope="module")
-def first_push(bake, shared, registry, base_image) -> tuple[Path, int]:
-    """A team's repository after its first push, that push's run, and the port of its edge. It is made once."""
-    port = free_port()
-
-    def push_it(fresh: Path) -> None:
-        project = bake()
-        base_image(project.base)
-        base_image("caddy:2.11.7-alpine")
-        for old, new in (
-            ("watch_seconds: 90.0 ", "watch_seconds: 1.0 "),
-            ("max_seconds: 0.5 ", "max_seconds: 5.0 "),
-            ("port: 8080", f"port: {port}"),
-        ):
-            project.edit("params.yaml", old, new)
-        project.git("commit", "--quiet", "--all", "--message", "a short watch")
-        shutil.copytree(project.path, fresh / "project", symlinks=True)
-        remote = make_remote(fresh / "project", fresh / "remote.git")
-        (fresh / "scratch").mkdir()
-        team = Team(project, remote, fresh / "scratch", registry.address, port)
-        (fresh / "run.pickle").write_bytes(pickle.dumps(team.run("push", push(fresh / "project", remote))))
-
-    return once(shared, "first-push", push_it), port
-
-
-@pytest.fixture
-def delivered(first_push, bake, registry, tmp_path) -> tuple[Team, Run]:
-    """A team after its first push, and that push's run."""
-    kept, port = first_push
-    project = bake()
-    shutil.rmtree(project.path)
-    shutil.copytree(kept / "project", project.path, symlinks=True)
-    shutil.copytree(kept / "remote.git", tmp_path / "remote.git")
-    git(project.path, "remote", "set-url", "origin", f"file://{tmp_path / 'remote.git'}")
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    team = Team(project, tmp_path / "remote.git", scratch, registry.address, port)
-    run = pickle.loads((kept / "run.pickle").read_bytes())
-    run.artifacts = kept / "scratch" / "run-0" / "artifacts"
-    return team, run
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nothing_is_left(engine):
-    """What was deployed goes with the last test."""
-    yield
-    for role in ("edge", "replica", "deployer"):
-        for container in engine.containers.list(all=True, filters={"label": f"late_flights.role={role}"}):
-            container.remove(force=True)
-    for network in engine.networks.list(filters={"label": "late_flights.role=net"}):
-        network.remove()
-
-
-@pytest.fixture
-def team(delivered) -> Team:
-    return delivered[0]
-
-
-def verdict(run: Run, job: str) -> str:
-    """The first line of what a job wrote into the summary."""
-    return run.summary[job].strip().splitlines()[0]
-
-
-def rewrite_data(project: BakedProject, change) -> None:
-    """Change the rows of the data, as lists of cells under a header, and pin the result."""
-    path = project.path / "data" / "flights.csv.gz"
-    header, *rows = [line.split(",") for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
-    change(header, rows)
-    path.write_bytes(gzip.compress("".join(",".join(row) + "\n" for row in [header, *rows]).encode(), mtime=0))
-    project.cli("data-lock")
+from act import dispatch_payload, events, git, merge_pull_request, open_pull_request, refs
+from team import DELIVERED, GREEN, rewrite_data, verdict
 
 
 def test_the_first_push_needs_no_secret_and_bootstraps_a_champion(delivered):
@@ -148,6 +23,26 @@ def test_the_first_push_needs_no_secret_and_bootstraps_a_champion(delivered):
     assert events(team.remote)[0]["target"] == "production"
     assert events(team.remote)[1]["commit"] == git(team.project.path, "rev-parse", "main")
     assert events(team.remote)[1]["run"].startswith("https://github.com/your-team/late-flights/actions/runs/")
+    assert not team.github.requests, "no API is asked for anything"
+
+
+def test_the_image_is_attested_with_its_provenance_and_what_is_in_it(delivered):
+    team, run = delivered
+    made = json.loads((run.artifacts / "image" / "image.json").read_text())
+    name, digest = made["reference"].split("@sha256:")
+    provenance, contents = team.github.attestations
+    for attested in (provenance, contents):
+        assert attested["job"] == "deliver/attest"
+        assert attested["subject"] == [{"name": name, "digest": {"sha256": digest}}]
+    [source] = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert source["digest"]["gitCommit"] == git(team.project.path, "rev-parse", "main")
+    assert (provenance["predicate_type"], contents["predicate_type"]) == (
+        "https://slsa.dev/provenance/v1",
+        "https://cyclonedx.org/bom",
+    )
+    packages = {part["purl"].partition("@")[0] for part in contents["predicate"]["components"]}
+    assert {"pkg:generic/python", "pkg:pypi/onnxruntime", "pkg:pypi/fastapi", "pkg:deb/debian/dpkg"} <= packages
+    assert "pkg:pypi/mlflow" not in packages
 
 
 def test_a_better_model_is_green_and_its_merge_moves_the_champion(team):
@@ -158,6 +53,10 @@ def test_a_better_model_is_green_and_its_merge_moves_the_champion(team):
         "**Verdict: promote** — shown to be better by more than 0.001: roc_auc 0.7"
     )
     assert len(events(team.remote)) == 2, "a pull request moves nothing"
+    [comment] = team.github.comments[1]
+    assert comment["body"].splitlines()[0] == verdict(run, "decide")
+    assert "\n```mermaid\n" in comment["body"] and "| **roc_auc** (decides) |" in comment["body"]
+    assert [(a["level"], a["job"]) for a in run.annotations] == [("notice", "decide")]
 
     merged = team.merge("deliver")
     assert merged.jobs == DELIVERED
@@ -192,6 +91,17 @@ def test_a_worse_model_is_red_and_its_merge_changes_nothing(team):
     run = team.propose("fewer columns", "compare")
     assert run.jobs == {"challenger": "success", "decide": "failure", "compare": "failure"}
     assert verdict(run, "decide").startswith("**Verdict: block** — shown to be worse by more than 0.001: roc_auc 0.6")
+
+    assert team.github.comments[1][0]["body"].startswith("**Verdict: block** — shown to be worse")
+    [told] = [a for a in run.annotations if a["level"] == "error" and "Verdict" in str(a)]
+    assert told["job"] == "decide"
+
+    # The author sees reason; the comment is the one that is there.
+    team.project.git("revert", "--no-edit", "HEAD")
+    again = open_pull_request(team.project.path, team.remote, number=1)
+    assert team.run("pull_request", again, "compare").jobs == GREEN
+    [comment] = team.github.comments[1]
+    assert comment["body"].startswith("**Verdict: keep** — the two models predict the same")
 
     before = events(team.remote)
     merged = team.merge("deliver")
@@ -280,14 +190,66 @@ def test_predictions_for_other_rows_or_a_forged_champion_do_not_help(team):
     )
 
 
-def test_a_second_push_of_the_same_model_trains_nothing(team):
-    (team.project.path / "README.md").write_text("Other words.\n")
-    team.propose("words", "compare")
+def test_a_change_of_data_alone_is_judged_like_one_of_the_model(team):
+    def without_the_oldest(header, rows):
+        del rows[:2000]  # the file is sorted by time
+
+    rewrite_data(team.project, without_the_oldest)
+    run = team.propose("the newest rows only", "compare")
+    assert run.jobs == GREEN
+    assert verdict(run, "decide").startswith("**Verdict: keep** — not shown to be better by more than 0.001")
+    assert "| data: rows trained on | 16000 | 14000 |" in run.summary["decide"] or "14000" in run.summary["decide"]
     merged = team.merge("deliver")
+    assert merged.jobs == DELIVERED
+    assert team.history()[2:] == [("kept", "keep")]
+    assert team.serves() == events(team.remote)[1]["key"]
+
+
+def test_a_change_of_code_alone_trains_nothing_and_serves_the_champion_with_the_new_code(team):
+    """In a private repository, which has no attestations: that is said, and nothing fails."""
+    team.project.edit("src/late_flights/serve.py", '"form": self.form,', '"form": self.form, "news": "good",')
+    team.open("more to know")
+    before = team.github.attestations[:]
+    merged = team.merge("deliver", private=True)
     assert merged.jobs == DELIVERED
     assert "train     restored model" in merged.logs["train"]
     assert len(events(team.remote)) == 2
-    assert team.serves() == events(team.remote)[-1]["key"]
+    told = team.info()
+    assert (told["key"], told["news"]) == (events(team.remote)[-1]["key"], "good")
+    assert told["commit"] == team.head()
+    assert [a["message"] for a in merged.annotations if a["job"] == "attest"] == [
+        "Private repositories have attestations on GitHub Enterprise only; set the variable ATTESTATIONS there"
+    ]
+    assert team.github.attestations == before
+
+
+HOSTILE = "$(touch planted) `touch planted` ; touch planted\n::error::planted\n::set-output name=x::y"
+
+
+def test_a_fork_gets_its_verdict_and_can_write_nothing_and_hostile_texts_are_texts(team):
+    """What a stranger controls: branch, title, text, commit message and author."""
+    before = {ref: git(team.remote, "rev-parse", ref) for ref in refs(team.remote, "refs/")}
+    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
+    team.project.git("config", "user.name", "$(touch planted)")
+    branch = "$(touch${IFS}planted)`touch${IFS}planted`"
+    run = team.propose(HOSTILE, fork="eve/late-flights", branch=branch, title=HOSTILE, body=HOSTILE, actor="eve")
+    assert run.jobs == {"test": "success", "ci": "success", **GREEN}
+    assert verdict(run, "decide").startswith("**Verdict: promote** — shown to be better by more than 0.001")
+    assert {ref: git(team.remote, "rev-parse", ref) for ref in before} == before
+    assert set(refs(team.remote, "refs/")) - set(before) == {"refs/pull/1/head", "refs/pull/1/merge"}
+    assert not team.github.comments.get(1)
+    assert {status for _, method, _, status in team.github.requests if method != "GET"} == {403}
+    notices = [a for a in run.annotations if a["job"] == "decide" and a["level"] == "notice"]
+    assert any("the token of this pull request may not write one, as that of a fork" in str(a) for a in notices)
+    assert not list(team.scratch.rglob("planted")) and "planted" not in str(run.annotations)
+
+
+def test_dependabot_is_treated_like_a_fork(team):
+    (team.project.path / "README.md").write_text("Other words.\n")
+    run = team.propose("bump", "compare", branch="dependabot/pip/x", actor="dependabot[bot]")
+    assert run.jobs == GREEN
+    assert not team.github.comments.get(1)
+    assert verdict(run, "decide").startswith("**Verdict: keep** — the two models predict the same")
 
 
 def test_an_image_is_built_once_and_deployed_by_the_digest_of_the_registry(delivered):
@@ -318,3 +280,79 @@ def test_a_delivery_that_stops_between_accepted_and_live_is_finished_by_the_next
     assert merged.jobs == DELIVERED
     assert [event["type"] for event in events(team.remote)[2:]] == ["accepted", "live"], "it was accepted once"
     assert team.serves() == events(team.remote)[-1]["key"]
+
+
+def test_a_second_merge_overtakes_one_that_is_accepted_and_not_yet_live(team):
+    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
+    team.open("a forest")
+    first = team.merge("deliver", kill=("deliver", "image", "Build, push, list what is in it", "before"))
+    assert first.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}
+    payload = dispatch_payload(team.head())
+
+    team.update()
+    team.project.edit("params.yaml", "estimator: forest ", "estimator: boosting ")
+    team.open("boosting")
+    second = team.merge("deliver")
+    assert second.jobs == DELIVERED
+    forest = events(team.remote)[2]["key"]
+    told = [(event["type"], event["key"] == forest) for event in events(team.remote)[2:]]
+    assert told == [("accepted", True), ("aborted", True), ("accepted", False), ("live", False)]
+    boosting = events(team.remote)[-1]["key"]
+    assert team.serves() == boosting != forest
+
+    # The first run, started again by somebody: it is told that it is late, and changes nothing.
+    before = events(team.remote)
+    late = team.run("workflow_dispatch", payload, "deliver")
+    assert "deliver" in late.jobs and late.jobs["deliver"] == "failure"
+    assert events(team.remote) == before and team.serves() == boosting
+
+
+MAIN_STEPS = (
+    ("train", "Validate, train, score, compare"),
+    ("accept", "Accept"),
+    ("image", "Build, push, list what is in it"),
+    ("attest", "Attest the provenance of the image"),
+    ("staging", "Deploy"),
+    ("production", "Deploy"),
+)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_delivery_whose_runner_is_lost_in_each_job_in_turn_ends_as_an_undisturbed_one(team, second_champion, when):
+    """Each time only what failed is started again, with the artifacts of the attempts before it."""
+    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
+    team.open("a forest")
+    run = None
+    payload = merge_pull_request(team.remote, team.pull)
+    for job, step in MAIN_STEPS:
+        run = team.run("push", payload, "deliver", kill=("deliver", job, step, when), rerun_of=run)
+        assert run.jobs[job] == "failure" and run.jobs["deliver"] == "failure", run.log
+    last = team.run("push", payload, "deliver", rerun_of=run)
+    assert last.attempt == len(MAIN_STEPS) + 1
+    assert set(last.jobs.values()) == {"success"}, last.log
+
+    def told(remote):
+        return [
+            {**event, "time": None, "run": None, "by": None, "commit": None, "digest": None} for event in events(remote)
+        ]
+
+    undisturbed = second_champion / "remote.git"
+    assert told(team.remote) == told(undisturbed)
+    for kind in ("refs/tags/champion/", "refs/models/", "refs/heads/ledger"):
+        assert refs(team.remote, kind) == refs(undisturbed, kind)
+    assert team.serves() == team.serves(staging=True) == events(team.remote)[-1]["key"]
+    assert len({str(a["subject"]) for a in team.github.attestations[2:]}) == 1, "one image, whose digest stays"
+
+
+def test_an_image_that_answers_otherwise_is_refused_in_staging_and_production_never_sees_it(team):
+    before = team.serves()
+    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
+    team.project.edit(
+        "src/late_flights/serve.py", "predicted = self._answer(columns)", "predicted = 1 - self._answer(columns)"
+    )
+    team.open("a forest upside down")
+    run = team.merge("deliver")
+    assert run.jobs["image"] == "success" and run.jobs["staging"] == "failure" and "production" not in run.jobs
+    assert [event["type"] for event in events(team.remote)[2:]] == ["accepted", "aborted"]
+    assert "other answers to the golden rows" in events(team.remote)[-1]["reason"]
+    assert team.serves() == team.serves(staging=True) == before
