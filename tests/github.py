@@ -139,19 +139,23 @@ class GitHub:
         if headers.get("X-GitHub-Api-Version", "2022-11-28") != "2022-11-28":
             raise Refused(400, "this version of the API is not stood in for")
         name, operation, found = self._operation(job, method, path)
-        self._allow(job, name, found)
-        query = self._query(operation, query, f"{job}: {method} {path}")
-        if operation["id"] == "repos/upload-release-asset":
-            body = {"content": content, "content_type": headers.get("Content-Type")}
-        else:
-            body = self._body(operation, content, f"{job}: {method} {path}")
-        request = _Request(self, job, query, body, headers.get("Accept", ""), path)
-        status, result = getattr(self, "_" + re.sub(r"\W", "_", operation["id"]))(request, **found)
+        what = f"{job}: {method} {path}"
+        try:
+            self._allow(job, name, found)
+            query = self._query(operation, query, what)
+            if operation["id"] == "repos/upload-release-asset":
+                body = {"content": content, "content_type": headers.get("Content-Type")}
+            else:
+                body = self._body(operation, content, what)
+            request = _Request(self, job, query, body, headers.get("Accept", ""), path)
+            status, result = getattr(self, "_" + re.sub(r"\W", "_", operation["id"]))(request, **found)
+        except Refused as no:
+            if rule := operation["responses"].get(str(no.status)):
+                self._valid(rule, no.told, 500, f"the double: {method} {path}")
+            raise
         if left := [*request.query, *request.body]:
-            raise self._violation(501, f"{job}: {method} {path}: {', '.join(left)}: not stood in for")
-        if status < 300:
-            result = self._checked(operation, status, result, f"{method} {path}")
-        return status, result, request.headers
+            raise self._violation(501, f"{what}: {', '.join(left)}: not stood in for")
+        return status, self._checked(operation, status, result, f"{method} {path}"), request.headers
 
     def _operation(self, job, method, path):
         for name, operation in DESCRIPTION["operations"].items():
