@@ -64,11 +64,12 @@ class GitHub:
         attestations: `job`, `subject`, `predicate_type` and `predicate` of each.
         checks, statuses: commit -> what is said of it, to be set by a test.
         requests: (workflow/job, method, path, status), the path within the repository.
+        read_only: every token is that of a fork. private: reading needs a grant, too, and only an `enterprise` attests.
         violations: what no client of GitHub may ask; not empty, it fails the test.
     """
 
-    def __init__(self, grants, project=None, *, read_only=False, private=False):
-        self.grants, self.read_only, self.private = grants, read_only, private
+    def __init__(self, grants, project=None, *, read_only=False, private=False, enterprise=False):
+        self.grants, self.read_only, self.private, self.enterprise = grants, read_only, private, enterprise
         self.workflows = {path.name: workflow for path, workflow in read_workflows(project).items()} if project else {}
         self.refs = {"main"}
         self.comments, self.issues, self.pulls, self.checks, self.statuses = {}, [], {}, {}, {}
@@ -284,7 +285,7 @@ class GitHub:
         return 204, None
 
     def _repos_create_attestation(self, request):
-        if self.private:
+        if self.private and not self.enterprise:
             raise Refused(403, "Feature not available for this private repository")
         bundle = request.take("bundle")
         try:
