@@ -63,6 +63,7 @@ class GitHub:
         dispatches: `workflow`, `ref` and `inputs` of each start of a workflow.
         attestations: `job`, `subject`, `predicate_type` and `predicate` of each.
         checks, statuses: commit -> what is said of it, to be set by a test.
+        refs: the branches and tags at which a workflow can be started, to be added to by a test.
         requests: (workflow/job, method, path, status), the path within the repository.
         read_only: every token is that of a fork. private: reading needs a grant, too, and only an `enterprise` attests.
         violations: what no client of GitHub may ask; not empty, it fails the test.
