@@ -232,7 +232,7 @@ def run_event(
     rerun_of=None,
     kill=None,
     mutate=None,
-    timeout=300,
+    timeout=900,
 ) -> Run:
     """Runs every workflow that the event starts, or only the named ones of them.
 
@@ -521,14 +521,13 @@ def _list(value) -> list:
 
 def _give(workflow, environments, secrets, variables) -> None:
     """Gives jobs what their environment holds: act has one set of secrets, so names of their own stand for them."""
-    given = dict(variables)
     for name, job in workflow["jobs"].items():
         place = job.get("environment") or ""
         place = place["name"] if isinstance(place, dict) else place
-        if named := re.fullmatch(r"\$\{\{ vars\.(\w+) \}\}", place):
-            place = given.get(named[1], "")  # empty: in none, as GitHub has it
-        elif "${{" in place:
-            raise ActError(f"the environment of {name} is an expression that is not stood in for")
+        if variable := re.fullmatch(r"\$\{\{ *vars\.(\w+) *\}\}", place):
+            place = variables.get(variable[1], "")
+        if "${{" in place and environments:
+            raise ActError(f"the environment of {name} is an expression, which is not stood in for")
         text = json.dumps(job)
         for kind, all_of_them in (("secrets", secrets), ("vars", variables)):
             for key, value in environments.get(place, {}).get(kind, {}).items():

@@ -63,12 +63,14 @@ class GitHub:
         dispatches: `workflow`, `ref` and `inputs` of each start of a workflow.
         attestations: `job`, `subject`, `predicate_type` and `predicate` of each.
         checks, statuses: commit -> what is said of it, to be set by a test.
+        refs: the branches and tags at which a workflow can be started, to be added to by a test.
         requests: (workflow/job, method, path, status), the path within the repository.
+        read_only: every token is that of a fork. private: reading needs a grant, too, and only an `enterprise` attests.
         violations: what no client of GitHub may ask; not empty, it fails the test.
     """
 
-    def __init__(self, grants, project=None, *, read_only=False, private=False):
-        self.grants, self.read_only, self.private = grants, read_only, private
+    def __init__(self, grants, project=None, *, read_only=False, private=False, enterprise=False):
+        self.grants, self.read_only, self.private, self.enterprise = grants, read_only, private, enterprise
         self.workflows = {path.name: workflow for path, workflow in read_workflows(project).items()} if project else {}
         self.refs = {"main"}
         self.comments, self.issues, self.pulls, self.checks, self.statuses = {}, [], {}, {}, {}
@@ -139,19 +141,23 @@ class GitHub:
         if headers.get("X-GitHub-Api-Version", "2022-11-28") != "2022-11-28":
             raise Refused(400, "this version of the API is not stood in for")
         name, operation, found = self._operation(job, method, path)
-        self._allow(job, name, found)
-        query = self._query(operation, query, f"{job}: {method} {path}")
-        if operation["id"] == "repos/upload-release-asset":
-            body = {"content": content, "content_type": headers.get("Content-Type")}
-        else:
-            body = self._body(operation, content, f"{job}: {method} {path}")
-        request = _Request(self, job, query, body, headers.get("Accept", ""), path)
-        status, result = getattr(self, "_" + re.sub(r"\W", "_", operation["id"]))(request, **found)
+        what = f"{job}: {method} {path}"
+        try:
+            self._allow(job, name, found)
+            query = self._query(operation, query, what)
+            if operation["id"] == "repos/upload-release-asset":
+                body = {"content": content, "content_type": headers.get("Content-Type")}
+            else:
+                body = self._body(operation, content, what)
+            request = _Request(self, job, query, body, headers.get("Accept", ""), path)
+            status, result = getattr(self, "_" + re.sub(r"\W", "_", operation["id"]))(request, **found)
+        except Refused as no:
+            if rule := operation["responses"].get(str(no.status)):
+                self._valid(rule, no.told, 500, f"the double: {method} {path}")
+            raise
         if left := [*request.query, *request.body]:
-            raise self._violation(501, f"{job}: {method} {path}: {', '.join(left)}: not stood in for")
-        if status < 300:
-            result = self._checked(operation, status, result, f"{method} {path}")
-        return status, result, request.headers
+            raise self._violation(501, f"{what}: {', '.join(left)}: not stood in for")
+        return status, self._checked(operation, status, result, f"{method} {path}"), request.headers
 
     def _operation(self, job, method, path):
         for name, operation in DESCRIPTION["operations"].items():
@@ -280,7 +286,7 @@ class GitHub:
         return 204, None
 
     def _repos_create_attestation(self, request):
-        if self.private:
+        if self.private and not self.enterprise:
             raise Refused(403, "Feature not available for this private repository")
         bundle = request.take("bundle")
         try:

@@ -353,11 +353,12 @@ def test_what_a_pull_request_says_arrives_as_it_was_written(hosted, tmp_path):
     assert "pwned" not in run.logs["first"].split("\n--")[1]
 
 
-def test_a_secret_of_an_environment_is_seen_by_its_jobs_only(hosted, tmp_path):
+@pytest.mark.parametrize("environment", ["production", "{name: production}", "${{ vars.WHERE }}"])
+def test_a_secret_of_an_environment_is_seen_by_its_jobs_only(hosted, tmp_path, environment):
     look = SECRETS.replace("echo [$S]", "echo ${#S}")
     more = f"""
   second:
-    environment: production
+    environment: {environment}
     runs-on: ubuntu-24.04
     steps: [{look}]
 """
@@ -369,6 +370,7 @@ def test_a_secret_of_an_environment_is_seen_by_its_jobs_only(hosted, tmp_path):
         payload,
         tmp_path / "run",
         secrets={"KEY": "all"},
+        variables={"WHERE": "production"},
         environments={"production": {"secrets": {"KEY": "prod"}, "vars": {"PLACE": "there"}}},
     )
     assert run.logs == {"first": "3 []\n", "second": "4 [there]\n"}

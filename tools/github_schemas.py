@@ -3,7 +3,7 @@
     npm pack @octokit/openapi && tar xzf octokit-openapi-*.tgz
     python tools/github_schemas.py package/generated/api.github.com.json
 
-The package is under the MIT license; so is what is cut from it.
+The package is under the MIT license, which goes along with what is cut from it.
 """
 
 import json
@@ -70,9 +70,10 @@ def operation(described, path, method, used):
     if body:
         told["body"] = schema(body["schema"], used)
     for status, answer in found["responses"].items():
-        content = answer.get("content", {}).get("application/json") if status < "300" else None
-        if status < "300":
-            told["responses"][status] = schema(content["schema"], used) if content else None
+        if "$ref" in answer:
+            answer = described["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+        content = answer.get("content", {}).get("application/json")
+        told["responses"][status] = schema(content["schema"], used) if content else None
     return told
 
 
@@ -92,10 +93,11 @@ def cut(described):
 def main(source):
     described = json.loads(Path(source).read_text(encoding="utf-8"))
     told = cut(described)
-    source = (
-        f"npm package @octokit/openapi {described['info']['version']}, MIT license, Copyright (c) Octokit contributors"
-    )
-    parts = [json.dumps({"source": source})[1:-1]]
+    notes = {
+        "license": (Path(source).parents[1] / "LICENSE").read_text(encoding="utf-8"),
+        "source": f"npm package @octokit/openapi {described['info']['version']}",
+    }
+    parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in notes.items()]
     for part, entries in sorted(told.items()):  # one line each, so that a new version can be compared
         lines = (f"{json.dumps(name)}: {json.dumps(entry, sort_keys=True)}" for name, entry in sorted(entries.items()))
         parts.append(f"{json.dumps(part)}: {{\n" + ",\n".join(lines) + "\n}")
