@@ -1,4 +1,4 @@
-"""Risk: a new release of a dependency breaks what users will bake, and nobody hears of it, or is told of it for ever."""
+"""Risk: a new release of a dependency breaks what users will bake, and nobody hears of it, or hears of it for ever."""
 
 import base64
 import os
