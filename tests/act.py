@@ -2,11 +2,14 @@
 
 The workflows come out of the bare remote at the commit of the event, as on GitHub. Pinned actions are replaced by the
 stand-ins beside this file; a pin without a stand-in, or an input that a stand-in does not know, is an error. What act
-ignores is either done here (branch filters, the right to push) or asserted in test_workflows_static.py.
+ignores is either done here (filters, inputs of a dispatch, rights, secrets of environments) or asserted in
+test_workflows_static.py.
+
+Two variables serve a look at the tests themselves: ACT_COVERAGE names a file that gets a line of JSON per `run:` step
+that was executed, and ACT_MUTATE="workflow/job/step" replaces the command of that step by `true`.
 """
 
 import contextlib
-import fnmatch
 import json
 import os
 import re
@@ -21,6 +24,10 @@ import yaml
 
 STANDINS = Path(__file__).parent / "standins"
 REPOSITORY = "your-team/late-flights"
+TOKEN = "stand-in-token"
+LOST = "The runner is lost"
+RECORDER = "standin-outputs-"  # the job that tells what the others put out
+COMMIT = "standin_commit"  # of an event whose payload names none on GitHub; no workflow sees it
 
 # One environment for all jobs, and nothing in it phones home.
 SWITCHES = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GX_ANALYTICS_ENABLED": "false"}
@@ -54,6 +61,9 @@ class Run:
     annotations: list[dict[str, str]] = field(default_factory=list)  # job, level, message, file, line
     logs: dict[str, str] = field(default_factory=dict)  # job -> what its steps printed
     artifacts: Path = Path()  # one folder per artifact
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # job that succeeded -> name -> value
+    executed: list[tuple[str, str, str, str]] = field(default_factory=list)  # workflow, job, step, command of a `run:`
+    attempt: int = 1
     log: str = ""
 
 
@@ -92,25 +102,35 @@ def push(project, remote, branch="main") -> dict:
     return push_payload(git(project, "rev-parse", "HEAD"), before, branch)
 
 
-def open_pull_request(project, remote, number=1) -> dict:
-    """Pushes HEAD as a pull request against main, with GitHub's merge commit; returns the payload of its event."""
+def push_tag(project, remote, tag) -> dict:
+    """Pushes HEAD as a tag; returns the payload of the push event."""
+    git(project, "push", "--quiet", f"file://{remote}", f"HEAD:refs/tags/{tag}")
+    return push_payload(git(project, "rev-parse", "HEAD")) | {"ref": f"refs/tags/{tag}"}
+
+
+def open_pull_request(
+    project, remote, number=1, *, fork=None, branch=None, title="A change", body="", actor="ada"
+) -> dict:
+    """Pushes HEAD as a pull request against main, with GitHub's merge commit; returns the payload of its event.
+
+    fork: the repository that it comes from, if it is another one; its branch is not in the remote then.
+    """
     head, base = git(project, "rev-parse", "HEAD"), git(remote, "rev-parse", "refs/heads/main")
-    git(
-        project,
-        "push",
-        "--quiet",
-        f"file://{remote}",
-        f"HEAD:refs/heads/pull-{number}",
-        f"HEAD:refs/pull/{number}/head",
-    )
+    branch = branch or f"pull-{number}"
+    pushed = [f"HEAD:refs/pull/{number}/head"] + ([] if fork else [f"HEAD:refs/heads/{branch}"])
+    git(project, "push", "--quiet", f"file://{remote}", *pushed)
     with tempfile.TemporaryDirectory() as scratch:
         git(scratch, "clone", "--quiet", "--branch=main", f"file://{remote}", "clone")
         clone = Path(scratch) / "clone"
-        git(clone, "fetch", "--quiet", "origin", head)
+        git(clone, "fetch", "--quiet", "origin", f"refs/pull/{number}/head")
         git(clone, "merge", "--quiet", "--no-ff", "-m", f"Merge {head} into {base}", head)
         git(clone, "push", "--quiet", "origin", f"HEAD:refs/pull/{number}/merge")
         merge = git(clone, "rev-parse", "HEAD")
-    return pull_request_payload(base, head, merge, number)
+    payload = pull_request_payload(base, head, merge, number, actor=actor)
+    theirs = repository() | ({"full_name": fork, "owner": _user(fork.split("/")[0]), "fork": True} if fork else {})
+    payload["pull_request"] |= {"title": title, "body": body}
+    payload["pull_request"]["head"] |= {"ref": branch, "repo": theirs}
+    return payload
 
 
 def merge_pull_request(remote, pull) -> dict:
@@ -120,28 +140,68 @@ def merge_pull_request(remote, pull) -> dict:
     return push_payload(merge, base)
 
 
+def _user(login) -> dict:
+    return {"login": login, "type": "Bot" if login.endswith("[bot]") else "User"}
+
+
+def repository(private=False) -> dict:
+    owner, name = REPOSITORY.split("/")
+    return {
+        "full_name": REPOSITORY,
+        "name": name,
+        "owner": {"login": owner, "type": "Organization"},
+        "default_branch": "main",
+        "fork": False,
+        "private": private,
+        "visibility": "private" if private else "public",
+    }
+
+
+def in_private(payload) -> dict:
+    """The same event in a private repository."""
+    return payload | {"repository": repository(private=True)}
+
+
 def push_payload(sha, before="", branch="main") -> dict:
     return {
         "ref": f"refs/heads/{branch}",
         "before": before or "0" * 40,
         "after": sha,
-        "repository": {"full_name": REPOSITORY, "default_branch": "main"},
+        "repository": repository(),
     }
 
 
-def pull_request_payload(base_sha, head_sha, merge_sha, number=1) -> dict:
-    repository = {"full_name": REPOSITORY, "default_branch": "main"}
+def pull_request_payload(base_sha, head_sha, merge_sha, number=1, actor="ada") -> dict:
     return {
         "action": "opened",
         "number": number,
         "pull_request": {
             "number": number,
-            "base": {"ref": "main", "sha": base_sha, "repo": repository},
-            "head": {"ref": f"pull-{number}", "sha": head_sha, "repo": repository},
+            "title": "A change",
+            "body": "",
+            "user": _user(actor),
+            "base": {"ref": "main", "sha": base_sha, "repo": repository()},
+            "head": {"ref": f"pull-{number}", "sha": head_sha, "repo": repository()},
             "merge_commit_sha": merge_sha,
         },
-        "repository": repository,
+        "repository": repository(),
+        "sender": _user(actor),
     }
+
+
+def dispatch_payload(sha, inputs=None, ref="refs/heads/main", actor="ada") -> dict:
+    """The payload of a start by hand; which workflow, and whether its inputs are right, is seen by `run_event`."""
+    return {"ref": ref, "inputs": dict(inputs or {}), "repository": repository(), "sender": _user(actor), COMMIT: sha}
+
+
+def schedule_payload(sha) -> dict:
+    return {"repository": repository(), COMMIT: sha}
+
+
+def restricted(payload) -> bool:
+    """Whether GitHub starts this with a token that only reads and without secrets: from a fork, or by Dependabot."""
+    head = payload.get("pull_request", {}).get("head", {}).get("repo", {})
+    return head.get("fork", False) or payload.get("sender", {}).get("login") == "dependabot[bot]"
 
 
 def events(remote) -> list[dict]:
@@ -158,17 +218,40 @@ def refs(remote, prefix) -> list[str]:
 
 
 def run_event(
-    remote, event, payload, scratch, *, workflows=None, venv=None, env=None, secrets=None, variables=None, timeout=300
+    remote,
+    event,
+    payload,
+    scratch,
+    *,
+    workflows=None,
+    venv=None,
+    env=None,
+    secrets=None,
+    variables=None,
+    environments=None,
+    rerun_of=None,
+    kill=None,
+    mutate=None,
+    timeout=300,
 ) -> Run:
     """Runs every workflow that the event starts, or only the named ones of them.
 
     scratch: an existing folder of this run alone. venv: the environment that `make setup` finds ready.
+    environments: name -> {"secrets": {...}, "vars": {...}}, which only jobs of that environment see.
+    rerun_of: the run of which this is "re-run failed jobs": what succeeded is kept, with its outputs and artifacts.
+    kill: (workflow, job, step, "before" or "after"): there the runner is lost, and with it all that would follow.
+    mutate: (workflow, job, step): its command is replaced by `true`.
     """
     remote, scratch = Path(remote).resolve(), Path(scratch).resolve()
-    sha = payload["pull_request"]["merge_commit_sha"] if event == "pull_request" else payload["after"]
+    payload, attempt = dict(payload), rerun_of.attempt + 1 if rerun_of else 1
+    named = payload.pop(COMMIT, None) or payload.get("after")
+    sha = payload["pull_request"]["merge_commit_sha"] if event == "pull_request" else named
+    if restricted(payload):
+        secrets, variables, environments = None, None, None
     project, home, artifacts = scratch / "project", scratch / "home", scratch / "artifacts"
     home.mkdir(), artifacts.mkdir()
-    (scratch / "event.json").write_text(json.dumps(payload))
+    for earlier in sorted(rerun_of.artifacts.iterdir()) if rerun_of else ():
+        (artifacts / earlier.name).symlink_to(earlier.resolve())  # by which upload-artifact knows that it is not new
 
     git(scratch, "init", "--quiet", "--initial-branch=main", str(project))
     git(project, "fetch", "--quiet", "--depth=1", f"file://{remote}", sha)
@@ -176,7 +259,7 @@ def run_event(
     git(project, "remote", "add", "origin", f"https://github.com/{payload['repository']['full_name']}.git")
 
     folder = project / ".github/workflows"
-    parsed = {path: yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yml"))}
+    parsed = read_workflows(project)
     started = {path: workflow for path, workflow in parsed.items() if _starts(workflow, event, payload)}
     if workflows is not None:
         if absent := set(workflows) - {path.stem for path in started}:
@@ -186,6 +269,12 @@ def run_event(
         path.unlink()
     if not started:
         return Run(artifacts=artifacts)
+    if event == "workflow_dispatch":
+        if len(started) > 1:
+            raise ActError(f"a dispatch starts one workflow: name one of {', '.join(path.stem for path in started)}")
+        (workflow,) = started.values()
+        payload["inputs"] = dispatch_inputs(workflow, payload["inputs"])
+    (scratch / "event.json").write_text(json.dumps(payload))
 
     venv, lock = Path(venv or sys.prefix), project / "requirements/dev.txt"
     if lock.is_file() and (venv / "installed.txt").read_text() != lock.read_text():
@@ -200,17 +289,36 @@ def run_event(
             labels.add(job["runs-on"])
             replacements |= _replacements(job["steps"], project)
     (remote / "hooks").mkdir(exist_ok=True)
-    (remote / "hooks/writers").write_text(
-        "".join(
-            f"{workflow['name']}/{name}\n"
-            for workflow in parsed.values()
-            for name, job in workflow["jobs"].items()
-            if (job.get("permissions") or {}).get("contents") == "write"
-        )
-    )
+    granted = grants(project)
+    if restricted(payload):
+        granted = {job: dict.fromkeys(rights, "read") for job, rights in granted.items()}
+    writers = [job for job, rights in granted.items() if rights.get("contents") == "write"]
+    (remote / "hooks/writers").write_text("".join(f"{job}\n" for job in writers))
     (remote / "hooks/pre-receive").write_text(HOOK)
     (remote / "hooks/pre-receive").chmod(0o755)
-    _adapt(project)
+    known = {
+        job: (path.stem, list(started[path]["jobs"][job]["steps"])) for path in started for job in started[path]["jobs"]
+    }
+    secrets, variables = dict(secrets or {}), dict(variables or {})
+    kept = set()
+    if rerun_of:
+        if "failure" not in rerun_of.jobs.values():
+            raise ActError("nothing failed, so GitHub offers no re-run of failed jobs")
+        for workflow in started.values():
+            kept |= _keep(workflow["jobs"], rerun_of)
+    if kill:
+        _kill(*_find(started, *kill[:3]), kill[3])
+    if mutate or "ACT_MUTATE" in os.environ:
+        target = mutate or os.environ["ACT_MUTATE"].split("/", 2)
+        steps, index = _find(parsed, *target)
+        if "run" not in steps[index]:
+            raise ActError(f"{'/'.join(target)} runs no command")
+        steps[index] = steps[index] | {"run": "true"}
+    for path, workflow in started.items():
+        _give(workflow, environments or {}, secrets, variables)
+        _record(workflow, scratch / "outputs" / path.stem)
+        _adapt(workflow)
+        path.write_text(yaml.safe_dump(workflow, sort_keys=False, allow_unicode=True, width=10_000))
 
     environment = {
         **SWITCHES,
@@ -220,6 +328,9 @@ def run_event(
         "STANDIN_PYTHON": sys.executable,
         "STANDIN_REMOTE": str(remote),
         "STANDIN_ARTIFACTS": str(artifacts),
+        "STANDIN_GRANTS": json.dumps(granted),
+        "GITHUB_API_URL": "http://127.0.0.1:9",  # nobody answers: no test asks the real one
+        "GITHUB_RUN_ATTEMPT": str(attempt),
         **(env or {}),
     }
     command = [
@@ -244,6 +355,8 @@ def run_event(
         os.devnull,
         "--input-file",
         os.devnull,
+        "--actor",
+        payload.get("sender", {}).get("login", "ada"),
         "-e",
         str(scratch / "event.json"),
         "-W",
@@ -253,38 +366,187 @@ def run_event(
         command += ["-P", f"{label}=-self-hosted"]
     for name, value in environment.items():
         command += ["--env", f"{name}={value}"]
-    for name, value in (variables or {}).items():
+    for name, value in variables.items():
         command += ["--var", f"{name}={value}"]
-    for name, value in {"GITHUB_TOKEN": "stand-in-token", **(secrets or {})}.items():
+    for name, value in {"GITHUB_TOKEN": TOKEN, **secrets}.items():
         command += ["-s", f"{name}={value}"]
     for action in sorted(replacements):
         command += ["--local-repository", f"{action}={STANDINS / action.partition('@')[0]}"]
     out, err, code = _bounded([*command, event], project, timeout)
     (scratch / "act.jsonl").write_text(out)
 
-    run = _read(out)
-    run.artifacts = artifacts
+    run = _read(out, known, kept)
+    run.artifacts, run.attempt = artifacts, attempt
+    for file in sorted((scratch / "outputs").glob("*")):
+        run.outputs |= {
+            job: told["outputs"] for job, told in json.loads(file.read_text()).items() if told["result"] == "success"
+        }
+    if "ACT_COVERAGE" in os.environ:
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+        lines = [
+            dict(zip(("workflow", "job", "step", "run", "test"), (*each, test), strict=True)) for each in run.executed
+        ]
+        with open(os.environ["ACT_COVERAGE"], "a") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
     # act also ends with 0 when a workflow ran no job at all: the caller compares the exact set.
     if (code == 0) != (set(run.jobs.values()) <= {"success"}):
         raise ActError(f"act ended with {code}, jobs {run.jobs}:\n{err}\n{run.log}")
     return run
 
 
+def read_workflows(project) -> dict[Path, dict]:
+    """The workflows of a project as data, their triggers under `on` and with their details."""
+    found = {}
+    for path in sorted((Path(project) / ".github/workflows").glob("*.yml")):
+        workflow = yaml.safe_load(path.read_text())
+        triggers = workflow.pop(True, None) or workflow.get("on")  # YAML 1.1 reads `on` as true
+        triggers = [triggers] if isinstance(triggers, str) else triggers
+        workflow["on"] = dict.fromkeys(triggers) if isinstance(triggers, list) else triggers
+        found[path] = workflow
+    return found
+
+
+def grants(project) -> dict[str, dict[str, str]]:
+    """What the token of each job may do, by "workflow/job"; a job's own permissions replace those of its workflow."""
+    granted = {}
+    for path, workflow in read_workflows(project).items():
+        for name, job in workflow["jobs"].items():
+            rights = job.get("permissions", workflow.get("permissions", {}))
+            if not isinstance(rights, dict):
+                raise ActError(f"{path.name}: the permissions of {name} are {rights!r}; name each of them")
+            granted[f"{workflow['name']}/{name}"] = rights
+    return granted
+
+
+def dispatch_inputs(workflow, given) -> dict[str, str]:
+    """The inputs of a start by hand as the workflow sees them, or what GitHub's API says against them."""
+    declared = (workflow["on"]["workflow_dispatch"] or {}).get("inputs") or {}
+    if unknown := sorted(set(given) - set(declared)):
+        raise ActError(f"Unexpected inputs provided: {unknown}")
+    told = {}
+    for name, details in declared.items():
+        details = details or {}
+        kind = details.get("type", "string")
+        if kind not in ("string", "boolean", "choice", "number"):
+            raise ActError(f"inputs of type {kind} are not stood in for")
+        value = given.get(name, details.get("default"))
+        if value is None or value == "" and details.get("required"):
+            if details.get("required"):
+                raise ActError(f"Required input '{name}' not provided")
+            if kind == "choice":  # GitHub's form takes the first, its API none
+                raise ActError(f"the choice {name} has no default")
+            value = "false" if kind == "boolean" else ""
+        value = str(value).lower() if isinstance(value, bool) else str(value)
+        allowed = {"boolean": ["true", "false"], "choice": [str(each) for each in details.get("options", [])]}.get(kind)
+        if allowed is not None and value not in allowed:
+            raise ActError(f"Provided value '{value}' for input '{name}' not in the list of allowed values")
+        if kind == "number" and value and not re.fullmatch(r"-?\d+(\.\d+)?", value):
+            raise ActError(f"Provided value '{value}' for input '{name}' is no number")
+        told[name] = value
+    return told
+
+
 def _starts(workflow, event, payload) -> bool:
     """Whether GitHub would start this workflow: act ignores the filters."""
-    triggers = workflow[True] if True in workflow else workflow["on"]  # YAML 1.1 reads `on` as true
-    if isinstance(triggers, str):
-        triggers = [triggers]
-    if isinstance(triggers, list):
-        triggers = dict.fromkeys(triggers)
-    if event not in triggers:
+    if event not in workflow["on"]:
         return False
-    filters = triggers[event] or {}
-    if unknown := set(filters) - {"branches"}:
+    if event in ("workflow_dispatch", "schedule"):  # these have no filters
+        return True
+    filters = workflow["on"][event] or {}
+    if unknown := set(filters) - ({"branches", "tags"} if event == "push" else {"branches"}):
         raise ActError(f"filters that are not stood in for: {', '.join(sorted(unknown))}")
-    branch = payload["pull_request"]["base"]["ref"] if event == "pull_request" else payload["ref"]
-    branch = branch.removeprefix("refs/heads/")
-    return "branches" not in filters or any(fnmatch.fnmatchcase(branch, each) for each in filters["branches"])
+    ref = payload["pull_request"]["base"]["ref"] if event == "pull_request" else payload["ref"]
+    kind = "tags" if ref.startswith("refs/tags/") else "branches"
+    # A push to what only the other filter speaks of starts nothing.
+    return not filters or _matches(re.sub("^refs/(heads|tags)/", "", ref), filters.get(kind, []))
+
+
+def _matches(name, patterns) -> bool:
+    """GitHub's patterns: `*` stops at a slash, `?` and `+` repeat what is before them, the last that fits decides."""
+    matches = False
+    for pattern in patterns:
+        expression = re.sub(
+            r"\*\*|\*|[^\w\[\]?+-]",
+            lambda found: {"**": ".*", "*": "[^/]*"}.get(found[0], re.escape(found[0])),
+            pattern.removeprefix("!"),
+        )
+        if re.fullmatch(expression, name):
+            matches = not pattern.startswith("!")
+    return matches
+
+
+def _name(step) -> str:
+    return step.get("name") or step.get("run") or step["uses"]
+
+
+def _find(workflows, workflow, job, step) -> tuple[list, int]:
+    """The steps of a job, and the place of one among them."""
+    for path, content in workflows.items():
+        steps = content["jobs"].get(job, {}).get("steps", []) if path.stem == workflow else []
+        for index, each in enumerate(steps):
+            if _name(each) == step:
+                return steps, index
+    raise ActError(f"there is no step {workflow}/{job}/{step}")
+
+
+def _kill(steps, index, when) -> None:
+    """Ends a job like a runner that is gone: nothing follows, not even what runs always."""
+    steps[index + {"before": 0, "after": 1}[when] :] = [{"name": LOST, "run": "false"}]
+
+
+def _keep(jobs, before) -> set[str]:
+    """Replaces jobs that a re-run of the failed ones leaves alone by what they said; returns their names."""
+    results = {}
+    for told, result in before.jobs.items():
+        results.setdefault(told.partition(" (")[0], set()).add(result)
+    if mixed := [name for name in jobs if len(results.get(name, ())) > 1]:
+        raise ActError(f"a re-run of a part of a matrix is not stood in for: {', '.join(mixed)}")
+    again = {name for name in jobs if results.get(name) == {"failure"}}
+    while more := {name for name in set(jobs) - again if again & set(_list(jobs[name].get("needs", [])))}:
+        again |= more
+    kept = {name for name in jobs if results.get(name) == {"success"}} - again
+    for name in kept:
+        literals = {key: json.dumps(value).replace("'", "''") for key, value in before.outputs.get(name, {}).items()}
+        jobs[name] = {key: jobs[name][key] for key in ("needs", "runs-on", "strategy") if key in jobs[name]} | {
+            "if": "always()",
+            "outputs": {key: f"${{{{ fromJSON('{value}') }}}}" for key, value in literals.items()},
+            "steps": [{"run": "true"}],
+        }
+    return kept
+
+
+def _list(value) -> list:
+    return [value] if isinstance(value, str) else value
+
+
+def _give(workflow, environments, secrets, variables) -> None:
+    """Gives jobs what their environment holds: act has one set of secrets, so names of their own stand for them."""
+    for name, job in workflow["jobs"].items():
+        place = job.get("environment") or ""
+        place = place["name"] if isinstance(place, dict) else place
+        if "${{" in place and environments:
+            raise ActError(f"the environment of {name} is an expression, which is not stood in for")
+        text = json.dumps(job)
+        for kind, all_of_them in (("secrets", secrets), ("vars", variables)):
+            for key, value in environments.get(place, {}).get(kind, {}).items():
+                own = f"STANDIN_{place.upper().replace('-', '_')}_{key}"
+                all_of_them[own] = value
+                text = re.sub(rf"\b{kind}\.{key}\b", f"{kind}.{own}", text)
+        workflow["jobs"][name] = json.loads(text)
+
+
+def _record(workflow, file) -> None:
+    """Adds a job that writes the outputs of all others, evaluated, into a file."""
+    if told := [name for name, job in workflow["jobs"].items() if job.get("outputs")]:
+        file.parent.mkdir(exist_ok=True)
+        workflow["jobs"][f"{RECORDER}{file.name.replace('.', '_')}"] = {
+            "needs": told,
+            "if": "always()",
+            "runs-on": workflow["jobs"][told[0]]["runs-on"],
+            "steps": [
+                {"run": 'printf %s "$TOLD" > "$FILE"', "env": {"TOLD": "${{ toJSON(needs) }}", "FILE": str(file)}}
+            ],
+        }
 
 
 def _replacements(steps, project) -> set[str]:
@@ -308,14 +570,17 @@ def _replacements(steps, project) -> set[str]:
     return found
 
 
-def _adapt(project) -> None:
-    """Takes out what act cannot read: `queue` and `cache-mode`, which it would ignore, and `$/`, which it calls `./`.
+def _adapt(workflow) -> None:
+    """Takes out what act ignores and may not even be able to read, and writes `./` for `$/`, which it does not know.
 
     On GitHub `$/` is the action of the workflow's own commit, here that of the checked out one.
     """
-    for path in [*(project / ".github/workflows").glob("*.yml"), *(project / ".github/actions").glob("*/action.yml")]:
-        text = re.sub(r"(?m)^ +(queue|cache-mode):.*\n", "", path.read_text())
-        path.write_text(re.sub(r"(?m)^( +(?:- )?uses: )\$/", r"\1./", text))
+    for part in (workflow, *workflow["jobs"].values()):
+        for key in ("cache-mode", "concurrency", "permissions"):
+            part.pop(key, None)
+        for step in part.get("steps", []):
+            if step.get("uses", "").startswith("$/"):
+                step["uses"] = f".{step['uses'][1:]}"
 
 
 def _bounded(command, folder, timeout) -> tuple[str, str, int]:
@@ -353,15 +618,20 @@ def _descendants(root) -> list[int]:
     return found[1:]
 
 
-def _read(out) -> Run:
-    """What act's JSON lines say."""
+def _read(out, known=None, kept=()) -> Run:
+    """What act's JSON lines say.
+
+    known: job -> its workflow and its steps. kept: jobs of an earlier attempt, of which only the result counts.
+    """
     run, log, summaries = Run(), [], {}
     for line in out.splitlines():
         if not line.startswith("{"):
             log.append(line)
             continue
         entry = json.loads(line)
-        job = entry.get("jobID", "")
+        name = job = entry.get("jobID", "")
+        if name.startswith(RECORDER) or name in kept and "jobResult" not in entry:
+            continue
         if entry.get("matrix"):
             job += f" ({', '.join(map(str, entry['matrix'].values()))})"
         step, text = entry.get("stepID", []), entry.get("msg", "")
@@ -369,6 +639,12 @@ def _read(out) -> Run:
             run.jobs[job] = entry["jobResult"]
         if "stepResult" in entry and len(step) == 1 and entry.get("stage") == "Main":
             run.steps.setdefault(job, {})[entry["step"]] = entry["stepResult"]
+            if known and entry["stepResult"] != "skipped" and entry["step"] != LOST:
+                workflow, steps = known[name]
+                ids = [each.get("id", str(index)) for index, each in enumerate(steps)]
+                done = steps[ids.index(step[0])]
+                if "run" in done:
+                    run.executed.append((workflow, name, _name(done), done["run"]))
         if entry.get("command") == "summary":
             # A composite action repeats what its last step wrote.
             written = summaries.setdefault(job, [])

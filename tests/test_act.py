@@ -1,9 +1,11 @@
 """The judge is judged first: what act.py and the stand-ins must do and must refuse, on a project of three files."""
 
+import json
 import time
 
 import act
 import pytest
+from github import GitHub, grants
 
 PINS = {
     "checkout": "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1",
@@ -229,3 +231,329 @@ def test_a_workflow_that_act_cannot_read_is_an_error_and_no_empty_run(hosted, tm
     _, remote, payload = hosted(workflow('{name: Bad, run: "true", fi: "true"}'))
     with pytest.raises(act.ActError, match="fi"):
         act.run_event(remote, "push", payload, tmp_path / "run")
+
+
+# --- Other events -----------------------------------------------------------------------------------------------------
+
+BY_HAND = """{workflow_dispatch: {inputs: {
+  why: {required: true},
+  sure: {type: boolean, default: false},
+  to: {type: choice, options: [one, two], default: one}}}}"""
+
+
+def test_a_start_by_hand_has_its_inputs_with_defaults_its_branch_and_who_did_it(hosted, tmp_path):
+    look = "${{ toJSON(github.event.inputs) }} ${{ inputs.sure && 1 || 0 }} ${{ github.ref }} ${{ github.actor }}"
+    project, remote, _ = hosted(workflow(f"{{name: Look, env: {{L: '{look}'}}, run: 'echo $L'}}", on=BY_HAND))
+    payload = act.dispatch_payload(act.git(project, "rev-parse", "HEAD"), {"why": "so"}, actor="grace")
+    run = act.run_event(remote, "workflow_dispatch", payload, tmp_path / "run")
+    assert run.logs["first"] == '{ "sure": "false", "to": "one", "why": "so" } 0 refs/heads/main grace\n'
+    assert "standin" not in (tmp_path / "run/event.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({}, "Required input 'why' not provided"),
+        ({"why": ""}, "Required input 'why' not provided"),
+        ({"why": "x", "who": "y"}, r"Unexpected inputs provided: \['who'\]"),
+        ({"why": "x", "sure": "yes"}, "Provided value 'yes' for input 'sure'"),
+        ({"why": "x", "to": "three"}, "Provided value 'three' for input 'to'"),
+    ],
+)
+def test_a_start_by_hand_with_inputs_that_github_refuses_is_an_error(hosted, tmp_path, inputs, words):
+    project, remote, _ = hosted(workflow('{name: Look, run: "true"}', on=BY_HAND))
+    payload = act.dispatch_payload(act.git(project, "rev-parse", "HEAD"), inputs)
+    with pytest.raises(act.ActError, match=words):
+        act.run_event(remote, "workflow_dispatch", payload, tmp_path / "run")
+
+
+def test_a_start_by_hand_is_of_one_workflow(hosted, tmp_path):
+    project, remote, _ = hosted(*(workflow(name=n, job=n, on="workflow_dispatch") for n in ("one", "two")))
+    payload = act.dispatch_payload(act.git(project, "rev-parse", "HEAD"))
+    with pytest.raises(act.ActError, match="name one of w0, w1"):
+        act.run_event(remote, "workflow_dispatch", payload, tmp_path / "run")
+    (tmp_path / "again").mkdir()
+    run = act.run_event(remote, "workflow_dispatch", payload, tmp_path / "again", workflows=["w1"])
+    assert run.jobs == {"two": "success"}
+
+
+def test_a_schedule_runs_on_the_default_branch_and_starts_nothing_else(hosted, tmp_path):
+    project, remote, _ = hosted(
+        workflow('{name: Look, run: "echo $GITHUB_REF $GITHUB_EVENT_NAME"}', on='{schedule: [{cron: "1 2 * * 3"}]}'),
+        workflow(name="other", job="other"),
+    )
+    payload = act.schedule_payload(act.git(project, "rev-parse", "HEAD"))
+    run = act.run_event(remote, "schedule", payload, tmp_path / "run")
+    assert run.jobs == {"first": "success"} and run.logs["first"] == "refs/heads/main schedule\n"
+
+
+def test_a_tag_starts_what_speaks_of_tags_or_of_neither(hosted, tmp_path):
+    project, remote, push = hosted(
+        workflow('{name: Look, run: "echo $GITHUB_REF $GITHUB_SHA; git describe --tags"}', on="{push: {tags: ['v*']}}"),
+        workflow(name="main", job="main", on="{push: {branches: [main]}}"),
+        workflow(name="both", job="both", on="push"),
+        workflow(name="other", job="other", on="{push: {tags: ['v*', '!v1.*']}}"),
+    )
+    run = act.run_event(remote, "push", act.push_tag(project, remote, "v1.0.0"), tmp_path / "run")
+    assert run.jobs == {"first": "success", "both": "success"}
+    assert run.logs["first"].split() == ["refs/tags/v1.0.0", act.git(project, "rev-parse", "HEAD"), "v1.0.0"]
+    (tmp_path / "again").mkdir()
+    assert act.run_event(remote, "push", push, tmp_path / "again").jobs == {"main": "success", "both": "success"}
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns", "matches"),
+    [
+        ("main", ["main"], True),
+        ("mainly", ["main"], False),
+        ("release/1", ["release/*"], True),
+        ("release/1/2", ["release/*"], False),
+        ("release/1/2", ["release/**"], True),
+        ("v1.0.0", ["v[0-9]+.[0-9]+.[0-9]+"], True),
+        ("v1x0x0", ["v[0-9]+.[0-9]+.[0-9]+"], False),
+        ("v10", ["v1?0", "!v10"], False),
+        ("v10", ["!v10", "v1?0"], True),
+    ],
+)
+def test_the_patterns_of_a_filter_are_githubs(name, patterns, matches):
+    assert act._matches(name, patterns) is matches
+
+
+SECRETS = '{name: Look, env: {S: "${{ secrets.KEY }}", V: "${{ vars.PLACE }}"}, run: "echo [$S] [$V]"}'
+
+
+@pytest.mark.parametrize("options", [{}, {"fork": "someone/late-flights"}, {"actor": "dependabot[bot]"}])
+def test_a_pull_request_from_a_fork_or_of_dependabot_has_no_secrets_and_cannot_write(hosted, tmp_path, options):
+    text = workflow(SECRETS, f'{{name: Push, env: {{GITHUB_TOKEN: "x"}}, run: "{PUSH}"}}', on="pull_request")
+    project, remote, _ = hosted(text.replace("contents: read", "contents: write"))
+    commit(project, "b", "2")
+    pull = act.open_pull_request(project, remote, **options)
+    assert act.restricted(pull) is bool(options)
+    head = pull["pull_request"]["head"]["repo"]
+    assert (head["full_name"], head["fork"]) == (options.get("fork", act.REPOSITORY), "fork" in options)
+    assert act.refs(remote, "refs/heads") == ["refs/heads/main"] + ["refs/heads/pull-1"] * ("fork" not in options)
+    run = act.run_event(
+        remote, "pull_request", pull, tmp_path / "run", secrets={"KEY": "opens"}, variables={"PLACE": "here"}
+    )
+    assert run.logs["first"].startswith("[] []" if options else "[***] [here]")
+    assert run.steps["first"]["Push"] == ("failure" if options else "success")
+
+
+def test_what_a_pull_request_says_arrives_as_it_was_written(hosted, tmp_path):
+    hostile = 'a";touch${IFS}pwned;"`touch pwned`$(touch pwned)'
+    branch = hostile.replace(" ", "${IFS}")
+    names = {"T": "github.event.pull_request.title", "H": "github.head_ref", "B": "github.event.pull_request.body"}
+    look = {"name": "Look", "run": 'printf %s%s%s "$T" "$H" "$B"; ls'}
+    look["env"] = {key: f"${{{{ {name} }}}}" for key, name in names.items()}
+    project, remote, _ = hosted(workflow(json.dumps(look), on="pull_request"))
+    commit(project, "b", "2")
+    pull = act.open_pull_request(project, remote, title=hostile, branch=branch, body=f"{hostile}\n--")
+    run = act.run_event(remote, "pull_request", pull, tmp_path / "run")
+    assert run.logs["first"].split("\n")[0] == hostile + branch + hostile
+    assert "pwned" not in run.logs["first"].split("\n--")[1]
+
+
+def test_a_secret_of_an_environment_is_seen_by_its_jobs_only(hosted, tmp_path):
+    look = SECRETS.replace("echo [$S]", "echo ${#S}")
+    more = f"""
+  second:
+    environment: production
+    runs-on: ubuntu-24.04
+    steps: [{look}]
+"""
+    text = workflow(look, more=more)
+    _, remote, payload = hosted(text)
+    run = act.run_event(
+        remote,
+        "push",
+        payload,
+        tmp_path / "run",
+        secrets={"KEY": "all"},
+        environments={"production": {"secrets": {"KEY": "prod"}, "vars": {"PLACE": "there"}}},
+    )
+    assert run.logs == {"first": "3 []\n", "second": "4 [there]\n"}
+
+
+# --- Runs that end early, and again -----------------------------------------------------------------------------------
+
+TWO = f"""
+  second:
+    needs: [first]
+    runs-on: ubuntu-24.04
+    permissions: {{contents: write}}
+    outputs: {{told: "${{{{ steps.work.outputs.told }}}}"}}
+    steps:
+      - {{uses: {PINS["download"]}, with: {{name: made, path: in/}}}}
+      - {{name: Before, run: "true"}}
+      - name: Work
+        id: work
+        env: {{FROM: "${{{{ needs.first.outputs.x }}}}", ATTEMPT: "${{{{ github.run_attempt }}}}"}}
+        run: cat in/a; echo "$FROM $ATTEMPT $GITHUB_RUN_ATTEMPT"; echo "told=$ATTEMPT" >> "$GITHUB_OUTPUT"
+      - {{name: Still, if: always(), run: "true"}}
+      - {{name: Keep, uses: {PINS["upload"]}, with: {{name: kept, path: in/}}}}
+  gate:
+    if: always()
+    needs: [first, second]
+    runs-on: ubuntu-24.04
+    steps:
+      - name: Results
+        env: {{RESULTS: "${{{{ join(needs.*.result, ' ') }}}}"}}
+        run: echo "$RESULTS" | grep -xE 'success success'
+"""
+
+
+MAKE = """mkdir out; date +%N > out/a; echo "x=it's }} \'{{" >> $GITHUB_OUTPUT"""
+
+
+@pytest.fixture
+def in_two_jobs(hosted):
+    """A workflow whose second job takes an artifact and an output from its first."""
+    text = workflow(
+        json.dumps({"name": "Make", "id": "make", "run": MAKE}),
+        f"{{name: Give, uses: {PINS['upload']}, with: {{name: made, path: out/}}}}",
+        more=TWO,
+    )
+    return hosted(text.replace("    steps:", '    outputs: {x: "${{ steps.make.outputs.x }}"}\n    steps:', 1))
+
+
+def test_a_lost_runner_ends_its_job_and_a_re_run_does_only_what_failed(in_two_jobs, tmp_path):
+    _, remote, payload = in_two_jobs
+    lost = act.run_event(remote, "push", payload, tmp_path / "run", kill=("w0", "second", "Work", "after"))
+    assert lost.jobs == {"first": "success", "second": "failure", "gate": "failure"}
+    assert list(lost.steps["second"])[-2:] == ["Work", act.LOST], "not even what runs always"
+    assert lost.outputs["first"] == {"x": "it's }} '{{"}
+    assert [each[2] for each in lost.executed] == ["Make", "Before", "Work", "Results"]
+
+    (tmp_path / "again").mkdir()
+    again = act.run_event(remote, "push", payload, tmp_path / "again", rerun_of=lost)
+    assert again.jobs == {"first": "success", "second": "success", "gate": "success"}
+    assert set(again.steps) == {"second", "gate"}, "the first job is not executed again"
+    made = (lost.artifacts / "made/a").read_text()
+    assert again.logs["second"] == f"{made}it's }}}} '{{{{ 2 2\nupload-artifact: 1 files as kept\n", (
+        "and its artifact and output are those of before"
+    )
+    assert again.outputs == {"first": lost.outputs["first"], "second": {"told": "2"}}
+    assert (again.artifacts / "made/a").read_text() == (again.artifacts / "kept/a").read_text() == made
+    with pytest.raises(act.ActError, match="nothing failed"):
+        (tmp_path / "third").mkdir()
+        act.run_event(remote, "push", payload, tmp_path / "third", rerun_of=again)
+
+
+def test_a_runner_lost_before_a_step_has_not_done_it_and_a_re_run_writes_its_artifact_anew(in_two_jobs, tmp_path):
+    _, remote, payload = in_two_jobs
+    lost = act.run_event(remote, "push", payload, tmp_path / "run", kill=("w0", "first", "Make", "before"))
+    assert lost.steps["first"] == {"Check out": "success", act.LOST: "failure"}
+    assert lost.jobs == {"first": "failure", "gate": "failure"} and not lost.outputs
+    (lost.artifacts / "made").mkdir()
+    (lost.artifacts / "made/a").write_text("of the first attempt")
+    (tmp_path / "again").mkdir()
+    again = act.run_event(remote, "push", payload, tmp_path / "again", rerun_of=lost)
+    assert set(again.jobs.values()) == {"success"}
+    assert (again.artifacts / "made/a").read_text() != "of the first attempt"
+    assert (lost.artifacts / "made/a").read_text() == "of the first attempt"
+
+
+def test_executed_commands_are_told_and_one_of_them_can_be_replaced(in_two_jobs, tmp_path, monkeypatch):
+    _, remote, payload = in_two_jobs
+    monkeypatch.setenv("ACT_COVERAGE", str(tmp_path / "coverage"))
+    monkeypatch.setenv("ACT_MUTATE", "w0/gate/Results")
+    run = act.run_event(remote, "push", payload, tmp_path / "run", kill=("w0", "second", "Before", "before"))
+    assert run.jobs == {"first": "success", "second": "failure", "gate": "success"}, "the gate says nothing any more"
+    lines = [json.loads(line) for line in (tmp_path / "coverage").read_text().splitlines()]
+    assert [(each["workflow"], each["job"], each["step"], each["run"]) for each in lines] == run.executed
+    assert run.executed[-1] == ("w0", "gate", "Results", "echo \"$RESULTS\" | grep -xE 'success success'")
+    assert lines[0]["test"].endswith("test_act.py::test_executed_commands_are_told_and_one_of_them_can_be_replaced")
+    monkeypatch.delenv("ACT_MUTATE")
+    for target, words in (
+        (("w0", "gate", "Result"), "no step w0/gate/Result"),
+        (("w0", "second", "Keep"), "no command"),
+    ):
+        folder = tmp_path / target[2]
+        folder.mkdir()
+        with pytest.raises(act.ActError, match=words):
+            act.run_event(remote, "push", payload, folder, mutate=target)
+
+
+# --- Actions that need GitHub, or a cloud -----------------------------------------------------------------------------
+
+DIGEST = "sha256:" + "a" * 64
+SUBJECT = f"subject-name: ghcr.io/Your-Team/x, subject-digest: '{DIGEST}'"
+
+
+def attest(*inputs, permissions="id-token: write, attestations: write, artifact-metadata: write, contents: read"):
+    uses = "actions/attest@1e69f48acb82d1966a394da916b4c1698aa569d6"
+    steps = [f"{{name: Attest {n}, id: a{n}, uses: {uses}, with: {{{each}}}}}" for n, each in enumerate(inputs)]
+    bill = json.dumps({"bomFormat": "CycloneDX", "serialNumber": "1", "specVersion": "1.6"})
+    make = json.dumps({"name": "Make", "run": f"echo '{bill}' > sbom.json; echo '{{}}' > no.json"})
+    text = workflow(make, *steps, '{name: Look, run: "echo ${{ steps.a0.outputs.attestation-url }}"}')
+    return text.replace("contents: read", permissions)
+
+
+def test_what_is_attested_is_recorded_with_its_digest_and_its_job(hosted, tmp_path):
+    project, remote, payload = hosted(
+        attest(f"{SUBJECT}, push-to-registry: true", f"{SUBJECT}, sbom-path: sbom.json", "subject-path: '*.json'")
+    )
+    with GitHub(grants(project)) as github:
+        run = act.run_event(remote, "push", payload, tmp_path / "run", env={"GITHUB_API_URL": github.url})
+    assert run.jobs == {"first": "success"}, run.log
+    image, bill, files = github.attestations
+    assert image["job"] == "one/first"
+    assert image["subject"] == [{"name": "ghcr.io/your-team/x", "digest": {"sha256": "a" * 64}}]
+    assert image["predicate_type"] == "https://slsa.dev/provenance/v1"
+    assert image["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"] == payload["after"]
+    assert (bill["predicate_type"], bill["predicate"]["specVersion"]) == ("https://cyclonedx.org/bom", "1.6")
+    assert [each["name"] for each in files["subject"]] == ["no.json", "sbom.json"]
+    assert run.logs["first"].endswith(f"/{act.REPOSITORY}/attestations/{image['id']}\n")
+    assert "### Attestation Created" in run.summary["first"] and not run.annotations
+
+
+@pytest.mark.parametrize(
+    ("inputs", "permissions", "words"),
+    [
+        (SUBJECT, "attestations: write", 'missing "id-token" permission'),
+        (SUBJECT, "id-token: write", "Resource not accessible by integration"),
+        ("subject-name: x", None, "exactly one of subject-path, subject-digest"),
+        (f"{SUBJECT}, subject-path: a", None, "exactly one of subject-path, subject-digest"),
+        (f"subject-digest: '{DIGEST}'", None, "subject-name must be provided"),
+        (f"subject-name: x, subject-digest: '{DIGEST[:-1]}'", None, "must be in the format"),
+        ("subject-path: absent", None, "Could not find subject at path absent"),
+        (f"{SUBJECT}, sbom-path: no.json", None, "Unsupported SBOM format"),
+        (f"{SUBJECT}, sbom-path: absent.json", None, "SBOM file cannot be read"),
+        (f"{SUBJECT}, sbom-path: sbom.json, predicate: x", None, "Cannot specify sbom-path together with"),
+        (f"{SUBJECT}, predicate: '{{}}'", None, "predicate-type and exactly one of"),
+    ],
+)
+def test_what_the_real_attest_refuses_is_refused(hosted, tmp_path, inputs, permissions, words):
+    project, remote, payload = hosted(attest(inputs, **({"permissions": permissions} if permissions else {})))
+    with GitHub(grants(project)) as github:
+        run = act.run_event(remote, "push", payload, tmp_path / "run", env={"GITHUB_API_URL": github.url})
+    assert run.jobs == {"first": "failure"} and words in run.annotations[0]["message"] and not github.attestations
+
+
+ROLE = "aws-region: eu-west-1, role-to-assume: 'arn:aws:iam::123456789012:role/deployer'"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "permission", "words"),
+    [
+        (ROLE, "write", ""),
+        (ROLE, "none", "did you mean to set the `id-token` permission"),
+        ("aws-region: eu-west-1, role-to-assume: deployer", "write", "assumes a role by its ARN only"),
+        (ROLE.replace("eu-west-1", '""'), "write", "Region is not valid"),
+        (f"{ROLE}, allowed-account-ids: '1'", "write", "none of allowed-account-ids"),
+        (f"{ROLE}, role-session-name: 'a b'", "write", "Role session name is not valid"),
+        (f"{ROLE}, role-duration-seconds: 10", "write", "is not between 900 and 43200"),
+    ],
+)
+def test_a_role_is_assumed_by_who_has_an_identity(hosted, tmp_path, inputs, permission, words):
+    uses = "aws-actions/configure-aws-credentials@e6de054238d6b7531b4efff3b6587d9aade6a06c"
+    text = workflow(
+        f"{{uses: {uses}, with: {{{inputs}}}}}", '{name: Look, run: "echo $AWS_REGION; env | grep -c ^AWS"}'
+    )
+    _, remote, payload = hosted(text.replace("contents: read", f"id-token: {permission}"))
+    run = act.run_event(remote, "push", payload, tmp_path / "run")
+    assert run.jobs == {"first": "failure" if words else "success"}
+    if words:
+        assert words in run.annotations[0]["message"]
+    else:
+        assert run.logs["first"] == "eu-west-1\n5\n"

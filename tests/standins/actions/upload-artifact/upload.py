@@ -38,6 +38,8 @@ if not files:
     if missing == "warn":
         print(f"::warning::{message}")
     sys.exit()
+if store.is_symlink():  # of an earlier attempt of this run, which the newer one hides
+    store.unlink()
 if store.exists():
     sys.exit(f"upload-artifact: an artifact named {name} exists already on this run")
 
