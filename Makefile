@@ -7,10 +7,10 @@ LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test bench-gate bench-faults bench-image bench-serve bench-rollout check format golden lock sample-data
+.PHONY: help setup install demo test test-python bench-gate bench-faults bench-image bench-serve bench-rollout check format golden docs lock upgrade sample-data release-files release tell
 
 help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is a copy of the locks that were installed: setup does nothing while they are equal.
 setup:  ## install the locked requirements of product and template into .venv
@@ -29,6 +29,11 @@ demo: setup  ## play the acts of a model's life on real data
 
 test: setup check  ## run every test
 	$(OFF) $(BIN)/python -m pytest -n 2 $(TESTS)
+
+# What needs an engine or act, and what is more about git, MLflow's server or a cluster than about the Python.
+SAME := act bench delivery_runs demo engine faults github image judge kubernetes ledger mirror rollout workflows_run
+test-python: setup  ## run the tests that depend on the Python and on the libraries, and on no engine
+	NO_SKIPS=1 $(OFF) $(BIN)/python -m pytest -n 2 $(SAME:%=--ignore=tests/test_%.py)
 
 bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md
 	OMP_NUM_THREADS=1 $(BIN)/python bench/gate.py
@@ -60,9 +65,28 @@ golden: setup  ## write the golden reports of tests/golden anew
 	-@GOLDEN=write $(BIN)/python -m pytest -q tests/test_report.py -k golden_one
 	@git status --short tests/golden
 
+docs: setup  ## write docs/workflows.md from the workflows
+	@$(BIN)/python tools/workflows.py
+
+RESOLVE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  -c '$(PRODUCT)/requirements/dev.txt' requirements/dev.in -o requirements/dev.txt
 lock: setup  ## resolve requirements/dev.in again, within the lock of the product
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  -c '$(PRODUCT)/requirements/dev.txt' requirements/dev.in -o requirements/dev.txt
+	$(RESOLVE)
+
+# Nothing is installed between the two: one new lock and one old one contradict each other.
+upgrade: setup  ## bring the locks of product and template to the newest versions
+	$(MAKE) --no-print-directory -C '$(PRODUCT)' lock UPGRADE=1 VENV=$(abspath $(VENV))
+	$(RESOLVE) --upgrade
 
 sample-data: setup  ## make the sample data again
 	$(BIN)/python tools/sample_data.py
+
+# These three need nothing but Python: they run in jobs that may write, where nothing is installed.
+release-files:  ## write archive, sums and notes of TAG to build/release
+	@$(PYTHON) tools/release.py files
+
+release:  ## publish build/release as the release of TAG; the workflow `release` does it
+	@$(PYTHON) tools/release.py publish
+
+tell:  ## open or close the issue about the newest versions, by RESULT; the workflow `newest` does it
+	@$(PYTHON) tools/tell.py

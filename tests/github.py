@@ -431,6 +431,7 @@ class GitHub:
 
     def _write(self, request, release, defaults):
         names = ("tag_name", "target_commitish", "name", "body", "draft", "prerelease")
+        request.take("make_latest", None)  # of which GitHub's answer says nothing
         after = release | {key: request.take(key, release.get(key, defaults.get(key))) for key in names}
         taken = {each["tag_name"] for each in self.releases if each is not release and not each["draft"]}
         if not after["draft"] and after["tag_name"] in taken:

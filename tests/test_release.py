@@ -1,0 +1,269 @@
+"""Risk: a release is not what its tag says, is changed once it is out, or hangs half-made."""
+
+import gzip
+import io
+import os
+import re
+import shutil
+import sys
+import tarfile
+from hashlib import sha256
+
+import pytest
+import yaml
+from conftest import ROOT, run
+from tiny_github import GitHub
+
+CHANGELOG = (
+    "# Changelog\n\n## Unreleased\n\n- Later.\n\n## 1.4.0 - 2026-11-20\n\n- New.\n- Better.\n\n## 1.3.0\n\n- Old.\n"
+)
+IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false")
+
+
+class House:
+    """A repository of the template's own tools, as a job has it checked out."""
+
+    def __init__(self, path, github):
+        self.path, self.github = path, github
+        self.built = path / "build" / "release"
+
+    def git(self, *words):
+        return run("git", *IDENTITY, *words, cwd=self.path).stdout.strip()
+
+    def commit(self, text, **files):
+        for name, content in files.items():
+            (self.path / name.replace("_", ".")).write_text(content)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", text)
+        return self.git("rev-parse", "HEAD")
+
+    def tool(self, verb, tag="v1.4.0", **env):
+        settings = self.github.environment | {"TAG": tag} | env
+        return run(sys.executable, "tools/release.py", verb, cwd=self.path, check=False, **settings)
+
+    def release(self):
+        """Both verbs, as the jobs of the workflow run them one after the other."""
+        made = self.tool("files")
+        assert made.returncode == 0, made.stderr
+        return self.tool("publish")
+
+
+@pytest.fixture
+def house(tmp_path):
+    path = tmp_path / "template"
+    (path / "tools").mkdir(parents=True)
+    for name in ("Makefile", "tools/api.py", "tools/release.py"):
+        shutil.copyfile(ROOT / name, path / name)
+    with GitHub() as github:
+        house = House(path, github)
+        house.git("init", "--quiet", "--initial-branch=main")
+        house.commit("All there is", CHANGELOG_md=CHANGELOG, _gitignore="build/\n__pycache__/\n")
+        house.git("tag", "v1.4.0")
+        yield house
+
+
+def test_a_tag_on_main_becomes_a_release_with_its_notes_its_archive_and_their_sums(house):
+    done = house.release()
+    assert done.returncode == 0 and done.stdout.endswith("is out\n"), done.stderr
+    (release,) = house.github.releases
+    assert (release["tag_name"], release["draft"], release["body"]) == ("v1.4.0", False, "- New.\n- Better.\n")
+    assert release["target_commitish"] == house.git("rev-parse", "v1.4.0")
+    assert release["make_latest"] == "legacy"  # a mend of an old version does not become the latest
+    contents = {asset["name"]: asset["bytes"] for asset in release["assets"]}
+    assert set(contents) == {"template-1.4.0.tar.gz", "SHA256SUMS"}
+    archive = contents["template-1.4.0.tar.gz"]
+    assert contents["SHA256SUMS"].decode() == f"{sha256(archive).hexdigest()}  template-1.4.0.tar.gz\n"
+    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+        names = {
+            name.removeprefix("template-1.4.0/") for name in packed.getnames() if not name.endswith("template-1.4.0")
+        }
+    assert names == {".gitignore", "CHANGELOG.md", "Makefile", "tools", "tools/api.py", "tools/release.py"}
+
+
+def test_nobody_sees_a_release_before_its_files_are_there(house):
+    house.release()
+    writes = [request for request in house.github.requests if not request.startswith("GET")]
+    assert writes == ["POST releases", *["POST releases/1/assets"] * 2, "PATCH releases/1"]
+
+
+def test_the_same_tag_gives_the_same_bytes_whoever_makes_them(house, tmp_path):
+    house.tool("files")
+    first = (house.built / "template-1.4.0.tar.gz").read_bytes()
+    run("git", "clone", "--quiet", house.path, tmp_path / "other", cwd=tmp_path)
+    other = House(tmp_path / "other", house.github)
+    other.git("config", "tar.umask", "0077")
+    other.git("config", "core.autocrlf", "true")
+    os.utime(other.path / "Makefile", (1, 1))
+    (other.path / "Makefile").write_text("edited, and not committed\n")
+    other.tool("files")
+    assert (other.built / "template-1.4.0.tar.gz").read_bytes() == first
+    assert b"edited, and not committed" not in gzip.decompress(first)
+
+
+@pytest.mark.parametrize(
+    "tag", ["1.4.0", "v1.4", "v1.4.0-rc.1", "v01.4.0", "v1.4.0\n", "v1.4.0;id", "main", "-v1.4.0", "v٣.4.0"]
+)
+def test_a_tag_that_is_no_version_is_refused(house, one_line, tag):
+    for verb in ("files", "publish"):
+        one_line(house.tool(verb, tag=tag), 2, f"TAG: {re.escape(repr(tag))} is no version; name it like v1.4.0")
+    assert not house.built.exists() and not house.github.requests
+
+
+def test_without_a_tag_there_is_nothing_to_release(house, one_line):
+    one_line(house.tool("files", tag=""), 2, "TAG: not set; .*")
+    one_line(house.tool("files", tag="v9.0.0"), 2, "TAG: there is no tag v9.0.0 here; .*")
+    house.git("branch", "v8.0.0")  # a branch of that name is none
+    one_line(house.tool("files", tag="v8.0.0"), 2, "TAG: there is no tag v8.0.0 here; .*")
+
+
+def test_a_commit_off_main_is_refused_and_one_behind_its_tip_is_not(house, one_line):
+    house.git("checkout", "--quiet", "-b", "side")
+    house.commit("Not reviewed")
+    house.git("tag", "--force", "v1.4.0")
+    one_line(house.tool("files"), 1, r"v1\.4\.0: its commit \w{12} is not on main; .*")
+    house.git("checkout", "--quiet", "main")
+    house.git("tag", "--force", "v1.4.0")
+    house.commit("Later")
+    assert house.tool("files").returncode == 0
+
+
+def test_origin_says_what_main_is(house, tmp_path, one_line):
+    """A main that was never pushed does not make a release."""
+    run("git", "clone", "--quiet", house.path, tmp_path / "clone", cwd=tmp_path)
+    clone = House(tmp_path / "clone", house.github)
+    clone.commit("Here only")
+    clone.git("tag", "--force", "v1.4.0")
+    one_line(clone.tool("files"), 1, r"v1\.4\.0: its commit \w{12} is not on main; .*")
+    clone.git("remote", "remove", "origin")
+    clone.git("branch", "--move", "main", "trunk")
+    one_line(clone.tool("files"), 2, "main: there is no such branch here; fetch it")
+
+
+@pytest.mark.parametrize(
+    "changelog",
+    [
+        "# Changelog\n\n## Unreleased\n\n- New.\n",
+        "# Changelog\n\n## 1.4.0\n\n## 1.3.0\n\n- Old.\n",
+        "# Changelog\n\n## 1.4.0\n",
+        "# Changelog\n\n## 1.4.01\n\n- Another.\n",
+        "# Changelog\n\n## 1x4x0\n\n- Another.\n",
+        "# Changelog\n\n### 1.4.0\n\n- Deeper.\n",
+    ],
+    ids=["none", "empty", "last and empty", "longer", "no dots", "no section"],
+)
+def test_a_version_of_which_the_changelog_says_nothing_is_refused(house, one_line, changelog):
+    house.commit("Another changelog", CHANGELOG_md=changelog)
+    house.git("tag", "--force", "v1.4.0")
+    (house.path / "CHANGELOG.md").write_text(CHANGELOG)  # what counts is what was tagged
+    one_line(house.tool("files"), 1, r"CHANGELOG\.md: no section `## 1\.4\.0` with a word in it; .*")
+
+
+def test_a_repeated_run_finds_the_release_out_and_changes_nothing(house):
+    house.release()
+    before, writes = str(house.github.releases), len([r for r in house.github.requests if not r.startswith("GET")])
+    done = house.release()
+    assert done.returncode == 0 and "is out already, with these files" in done.stdout
+    assert str(house.github.releases) == before
+    assert len([r for r in house.github.requests if not r.startswith("GET")]) == writes
+
+
+def test_a_moved_tag_does_not_change_a_release_that_is_out(house, one_line):
+    house.release()
+    before = str(house.github.releases)
+    house.commit("One more")
+    house.git("tag", "--force", "v1.4.0")
+    one_line(house.release(), 1, r"v1\.4\.0: it was moved; the release is out for \w{12}, this is \w{12}; .*")
+    assert str(house.github.releases) == before
+
+
+def test_a_release_that_is_out_with_other_files_is_left_as_it_is(house, one_line):
+    house.release()
+    house.github.releases[0]["assets"][0]["digest"] = "sha256:" + "0" * 64
+    one_line(house.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
+    house.github.releases[0]["assets"].pop()
+    one_line(house.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
+    # One that a person made on GitHub names a branch and not a commit, and has no files.
+    house.github.releases[0] |= {"target_commitish": "main", "assets": []}
+    one_line(house.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "releases"),
+        ("POST", "releases"),
+        ("POST", r"releases/\d+/assets"),
+        ("GET", r"releases/\d+"),
+        ("PATCH", r"releases/\d+"),
+    ],
+    ids=["before all", "before the draft", "before the files", "after the upload", "before it is out"],
+)
+def test_a_run_that_was_stopped_anywhere_is_finished_by_the_next(house, one_line, method, path):
+    house.github.fail(method, path, 502)
+    one_line(house.release(), 2, f"GitHub: {method} .*: 502, as the test asked for; .*")
+    assert all(release["draft"] for release in house.github.releases)
+    assert house.tool("publish").returncode == 0
+    (release,) = house.github.releases
+    assert not release["draft"] and len(release["assets"]) == 2
+
+
+def test_what_a_killed_upload_left_in_the_draft_is_replaced(house):
+    house.github.fail("PATCH", r"releases/\d+", 502)
+    house.release()
+    (draft,) = house.github.releases
+    draft["assets"][0] |= {"digest": None, "bytes": b"half"}
+    draft["assets"].append({"id": 99, "name": "of another run", "digest": "sha256:" + "0" * 64})
+    kept = draft["assets"][1]["id"]
+    assert house.tool("publish").returncode == 0
+    assert {asset["name"] for asset in draft["assets"]} == {"template-1.4.0.tar.gz", "SHA256SUMS"}
+    assert kept in [asset["id"] for asset in draft["assets"]]  # what had arrived is not sent again
+
+
+def test_files_that_are_not_as_their_sums_say_are_not_published(house, one_line):
+    one_line(house.tool("publish"), 2, "build/release: .*SHA256SUMS.*; run `make release-files` first")
+    house.tool("files")
+    (house.built / "template-1.4.0.tar.gz").write_bytes(b"another")
+    one_line(house.tool("publish"), 2, "build/release/template-1.4.0.tar.gz: not what SHA256SUMS says; .*")
+    assert not house.github.requests
+
+
+def test_what_github_refuses_is_one_line_and_the_token_follows_no_redirect(house, one_line):
+    house.tool("files")
+    one_line(house.tool("publish", GITHUB_TOKEN="wrong"), 2, "GitHub: GET .*: 401, Bad credentials; check .*")
+    one_line(house.tool("publish", GITHUB_TOKEN=""), 2, "GITHUB_TOKEN: not set; .*")
+    one_line(house.tool("publish", GITHUB_REPOSITORY=""), 2, "GITHUB_REPOSITORY: not set; .*")
+    one_line(house.tool("publish", GITHUB_API_URL="http://127.0.0.1:9"), 2, "GitHub: GET .*refused.*; run it again")
+    house.github.fail("GET", "releases", 302)
+    one_line(house.tool("publish"), 2, "GitHub: GET .*: 302, .*")
+    assert "elsewhere" not in str(house.github.requests)
+
+
+def test_the_release_is_found_beyond_the_first_page(house):
+    house.release()
+    house.github.releases[:0] = [
+        {"id": 1000 + n, "tag_name": f"v0.0.{n}", "draft": False, "assets": []} for n in range(230)
+    ]
+    done = house.release()
+    assert done.returncode == 0 and "is out already" in done.stdout
+    assert len(house.github.releases) == 231
+
+
+def test_the_commands_of_the_workflow_make_the_release_without_installing_anything(house):
+    """As its jobs do: a checkout for each, and the artifact between them. The machine's own Python is enough."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    steps = {
+        name: [step for step in job["steps"] if step.get("run", "").startswith("make")] for name, job in jobs.items()
+    }
+    commands = {name: [step["run"] for step in found] for name, found in steps.items() if found}
+    assert commands == {"build": ["make release-files"], "publish": ["make release"]}
+    for job in ("build", "publish"):
+        clone = house.path.parent / job
+        run("git", "clone", "--quiet", "--branch=v1.4.0", house.path, clone, cwd=house.path)
+        if job == "publish":
+            shutil.copytree(house.path.parent / "build/build", clone / "build")
+        (step,) = steps[job]
+        given = {name: house.github.environment.get(name, "v1.4.0") for name in step["env"]}
+        shared = {k: v for k, v in house.github.environment.items() if k != "GITHUB_TOKEN"}
+        run(*step["run"].split(), cwd=clone, VENV="none", PATH="/usr/bin:/bin", **shared, **given)
+        assert not (clone / "none").exists()
+    assert [release["draft"] for release in house.github.releases] == [False]
