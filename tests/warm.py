@@ -80,6 +80,7 @@ def _command(argv: list[str], cwd: str, env: dict[str, str], out: str, err: str)
     installed = [entry for entry in sys.path if entry.startswith((sys.prefix, sys.base_prefix))]
     sys.path[:] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep)), *installed]
     sys.argv[1:] = argv[1:]
+    sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
     try:
         runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
     finally:
