@@ -33,13 +33,17 @@ POINTS = (
     "before live",
     "after live",
 )
-KILLED = """
+# A deployment that is killed at a point of its way, or says so there and waits for a line.
+STOPPED = """
 import os, signal, sys
 from importlib import import_module as m
-package, point = sys.argv[1:3]
-sys.argv[1:3] = []
+package, how, point = sys.argv[1:4]
+sys.argv[1:4] = []
+def stop(here):
+    if here == point:
+        os.kill(os.getpid(), signal.SIGKILL) if how == "killed" else input("held\\n")
 for module in ("ledger", "rollout"):
-    m(f"{package}.{module}").reached = lambda here: os.kill(os.getpid(), signal.SIGKILL) if here == point else None
+    m(f"{package}.{module}").reached = stop
 m(f"{package}.cli").main()
 """
 LABEL = "late_flights."
@@ -231,7 +235,7 @@ def test_an_accepted_model_becomes_champion_when_it_serves_and_no_request_is_los
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_deployer_that_is_killed_leaves_what_the_next_one_finishes_or_undoes(serving, point):
-    command = [sys.executable, "-c", KILLED, serving.project.package, point, "deploy"]
+    command = [sys.executable, "-c", STOPPED, serving.project.package, "killed", point, "deploy"]
     env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port), DEPLOY_NAME="")
     with serving.load() as load:
         done = subprocess.run(command, cwd=serving.project.path, env=env, capture_output=True, text=True)
@@ -293,16 +297,16 @@ def test_a_replica_at_its_memory_limit_is_named_with_the_limit(serving, one_line
 
 
 def test_while_one_deployment_is_at_work_another_one_and_an_end_are_told_to_wait(serving, one_line):
-    serving.project.edit("params.yaml", "watch_seconds: 1.0 ", "watch_seconds: 12.0 ")
+    """From another checkout: within one, the build folder says so already."""
     env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port), DEPLOY_NAME="")
-    command = [sys.executable, "-m", serving.project.package, "deploy"]
-    with subprocess.Popen(command, cwd=serving.project.path, env=env, stdout=subprocess.PIPE, text=True) as one:
-        for line in one.stdout:
-            if "start, release" in line:
-                break
+    command = [sys.executable, "-c", STOPPED, serving.project.package, "held", "deployer at work", "deploy"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=serving.project.path, env=env, **pipes) as one:
+        assert "held\n" in iter(one.stdout.readline, "")
         other = serving.deploy(serving.first, check=False)
-        end = serving.cli("undeploy", check=False)
-        one.communicate()
+        end = serving.cli("undeploy", project=serving.first, check=False)
+        assert serving.serves() == serving.key(serving.first)
+        one.communicate("go on\n")
     one_line(other, 2, "deploy: another deployment is at work in production, by .* since .*; wait until it has ended")
     one_line(end, 2, "undeploy: a deployment is at work in production; wait until it has ended")
     assert one.returncode == 0 and serving.serves() == serving.key(serving.project)
@@ -512,20 +516,23 @@ def test_an_edge_that_would_not_work_does_not_take_the_place_of_one_that_does(se
 def test_a_client_that_does_not_finish_its_request_does_not_hold_the_edge_for_ever(serving):
     file = serving.project.path / "container" / "Caddyfile"
     caddyfile = file.read_text()
-    for limit in ("read_header 10s", "read_body 30s"):
+    for limit in ("read_header 10s", "read_body 30s", "grace_period 10s"):
         assert limit in caddyfile
         caddyfile = caddyfile.replace(limit, limit.split()[0] + " 2s")
     file.write_text(caddyfile)
     serving.deploy()
     head = b"POST /predict HTTP/1.1\r\nHost: edge\r\nContent-Type: application/json\r\n"
-    for sent in (head, head + b"Content-Length: 1000\r\n\r\n{"):
-        with socket.create_connection(("127.0.0.1", serving.port), timeout=15) as client:
-            client.sendall(sent)
-            began = time.monotonic()
-            while client.recv(4096):  # an answer, perhaps; then the end
-                pass
-            assert time.monotonic() - began < 10
-    assert serving.serves() == serving.key(serving.project)
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=20) as client:
+        client.sendall(head)
+        assert client.recv(4096) == b"", "no header, no answer"
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=20) as client:
+        client.sendall(head + b"Content-Length: 1000\r\n\r\n{")
+        time.sleep(3)
+        assert serving.serves() == serving.key(serving.project)
+        [edge] = serving.containers("edge")
+        began = time.monotonic()
+        edge.stop(timeout=60)
+        assert time.monotonic() - began < 20 and edge.wait()["StatusCode"] == 0
 
 
 def test_an_edge_does_not_move_to_a_port_that_is_taken(serving, one_line):
