@@ -329,7 +329,7 @@ class ChampionImage:
 
 @pytest.fixture(scope="session")
 def champion_image(bake, shared, engine, base_image):
-    """The image of a bootstrapped project, made once; whoever uses it is in DEPLOYING."""
+    """The image of a bootstrapped project, made once; whoever uses it is with "images" in DEPLOYING."""
     project = bootstrap(bake(), shared)
     base_image(project.base)
     project.cli("image")
@@ -362,20 +362,25 @@ def ssh_host(engine, tmp_path_factory):
     host.stop()
 
 
-# These deploy to the one engine of this machine by the same names, so they run one after the other.
-DEPLOYING = ("tests/test_demo.py", "tests/test_image.py", "tests/test_rollout.py", "tests/test_workflows_run.py")
+# What deploys by the same names, or uses the same images, to the one engine of this machine is one worker's.
+DEPLOYING = {
+    "tests/test_image.py": "images",
+    "tests/test_rollout.py": "images",
+    "tests/test_demo.py": "product",
+    "tests/test_workflows_run.py": "product",
+}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """One worker takes all tests that deploy. (xdist's own mark for that is lost on pytest 9.2.)"""
+    """One worker takes all tests that belong together. (xdist's own mark for that is lost on pytest 9.2.)"""
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneDeploys(LoadScopeScheduling):
+    class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "deploying" if nodeid.startswith(DEPLOYING) else nodeid
+            return DEPLOYING.get(nodeid.partition("::")[0], nodeid)
 
-    return OneDeploys(config, log)
+    return Together(config, log)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import ROOT, environment
+from engine import clear
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,7 @@ def stage(tmp_path_factory, venv, engine):
 def nothing_is_left(engine):
     """What the demo leaves serving goes with its test."""
     yield
-    for container in engine.containers.list(all=True, filters={"label": "late_flights.role"}):
-        container.remove(force=True)
-    for network in engine.networks.list(filters={"label": "late_flights.role=net"}):
-        network.remove()
+    clear(engine, "late-flights")
 
 
 def play(stage) -> subprocess.CompletedProcess[str]:
@@ -40,7 +38,7 @@ def play(stage) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv):
+def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv, engine):
     first = play(stage)
     assert first.returncode == 0, first.stdout + first.stderr
     record = json.loads((stage / "build" / "demo" / "acts.json").read_text())
@@ -66,6 +64,7 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv):
     assert re.search(
         r"served: model [0-9a-f]{12} answers at http://127.0.0.1:8080; to end it: make undeploy", first.stdout
     )
+    assert engine.containers.get("late-flights-production-edge").status == "running", "by the name of the package"
     for told in ('"predictions": [0.', "=> rolled back by itself, as it should"):
         assert told in first.stdout
     again = play(stage)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from act import Run, events, git, make_remote, merge_pull_request, open_pull_request, push, refs, run_event
 from conftest import BakedProject, once
-from engine import free_port
+from engine import clear, free_port
 
 GREEN = {"challenger": "success", "decide": "success", "compare": "success"}
 DELIVERED = dict.fromkeys(("train", "accept", "image", "staging", "production", "deliver"), "success")
@@ -110,11 +110,7 @@ def delivered(first_push, bake, registry, tmp_path) -> tuple[Team, Run]:
 def nothing_is_left(engine):
     """What was deployed goes with the last test."""
     yield
-    for role in ("edge", "replica", "deployer"):
-        for container in engine.containers.list(all=True, filters={"label": f"late_flights.role={role}"}):
-            container.remove(force=True)
-    for network in engine.networks.list(filters={"label": "late_flights.role=net"}):
-        network.remove()
+    clear(engine, "late-flights")
 
 
 @pytest.fixture
