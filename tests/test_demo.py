@@ -73,12 +73,11 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv, engi
 
 
 def test_an_act_that_ends_otherwise_fails_the_demo(stage):
-    """The demo is a check: with a gate that lets everything pass it must not end well."""
-    [compare] = (stage / "<<cookiecutter.project>>" / "src").glob("*/compare.py")
-    sound = compare.read_text()
-    shown = "if gate.p_harm <= (1 - rule.guards.confidence) / 2:"
-    assert sound.count(shown) == 1
-    compare.write_text(sound.replace(shown, "if False:").replace("if not guard.holds:", "if False:"))
+    """The demo is a check: with a floor that no model reaches its first act must not end well."""
+    params = stage / "<<cookiecutter.project>>" / "params.yaml"
+    sound = params.read_text()
+    assert sound.count("{roc_auc: 0.6}") == 1
+    params.write_text(sound.replace("{roc_auc: 0.6}", "{roc_auc: 0.9}"))
     done = play(stage)
     assert done.returncode == 1
-    assert "error: act forgetful ended as keep (exit 0), it should end as block" in done.stderr
+    assert "error: act first-champion ended as block (exit 2), it should end as bootstrap" in done.stderr
