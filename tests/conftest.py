@@ -76,7 +76,8 @@ def run(*argv: str | Path, cwd: Path, check: bool = True, **env: str) -> subproc
 
 def module(*words: str | Path, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
     """The same for `python -m` and these words, without the time that it takes to import libraries."""
-    return checked(warm.run([str(word) for word in words], cwd, environment(**env), environment()), check)
+    born = environment(MLFLOW_LOGGING_LEVEL="CRITICAL")  # which the product says in time, before it imports MLflow
+    return checked(warm.run([str(word) for word in words], cwd, environment(**env), born), check)
 
 
 def checked(done: subprocess.CompletedProcess[str], check: bool) -> subprocess.CompletedProcess[str]:
