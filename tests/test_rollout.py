@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, BakedProject, environment, once
+from conftest import ROOT, BakedProject, environment, module, once
 from engine import clear, free_port, until
 
 sys.path.insert(0, str(ROOT / "bench"))
@@ -33,19 +33,6 @@ POINTS = (
     "before live",
     "after live",
 )
-# A deployment that is killed at a point of its way, or says so there and waits for a line.
-STOPPED = """
-import os, signal, sys
-from importlib import import_module as m
-package, how, point = sys.argv[1:4]
-sys.argv[1:4] = []
-def stop(here):
-    if here == point:
-        os.kill(os.getpid(), signal.SIGKILL) if how == "killed" else input("held\\n")
-for module in ("ledger", "rollout"):
-    m(f"{package}.{module}").reached = stop
-m(f"{package}.cli").main()
-"""
 NAME = "rollout"  # what is deployed here goes by another name than what other files deploy
 LABEL = "late_flights."
 VARIANT = "variant"
@@ -72,6 +59,15 @@ class Stage:
         return (project or self.project).cli(
             *words, check=check, **{"DEPLOY_PORT": str(self.port), "DEPLOY_NAME": NAME} | env
         )
+
+    def stopped(self, how: str, point: str) -> list[str]:
+        """The words of a deployment that is `killed` or `held` at a point; they want these variables."""
+        return ["stopped", self.project.package, how, point, "deploy"]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        path = os.pathsep.join(["src", str(ROOT / "tests")])
+        return {"PYTHONPATH": path, "DEPLOY_PORT": str(self.port), "DEPLOY_NAME": NAME}
 
     def key(self, project: BakedProject) -> str:
         return image_of(project)["key"]
@@ -227,10 +223,8 @@ def test_an_accepted_model_becomes_champion_when_it_serves_and_no_request_is_los
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_deployer_that_is_killed_leaves_what_the_next_one_finishes_or_undoes(serving, point):
-    command = [sys.executable, "-c", STOPPED, serving.project.package, "killed", point, "deploy"]
-    env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port), DEPLOY_NAME=NAME)
     with serving.load() as load:
-        done = subprocess.run(command, cwd=serving.project.path, env=env, capture_output=True, text=True)
+        done = module(*serving.stopped("killed", point), cwd=serving.project.path, check=False, **serving.variables)
         assert done.returncode == -9, f"{point} is not reached:\n{done.stdout}{done.stderr}"
         load.phase = "killed"
         time.sleep(1)
@@ -291,10 +285,9 @@ def test_a_replica_at_its_memory_limit_is_named_with_the_limit(serving, one_line
 
 def test_while_one_deployment_is_at_work_another_one_and_an_end_are_told_to_wait(serving, one_line):
     """From another checkout: within one, the build folder says so already."""
-    env = environment(PYTHONPATH="src", DEPLOY_PORT=str(serving.port), DEPLOY_NAME=NAME)
-    command = [sys.executable, "-c", STOPPED, serving.project.package, "held", "deployer at work", "deploy"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=serving.project.path, env=env, **pipes) as one:
+    command = [sys.executable, "-m", *serving.stopped("held", "deployer at work")]
+    options = {"env": environment(**serving.variables), "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=serving.project.path, text=True, **options) as one:
         assert "held\n" in iter(one.stdout.readline, "")
         other = serving.deploy(serving.first, check=False)
         end = serving.cli("undeploy", project=serving.first, check=False)
