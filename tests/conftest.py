@@ -330,7 +330,7 @@ class ChampionImage:
 
 @pytest.fixture(scope="session")
 def champion_image(bake, shared, engine, base_image):
-    """The image of a bootstrapped project, made once; whoever uses it is with "images" in DEPLOYING."""
+    """The image of a bootstrapped project, made once; whoever uses it is with "images" in TOGETHER."""
     project = bootstrap(bake(), shared)
     base_image(project.base)
     project.cli("image")
@@ -363,12 +363,15 @@ def ssh_host(engine, tmp_path_factory):
     host.stop()
 
 
-# What deploys by the same names, or uses the same images, to the one engine of this machine is one worker's.
-DEPLOYING = {
+# One worker's is what deploys by the same names or from the same images, and what shares what takes long to make.
+TOGETHER = {
     "tests/test_image.py": "images",
     "tests/test_rollout.py": "images",
     "tests/test_demo.py": "product",
     "tests/test_workflows_run.py": "product",
+    "tests/test_mirror.py": "a server of MLflow's",
+    "tests/test_serve.py": "a server of ours",
+    "tests/test_models.py": "models of each kind",
 }
 
 
@@ -379,7 +382,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return DEPLOYING.get(nodeid.partition("::")[0], nodeid)
+            return TOGETHER.get(nodeid.partition("::")[0], nodeid)
 
     return Together(config, log)
 
