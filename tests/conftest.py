@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 import yaml
 from engine import NoEngine, Registry, SshHost, running_engine, which
 from filelock import FileLock
@@ -70,10 +71,19 @@ def run(*argv: str | Path, cwd: Path, check: bool = True, **env: str) -> subproc
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=warm.SECONDS,
     )
-    if check:
-        assert done.returncode == 0, f"{argv} returned {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return checked(done, check)
+
+
+def module(*words: str | Path, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same for `python -m` and these words, without the time that it takes to import libraries."""
+    born = environment(MLFLOW_LOGGING_LEVEL="CRITICAL")  # which the product says in time, before it imports MLflow
+    return checked(warm.run([str(word) for word in words], cwd, environment(**env), born), check)
+
+
+def checked(done: subprocess.CompletedProcess[str], check: bool) -> subprocess.CompletedProcess[str]:
+    assert not check or done.returncode == 0, f"{done.args} returned {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
 
@@ -89,9 +99,9 @@ def generate(
     config = output / ".cookiecutter.yaml"
     config.write_text(json.dumps({key: str(output / ".cookiecutter") for key in ("cookiecutters_dir", "replay_dir")}))
     pairs = [f"{key}={value}" for key, value in answers.items()]
-    command = (sys.executable, "-m", "cookiecutter", "--no-input", *options, template, *pairs)
+    words = ("cookiecutter", "--no-input", *options, template, *pairs)
     try:
-        return run(*command, cwd=output, check=check, **{"COOKIECUTTER_CONFIG": str(config)} | (env or {}))
+        return module(*words, cwd=output, check=check, **{"COOKIECUTTER_CONFIG": str(config)} | (env or {}))
     finally:
         config.unlink()
         shutil.rmtree(output / ".cookiecutter", ignore_errors=True)
@@ -123,7 +133,10 @@ class BakedProject:
         return self.run("git", *identity, *args, check=check)
 
     def cli(self, *args: str, check: bool = True, **env: str):
-        return self.run(sys.executable, "-m", self.package, *args, check=check, env={"PYTHONPATH": "src"} | env)
+        """The command `python -m package`, with the project's own code and, unless they are given, these libraries."""
+        if "PYTHONPATH" in env:
+            return self.run(sys.executable, "-m", self.package, *args, check=check, env=env)
+        return module(self.package, *args, cwd=self.path, check=check, PYTHONPATH="src", **env)
 
     def edit(self, path: str, old: str, new: str) -> None:
         text = (self.path / path).read_text(encoding="utf-8")
@@ -319,7 +332,7 @@ class ChampionImage:
 
 @pytest.fixture(scope="session")
 def champion_image(bake, shared, engine, base_image):
-    """The image of a bootstrapped project, made once; whoever uses it is in DEPLOYING."""
+    """The image of a bootstrapped project, made once; whoever uses it is with "images" in TOGETHER."""
     project = bootstrap(bake(), shared)
     base_image(project.base)
     project.cli("image")
@@ -352,28 +365,30 @@ def ssh_host(engine, tmp_path_factory):
     host.stop()
 
 
-# These deploy to the one engine of this machine by the same names, so they run one after the other.
-DEPLOYING = (
-    "tests/test_demo.py",
-    "tests/test_image.py",
-    "tests/test_model_release.py",
-    "tests/test_rollout.py",
-    "tests/test_workflows_by_hand.py",
-    "tests/test_workflows_grown.py",
-    "tests/test_workflows_run.py",
-)
+# One worker's is what deploys by the same names or from the same images, and what shares what takes long to make.
+TOGETHER = {
+    "tests/test_image.py": "images",
+    "tests/test_rollout.py": "images",
+    "tests/test_demo.py": "product",
+    "tests/test_workflows_by_hand.py": "product",
+    "tests/test_workflows_grown.py": "product",
+    "tests/test_workflows_run.py": "product",
+    "tests/test_mirror.py": "a server of MLflow's",
+    "tests/test_serve.py": "a server of ours",
+    "tests/test_models.py": "models of each kind",
+}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """One worker takes all tests that deploy. (xdist's own mark for that is lost on pytest 9.2.)"""
+    """One worker takes all tests that belong together. (xdist's own mark for that is lost on pytest 9.2.)"""
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneDeploys(LoadScopeScheduling):
+    class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "deploying" if nodeid.startswith(DEPLOYING) else nodeid
+            return TOGETHER.get(nodeid.partition("::")[0], nodeid)
 
-    return OneDeploys(config, log)
+    return Together(config, log)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -68,6 +68,17 @@ def _answering() -> DockerClient | None:
         return None
 
 
+def clear(client: DockerClient, name: str) -> None:
+    """Remove what was deployed under a DEPLOY_NAME, whatever the environment is called."""
+    label = "late_flights.environment"
+    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+        if container.labels[label].startswith(f"{name}-"):
+            container.remove(force=True)
+    for network in client.networks.list(filters={"label": label}):
+        if network.attrs["Labels"][label].startswith(f"{name}-"):
+            network.remove()
+
+
 def _start(pid: Path, log: Path) -> DockerClient:
     """An engine at the default socket."""
     binary = which("dockerd")

@@ -26,7 +26,7 @@ from act import (
     schedule_payload,
 )
 from conftest import BakedProject, once
-from engine import free_port
+from engine import clear, free_port
 from github import GitHub
 
 GREEN = {"challenger": "success", "decide": "success", "compare": "success"}
@@ -219,11 +219,7 @@ def with_two(second_champion, first_push, team_at) -> Team:
 def nothing_is_left(engine):
     """What was deployed goes with the last test."""
     yield
-    for role in ("edge", "replica", "deployer"):
-        for container in engine.containers.list(all=True, filters={"label": f"late_flights.role={role}"}):
-            container.remove(force=True)
-    for network in engine.networks.list(filters={"label": "late_flights.role=net"}):
-        network.remove()
+    clear(engine, "late-flights")
 
 
 def verdict(run: Run, job: str) -> str:

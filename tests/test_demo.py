@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import ROOT, environment
+from engine import clear
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,7 @@ def stage(tmp_path_factory, venv, engine):
 def nothing_is_left(engine):
     """What the demo leaves serving goes with its test."""
     yield
-    for container in engine.containers.list(all=True, filters={"label": "late_flights.role"}):
-        container.remove(force=True)
-    for network in engine.networks.list(filters={"label": "late_flights.role=net"}):
-        network.remove()
+    clear(engine, "late-flights")
 
 
 def play(stage) -> subprocess.CompletedProcess[str]:
@@ -40,7 +38,7 @@ def play(stage) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv):
+def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv, engine):
     first = play(stage)
     assert first.returncode == 0, first.stdout + first.stderr
     record = json.loads((stage / "build" / "demo" / "acts.json").read_text())
@@ -66,6 +64,7 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv):
     assert re.search(
         r"served: model [0-9a-f]{12} answers at http://127.0.0.1:8080; to end it: make undeploy", first.stdout
     )
+    assert engine.containers.get("late-flights-production-edge").status == "running", "by the name of the package"
     for told in ('"predictions": [0.', "=> rolled back by itself, as it should"):
         assert told in first.stdout
     again = play(stage)
@@ -74,12 +73,11 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv):
 
 
 def test_an_act_that_ends_otherwise_fails_the_demo(stage):
-    """The demo is a check: with a gate that lets everything pass it must not end well."""
-    [compare] = (stage / "<<cookiecutter.project>>" / "src").glob("*/compare.py")
-    sound = compare.read_text()
-    shown = "if gate.p_harm <= (1 - rule.guards.confidence) / 2:"
-    assert sound.count(shown) == 1
-    compare.write_text(sound.replace(shown, "if False:").replace("if not guard.holds:", "if False:"))
+    """The demo is a check: with a floor that no model reaches its first act must not end well."""
+    params = stage / "<<cookiecutter.project>>" / "params.yaml"
+    sound = params.read_text()
+    assert sound.count("{roc_auc: 0.6}") == 1
+    params.write_text(sound.replace("{roc_auc: 0.6}", "{roc_auc: 0.9}"))
     done = play(stage)
     assert done.returncode == 1
-    assert "error: act forgetful ended as keep (exit 0), it should end as block" in done.stderr
+    assert "error: act first-champion ended as block (exit 2), it should end as bootstrap" in done.stderr

@@ -164,9 +164,7 @@ def test_on_main_a_looser_rule_that_came_with_its_model_is_not_used_for_it(team)
     team.project.edit("src/late_flights/model.py", '"departure_minute", ', "")
     team.project.edit("params.yaml", "promote_when: superior ", "promote_when: non_inferior ")
     team.project.edit("params.yaml", "margin: 0.001 ", "margin: 0.5 ")
-    team.project.git("checkout", "--quiet", "-B", "proposal")
-    team.project.git("commit", "--quiet", "--all", "--message", "passes from now on")
-    team.pull = open_pull_request(team.project.path, team.remote)
+    team.open("passes from now on")
     before = events(team.remote)
     merged = team.merge("deliver")
     assert merged.jobs == {"train": "failure", "deliver": "failure"}
@@ -266,7 +264,7 @@ def test_a_delivery_that_stops_between_accepted_and_live_is_finished_by_the_next
     team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
     sound = (team.project.path / "src/late_flights/serve.py").read_text()
     team.project.edit("src/late_flights/serve.py", "import asyncio", "import asyncio_is_not_there")
-    team.propose("a forest, and a server that does not start", "compare")
+    team.open("a forest, and a server that does not start")
     stopped = team.merge("deliver")
     assert stopped.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}
     assert [event["type"] for event in events(team.remote)[2:]] == ["accepted"]
@@ -275,7 +273,7 @@ def test_a_delivery_that_stops_between_accepted_and_live_is_finished_by_the_next
     team.project.git("fetch", "--quiet", "origin", "main")
     team.project.git("reset", "--quiet", "--hard", "FETCH_HEAD")
     (team.project.path / "src/late_flights/serve.py").write_text(sound)
-    team.propose("a server that starts", "compare")
+    team.open("a server that starts")
     merged = team.merge("deliver")
     assert merged.jobs == DELIVERED
     assert [event["type"] for event in events(team.remote)[2:]] == ["accepted", "live"], "it was accepted once"
