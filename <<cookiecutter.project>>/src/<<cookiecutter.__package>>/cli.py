@@ -267,6 +267,16 @@ def mirror() -> None:
         print(f"mirror    {mirror.run(project)}")
 
 
+@app.command("github-setup")
+def github_setup(
+    apply: Annotated[bool, typer.Option(help="Run them through gh; settings that are there are updated.")] = False,
+) -> None:
+    """Print the one-time settings of this repository on GitHub as commands."""
+    from . import github_setup
+
+    github_setup.run(Path.cwd(), apply)
+
+
 @app.command()
 def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     """Open the MLflow runs of this repository on the loopback address."""
