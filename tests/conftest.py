@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 import warm
 import yaml
-from engine import NoEngine, Registry, SshHost, running_engine, which
+from engine import NoEngine, Registry, SshHost, free_port, running_engine, until, which
 from filelock import FileLock
 from standins import images
 
@@ -363,6 +365,40 @@ def ssh_host(engine, tmp_path_factory):
     host.start()
     yield host
     host.stop()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[str]:
+    """The address of an MLflow server with a database of its own."""
+    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    words += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
+    log = (folder / "log.txt").open("wb")
+    with (
+        log,
+        subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *words],
+            cwd=folder,
+            env=environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # its workers are ended with it
+        ) as process,
+    ):
+        try:
+            until(lambda: healthy(port, process), 120, "the server does not answer")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def healthy(port: int, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "the server has ended"
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
 
 
 # One worker's is what deploys by the same names or from the same images, and what shares what takes long to make.

@@ -214,6 +214,11 @@ class SshHost:
         known = f"[127.0.0.1]:{self._port} {(self._place / f'{knows}.pub').read_text()}"
         return {"DEPLOY_KEY": (self._place / "user").read_text(), "DEPLOY_KNOWN_HOSTS": known}
 
+    @property
+    def log(self) -> str:
+        """What sshd said so far."""
+        return self._log.read_text()
+
     def start(self) -> None:
         sshd = which("sshd")
         if os.geteuid() == 0:

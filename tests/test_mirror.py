@@ -1,26 +1,20 @@
 """Risk: MLflow shows another champion than the ledger, or its failure costs or blocks what the ledger says."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
-from conftest import environment
 from test_ledger import Place
 
 NAME = "late_flights"
@@ -33,42 +27,6 @@ def free_port() -> int:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         return held.getsockname()[1]
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """The address of an MLflow server with a database of its own."""
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    words += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
-    log = (folder / "log.txt").open("wb")
-    with (
-        log,
-        subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *words],
-            cwd=folder,
-            env=environment(),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # its workers are ended with it
-        ) as process,
-    ):
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_for(address: str, process: subprocess.Popen) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "the server has ended"
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except (URLError, OSError):
-            time.sleep(0.2)
-    raise AssertionError("the server does not answer")
 
 
 class Between:

@@ -16,5 +16,8 @@ def params() -> config.Params:
 
 @pytest.fixture(scope="session")
 def frame(params):
-    """The pinned data. Tests that change them take a copy."""
-    return data.read(params.data, ROOT)
+    """The pinned data. Tests that change them take a copy; whoever has no credentials for them runs the others."""
+    try:
+        return data.read(params.data, ROOT)
+    except data.NoAccess as refused:
+        pytest.skip(str(refused))

@@ -57,8 +57,9 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
         "|---|--:|:-:|---|",
     ]
     for metric in of_task(names.task):
-        floor = rule.floors.get(metric)
-        notes = ["decides"] * (metric == rule.metric) + [f"floor {floor:g}"] * (floor is not None)
+        notes = ["decides"] * (metric == rule.metric)
+        if metric in rule.floors:
+            notes.append(f"floor {rule.floors[metric]:g}")
         told.append(_line(measured(metric), escape(metric), ", ".join(notes)))
     told += _segments(rows, project, measured)
     told += [
