@@ -7,10 +7,10 @@ LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test test-python bench-gate bench-faults bench-image bench-serve bench-rollout check format golden docs lock upgrade sample-data release-files release tell
+.PHONY: help setup install demo test test-python bench-gate bench-faults bench-image bench-serve bench-rollout bench-workflows check format golden docs lock upgrade sample-data release-files release tell
 
 help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is a copy of the locks that were installed: setup does nothing while they are equal.
 setup:  ## install the locked requirements of product and template into .venv
@@ -28,7 +28,9 @@ demo: setup  ## play the acts of a model's life on real data
 	@$(OFF) $(BIN)/python tools/demo.py
 
 test: setup check  ## run every test
-	$(OFF) $(BIN)/python -m pytest -n 2 $(TESTS)
+	@mkdir -p build && rm -f build/coverage.jsonl
+	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl $(BIN)/python -m pytest -n 2 $(TESTS)
+	$(if $(TESTS),,$(BIN)/python bench/workflow_coverage.py check build/coverage.jsonl)
 
 # What needs an engine or act, and what is more about git, MLflow's server or a cluster than about the Python.
 SAME := act bench delivery_runs demo engine faults github image judge kubernetes ledger mirror rollout workflows_run
@@ -49,6 +51,9 @@ bench-serve: setup  ## measure how fast the service answers, and write docs/serv
 
 bench-rollout: setup  ## what clients see of rollouts, good and bad ones, and write docs/rollout.md
 	$(OFF) $(BIN)/python bench/rollout.py
+
+bench-workflows: setup  ## which test misses each command of the workflows that changed (WORKFLOWS=ALL: of all of them)
+	$(OFF) $(BIN)/python bench/workflow_coverage.py $(WORKFLOWS)
 
 check: setup  ## lint the template's own code and workflows
 	$(BIN)/ruff check .

@@ -300,6 +300,12 @@ def run_event(
         job: (path.stem, list(started[path]["jobs"][job]["steps"])) for path in started for job in started[path]["jobs"]
     }
     secrets, variables = dict(secrets or {}), dict(variables or {})
+    if mutate or "ACT_MUTATE" in os.environ:
+        target = mutate or os.environ["ACT_MUTATE"].split("/", 2)
+        steps, index = _find(parsed, *target)
+        if "run" not in steps[index]:
+            raise ActError(f"{'/'.join(target)} runs no command")
+        steps[index] = steps[index] | {"run": "true"}
     kept = set()
     if rerun_of:
         if "failure" not in rerun_of.jobs.values():
@@ -308,12 +314,6 @@ def run_event(
             kept |= _keep(workflow["jobs"], rerun_of)
     if kill:
         _kill(*_find(started, *kill[:3]), kill[3])
-    if mutate or "ACT_MUTATE" in os.environ:
-        target = mutate or os.environ["ACT_MUTATE"].split("/", 2)
-        steps, index = _find(parsed, *target)
-        if "run" not in steps[index]:
-            raise ActError(f"{'/'.join(target)} runs no command")
-        steps[index] = steps[index] | {"run": "true"}
     for path, workflow in started.items():
         _give(workflow, environments or {}, secrets, variables)
         _record(workflow, scratch / "outputs" / path.stem)

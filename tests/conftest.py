@@ -168,7 +168,10 @@ class BakedProject:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:
-    """One directory for all workers of pytest-xdist."""
+    """One directory for all workers of pytest-xdist; TESTS_SHARED names one that is kept for the next run."""
+    if kept := os.environ.get("TESTS_SHARED"):
+        Path(kept).mkdir(parents=True, exist_ok=True)
+        return Path(kept)
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -344,16 +347,19 @@ def champion_image(bake, shared, engine, base_image):
 
 
 @pytest.fixture(scope="session")
-def registry(engine, tmp_path_factory):
+def registry(engine, tmp_path_factory, shared):
     """A registry, which a test may stop and has to start again; a layer that any test pushed is not sent twice."""
     if which("docker-registry") is None:
         pytest.skip("docker-registry is not installed; .ci/run does it")
-    place = tmp_path_factory.mktemp("registry")
+    kept = "TESTS_SHARED" in os.environ
+    place = shared / "registry" if kept else tmp_path_factory.mktemp("registry")
+    place.mkdir(exist_ok=True)
     registry = Registry(place)
     registry.start()
     yield registry
     registry.stop()
-    shutil.rmtree(place)
+    if not kept:
+        shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session")

@@ -136,7 +136,10 @@ class Registry:
     """
 
     def __init__(self, place: Path) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
+        port = place / "port"
+        if not port.exists():
+            port.write_text(str(free_port()))
+        self.address = f"127.0.0.1:{port.read_text()}"
         self._config, self._log = place / "registry.yml", place / "registry.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._config.write_text(

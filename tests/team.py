@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import pickle
 import shutil
 import urllib.request
@@ -157,9 +158,10 @@ def team_at(bake, registry, nothing_is_left, tmp_path_factory) -> Iterator[Calla
 @pytest.fixture(scope="session")
 def first_push(shared, begin, team_at) -> tuple[Path, int]:
     """A team's repository after its first push, that push's run, and the port of its edge. It is made once."""
-    port = free_port()
 
     def push_it(fresh: Path) -> None:
+        port = free_port()
+        (fresh / "port").write_text(str(port))
         begin(fresh, port)
         team = team_at(fresh, port)
         run = team.run("push", push(team.project.path, team.remote))
@@ -167,7 +169,8 @@ def first_push(shared, begin, team_at) -> tuple[Path, int]:
         (fresh / "run.pickle").write_bytes(pickle.dumps((run, team.github.attestations)))
         keep(team, fresh)
 
-    return once(shared, "first-push", push_it), port
+    kept = once(shared, "first-push", push_it)
+    return kept, int((kept / "port").read_text())
 
 
 def keep(team: Team, place: Path) -> None:
@@ -217,9 +220,10 @@ def with_two(second_champion, first_push, team_at) -> Team:
 
 @pytest.fixture(scope="session")
 def nothing_is_left(engine):
-    """What was deployed goes with the last test."""
+    """What was deployed goes with the last test, unless the state is kept for a next run."""
     yield
-    clear(engine, "late-flights")
+    if "TESTS_SHARED" not in os.environ:
+        clear(engine, "late-flights")
 
 
 def verdict(run: Run, job: str) -> str:

@@ -1,10 +1,12 @@
 """Write docs/workflows.md from the workflows themselves: those that are generated, and the template's own.
 
-A cell that depends on where the model is served says so. What stands between the marks of the coverage is kept.
+A cell that depends on where the model is served says so. The table of the commands comes from bench/workflows.json,
+which `make bench-workflows` writes.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -16,7 +18,7 @@ from cookiecutter.main import cookiecutter
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "workflows.md"
 DEPLOYMENTS = ("docker", "kubernetes")
-BEGIN, END = "<!-- coverage:begin -->", "<!-- coverage:end -->"
+COMMANDS = ROOT / "bench" / "workflows.json"
 HEAD = """# Workflows
 
 Made by `make docs` from the workflows: what starts each, and what each job may do, for how long, with what. A job has
@@ -137,21 +139,34 @@ def row(job: str, body: dict[str, Any], text: str) -> list[str]:
     ]
 
 
-def page(coverage: str) -> str:
-    """The whole page, around the tables of the coverage."""
+def commands(measured: dict[str, Any]) -> str:
+    """The table of the commands: how many tests execute each, and which one fails when it is replaced by `true`."""
+    lines = [
+        "## The commands, and the test that misses each",
+        "",
+        "`make test` executes every command of the generated workflows under act. `make bench-workflows` replaces each",
+        "by `true` and asks the tests that execute it; this is what it found.",
+        "",
+        "| workflow | job | command | executed by | fails without it |",
+        "|---|---|---|--:|---|",
+    ]
+    for name, told in measured.items():
+        for place, each in told["commands"].items():
+            job = place.partition("/")[0]
+            test = (each["fails"] or "**none**").rpartition("::")[2].replace("_", " ")
+            run = each["run"].replace("|", "\\|")
+            lines.append(f"| {name} | {job} | `{run}` | {each['executed']} | {test} |")
+    return "\n".join([*lines, ""])
+
+
+def page() -> str:
+    """The whole page."""
     with tempfile.TemporaryDirectory() as scratch:
         generated, own = folders(Path(scratch))
         chapters = [house("The generated repository", generated), house("The template", own)]
-    return "\n".join([HEAD, *chapters, coverage]) + "\n"
-
-
-def kept(text: str) -> str:
-    """What stands between the marks of the coverage, with them."""
-    found = re.search(f"{BEGIN}.*?{END}", text, re.S)
-    return found[0] if found else f"{BEGIN}\n{END}"
+    return "\n".join([HEAD, *chapters, commands(json.loads(COMMANDS.read_text(encoding="utf-8")))])
 
 
 if __name__ == "__main__":
-    written = page(kept(PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""))
-    PAGE.write_text(written, encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
     print(f"docs      {PAGE.relative_to(ROOT)}")
