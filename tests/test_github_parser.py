@@ -190,7 +190,7 @@ def test_every_chart_is_drawn_as_it_is_meant(mermaid, draw):
         gains(mermaid, *list(HOSTILE.values())[: mermaid.SHOWN]),
         *(gains(mermaid, name) for name in HOSTILE.values()),
         *(gains(mermaid, "a", metric=name) for name in HOSTILE.values()),
-        *(gains(mermaid, "a", "b", scale=scale) for scale in (0.0, 1e-4, 1e9)),
+        *(gains(mermaid, "a", "b", scale=scale) for scale in (0.0, 1e-9, 1e-4, 1e9)),
     ]
     for chart, drawn in zip(charts, draw(*charts), strict=True):
         assert "svg" in drawn, f"{drawn}\n{chart}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from .words import Json, by_urgency, metric_name, plain
 
 SHOWN = 10  # segments: the names of more would overlap
@@ -59,4 +61,5 @@ def _text(value: str, length: int) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.6f}"
+    """Six digits that count, without an exponent, however small the unit of an error is."""
+    return np.format_float_positional(value, precision=6, unique=False, fractional=False, trim="-")
