@@ -56,6 +56,7 @@ def run(argv: list[str], cwd: Path, env: dict[str, str], born: dict[str, str]) -
     _begin(tuple(born.items()))
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "stdout", Path(folder) / "stderr"
+        out.touch(), err.touch()
         process = _forks.Process(target=_command, args=(argv, str(cwd), env, str(out), str(err)))
         process.start()
         process.join(SECONDS)
@@ -73,7 +74,7 @@ def _begin(born: tuple[tuple[str, str], ...]) -> None:
 
 def _command(argv: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
     for number, path in enumerate((out, err), 1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(path, os.O_WRONLY), number)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

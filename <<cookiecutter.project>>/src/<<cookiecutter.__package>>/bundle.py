@@ -14,6 +14,7 @@ Its key is the fingerprint of what it was made from; its digest is the sha256 ov
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from .files import read_json, sha256
 
 if TYPE_CHECKING:
     from .data import SplitRule
+    from .project import Project
 
 
 def digest_of(files: dict[str, bytes]) -> str:
@@ -142,6 +144,27 @@ def pack(fitted: Any) -> bytes:
     import skops.io
 
     return skops.io.dumps(fitted, compression=zipfile.ZIP_DEFLATED)
+
+
+def pack_code(project: Project) -> tuple[str, bytes]:
+    """The wheel of this package: its name and its bytes.
+
+    Raises:
+        Misuse: pyproject.toml is missing, or does not describe one.
+    """
+    from flit_core.wheel import make_wheel_in
+
+    project.needed("pyproject.toml")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            made = make_wheel_in(project.root / "pyproject.toml", Path(folder)).file
+        except OSError:
+            raise
+        except Exception as error:
+            # Whatever flit and the reader of TOML raise, they raise it of that file.
+            reason = " ".join(str(error).split())[:200]
+            raise Misuse(f"pyproject.toml: makes no wheel: {reason}; mend it") from error
+        return made.name, made.read_bytes()
 
 
 def unpack(content: bytes, trusted_types: tuple[str, ...]) -> Any:

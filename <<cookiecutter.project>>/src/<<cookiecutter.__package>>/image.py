@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import engine
-from .bundle import Bundle
+from .bundle import Bundle, pack_code
 from .errors import Misuse, Refused
 from .files import new_directory, read_json, sha256, write_json
 from .github import outputs
@@ -124,8 +124,6 @@ def labels_of(project: Project, event: Event, bundle: Bundle) -> dict[str, str]:
 
 def lay_out(project: Project, bundle: Bundle) -> Path:
     """Write what the Dockerfile copies to build/image: locks, wheel, bundle and settings."""
-    from .train import pack_code
-
     names = project.params.data
     known = {*bundle.features, *names.key, *names.ignore, names.target, names.time, names.group}
     for column in names.private:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import tempfile
 import warnings
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from . import data, forms, model, score, signature
-from .bundle import Bundle, pack, unpack
+from .bundle import Bundle, pack, pack_code, unpack
 from .config import checked
 from .errors import Misuse, at_fault
 from .files import new_directory, read_json, sha256, to_json
@@ -205,27 +204,6 @@ def _flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
     for name, inner in value.items():
         flat |= _flat(inner, f"{before}{name}.") if isinstance(inner, dict) else {f"{before}{name}": inner}
     return flat
-
-
-def pack_code(project: Project) -> tuple[str, bytes]:
-    """The wheel of this package: its name and its bytes.
-
-    Raises:
-        Misuse: pyproject.toml is missing, or does not describe one.
-    """
-    from flit_core.wheel import make_wheel_in
-
-    project.needed("pyproject.toml")
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            made = make_wheel_in(project.root / "pyproject.toml", Path(folder)).file
-        except OSError:
-            raise
-        except Exception as error:
-            # Whatever flit and the reader of TOML raise, they raise it of that file.
-            reason = " ".join(str(error).split())[:200]
-            raise Misuse(f"pyproject.toml: makes no wheel: {reason}; mend it") from error
-        return made.name, made.read_bytes()
 
 
 def write(
