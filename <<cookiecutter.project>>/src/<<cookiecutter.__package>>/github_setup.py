@@ -169,8 +169,9 @@ def run(root: Path, apply: bool) -> None:
     """
     host, repository = where(root)
     if not apply:
-        print(f"# Once, by an administrator of {repository}, which has no such settings yet. `make github-setup APPLY=1`")
-        print(f"# runs these; it updates what is there, and keeps what a person added.\nexport GH_HOST={host}")
+        print(f"# Once, by an administrator of {repository}, which has none of these settings yet.")
+        print("# `make github-setup APPLY=1` runs them; it updates what is there, and keeps what a person added.")
+        print(f"export GH_HOST={host}")
         for setting in settings(root, lambda path: {}):
             print(f"\n# {setting.what}\n{setting.line(repository)}")
         for setting in OPTIONAL:
