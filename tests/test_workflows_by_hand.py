@@ -131,6 +131,13 @@ def test_with_nothing_live_the_schedule_says_so_and_does_not_fail(begin, team_at
     assert verdict(run, "live").startswith("**Nothing is live**")
 
 
+def test_a_ledger_that_is_damaged_turns_the_schedule_red(team):
+    git(team.remote, "update-ref", "-d", "refs/heads/ledger")
+    run = team.look()
+    assert run.jobs == {"live": "failure", "monitor": "failure"}
+    assert "no branch `ledger`; restore the branch" in run.logs["live"]
+
+
 # Release
 
 

@@ -170,6 +170,8 @@ def test_on_main_a_looser_rule_that_came_with_its_model_is_not_used_for_it(team)
     assert merged.jobs == {"train": "failure", "deliver": "failure"}
     assert verdict(merged, "train").startswith("**Verdict: block** — shown to be worse by more than 0.001: roc_auc 0.6")
     assert "it is used from the next change on" in merged.summary["train"]
+    again = team.dispatch("deliver")
+    assert again.jobs == {"train": "failure", "deliver": "failure"}, "nor if somebody starts it by hand"
     assert events(team.remote) == before
 
 
@@ -343,6 +345,7 @@ def test_a_delivery_whose_runner_is_lost_in_each_job_in_turn_ends_as_an_undistur
 
 
 def test_an_image_that_answers_otherwise_is_refused_in_staging_and_production_never_sees_it(team):
+    assert team.dispatch("deliver").jobs == DELIVERED
     before = team.serves()
     team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
     team.project.edit(
@@ -354,3 +357,20 @@ def test_an_image_that_answers_otherwise_is_refused_in_staging_and_production_ne
     assert [event["type"] for event in events(team.remote)[2:]] == ["accepted", "aborted"]
     assert "other answers to the golden rows" in events(team.remote)[-1]["reason"]
     assert team.serves() == team.serves(staging=True) == before
+
+
+def test_code_that_is_not_sound_is_red(team):
+    team.project.edit(
+        "src/late_flights/model.py",
+        "from typing import Any",
+        "import sys\nfrom typing import Any",
+    )
+    run = team.propose("an import that nobody uses", "ci")
+    assert run.jobs == {"test": "failure", "ci": "failure"}
+    assert (run.steps["test"]["Check"], run.steps["test"]["Test"]) == ("failure", "skipped")
+
+    team.project.git("checkout", "--quiet", "HEAD~1", "--", "src")
+    team.project.edit("tests/test_compare.py", 'outcome == "bootstrap"', 'outcome == "block"')
+    run = team.propose("a test that fails", "ci")
+    assert run.jobs == {"test": "failure", "ci": "failure"}
+    assert (run.steps["test"]["Check"], run.steps["test"]["Test"]) == ("success", "failure")
