@@ -121,7 +121,7 @@ def test_a_fresh_repository_gets_every_setting(house):
         "actions/permissions/selected-actions": {
             "github_owned_allowed": True,
             "verified_allowed": False,
-            "patterns_allowed": [],
+            "patterns_allowed": ["aws-actions/configure-aws-credentials@*"],
         },
         "actions/permissions/workflow": {
             "default_workflow_permissions": "read",
@@ -192,7 +192,10 @@ def test_an_action_that_is_not_githubs_own_is_let_in_by_name_and_one_of_the_repo
         "      - uses: acme/tool/sub@3d3c42e5aac5ba805825da76410c181273ba90b1 # v1.0.0\n      - name: Check\n",
     )
     house.apply()
-    assert house.state["repository"]["actions/permissions/selected-actions"]["patterns_allowed"] == ["acme/tool/sub@*"]
+    assert house.state["repository"]["actions/permissions/selected-actions"]["patterns_allowed"] == [
+        "acme/tool/sub@*",
+        "aws-actions/configure-aws-credentials@*",
+    ]
 
 
 # What goes wrong
@@ -407,7 +410,7 @@ def test_a_ruleset_has_the_form_in_which_github_imports_and_updates_it(name):
     ruleset = RULESETS[name]
     assert ruleset["name"] == name and ruleset["enforcement"] == "active"
     for operation in ("POST /rulesets", "PUT /rulesets/{ruleset_id}"):
-        assert gh.wrong(gh.closed(gh.KNOWN[operation]["sent"]), ruleset) == ""
+        assert gh.wrong(gh.closed(gh.KNOWN["operations"][operation]["body"]), ruleset) == ""
 
 
 def test_main_wants_exactly_the_gates_of_the_workflows_that_a_pull_request_starts(project):

@@ -39,6 +39,7 @@ def test_the_card_tells_what_the_gate_measured_with_its_intervals(released, boot
     assert "On 4,000 rows of" in text and "that it was not trained on" in text
     for known in (event.key, event.digest, bundle.lineage["data_sha256"], bundle.lineage["commit"], project.commit):
         assert known in text
+    assert "`ghcr.io/acme/model@sha256:0`" in text, "to be copied"
     assert "rows it was trained on: 16,000" in text and "floor 0.6" in text
 
 

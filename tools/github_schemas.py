@@ -1,4 +1,4 @@
-"""Cut GitHub's own description of its REST API to what tests/github.py stands in for.
+"""Cut GitHub's own description of its REST API to what tests/github.py and tests/standins/gh.py stand in for.
 
     npm pack @octokit/openapi && tar xzf octokit-openapi-*.tgz
     python tools/github_schemas.py package/generated/api.github.com.json
@@ -13,21 +13,31 @@ from pathlib import Path
 TARGET = Path(__file__).parents[1] / "tests/standins/github/openapi.json"
 ROOT = "/repos/{owner}/{repo}"
 OPERATIONS = {
-    "": ["get"],
+    "": ["get", "patch"],
+    "/actions/permissions": ["put"],
+    "/actions/permissions/selected-actions": ["put"],
+    "/actions/permissions/workflow": ["put"],
     "/actions/workflows/{workflow_id}/dispatches": ["post"],
     "/attestations": ["post"],
+    "/codeowners/errors": ["get"],
     "/commits/{ref}/check-runs": ["get"],
     "/commits/{ref}/status": ["get"],
+    "/environments": ["get"],
+    "/environments/{environment_name}": ["put"],
+    "/environments/{environment_name}/deployment-branch-policies": ["get", "post"],
     "/issues": ["get", "post"],
     "/issues/comments/{comment_id}": ["delete", "get", "patch"],
     "/issues/{issue_number}": ["get", "patch"],
     "/issues/{issue_number}/comments": ["get", "post"],
+    "/private-vulnerability-reporting": ["put"],
     "/pulls/{pull_number}": ["get"],
     "/releases": ["get", "post"],
     "/releases/assets/{asset_id}": ["delete", "get"],
     "/releases/tags/{tag}": ["get"],
     "/releases/{release_id}": ["delete", "get", "patch"],
     "/releases/{release_id}/assets": ["get", "post"],
+    "/rulesets": ["get", "post"],
+    "/rulesets/{ruleset_id}": ["put"],
 }
 PROSE = ("description", "example", "examples", "externalDocs", "summary", "title")
 

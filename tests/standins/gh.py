@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-KNOWN = json.loads((Path(__file__).parent / "github/settings.json").read_text(encoding="utf-8"))
+KNOWN = json.loads((Path(__file__).parent / "github/openapi.json").read_text(encoding="utf-8"))
 REPOSITORY = "repos/acme/late-flights"
 EMPTY = {"repository": {}, "rulesets": [], "environments": {}, "errors": [], "fail": {}, "requests": []}
 
@@ -30,13 +30,13 @@ def wrong(schema: Any, given: Any) -> str:
     """What is wrong with ``given``, or nothing."""
     from jsonschema import Draft202012Validator
 
-    found = Draft202012Validator({**schema, **{k: v for k, v in KNOWN.items() if "/" not in k}}).iter_errors(given)
+    found = Draft202012Validator({**schema, "schemas": KNOWN["schemas"]}).iter_errors(given)
     return "; ".join(f"{'.'.join(map(str, error.path))}: {error.message}"[:200] for error in found)
 
 
 def operation(method: str, path: str) -> dict[str, Any]:
     """The description of a request; an empty one if there is no such request."""
-    for name, described in KNOWN.items():
+    for name, described in KNOWN["operations"].items():
         known, _, template = name.partition(" ")
         if known == method and re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path):
             return described
@@ -49,7 +49,7 @@ def environment(name: str, kept: dict[str, Any]) -> dict[str, Any]:
     if "wait_timer" in kept:
         rules.append({"id": 1, "node_id": "a", "type": "wait_timer", "wait_timer": kept["wait_timer"]})
     if "reviewers" in kept:
-        person = dict.fromkeys(KNOWN["simple-user"]["required"], "") | {"site_admin": False}
+        person = dict.fromkeys(KNOWN["schemas"]["simple-user"]["required"], "") | {"site_admin": False}
         who = [{"type": each["type"], "reviewer": {**person, "id": each["id"]}} for each in kept["reviewers"]]
         self_review = kept.get("prevent_self_review", False)
         rules.append({"id": 2, "node_id": "b", "type": "required_reviewers", "prevent_self_review": self_review})
@@ -68,10 +68,11 @@ def faults(method: str, path: str, sent: Any, answered: Any) -> str:
         return f"there is no {method} {path}"
     if {each.partition("=")[0] for each in filter(None, query.split("&"))} - set(described["query"]):
         return f"there is no such query: {query}"
-    if "sent" not in described and sent is not None:
+    if "body" not in described and sent is not None:
         return "nothing is to be sent"
-    told = wrong(closed(described["sent"]), sent) if "sent" in described else ""
-    return told or (wrong(described["answered"], answered) if answered is not None else "")
+    told = wrong(closed(described["body"]), sent) if "body" in described else ""
+    shown = described["responses"].get("200")
+    return told or (wrong(shown, answered) if shown and answered is not None else "")
 
 
 def act(state: dict[str, Any], method: str, path: list[str], sent: Any) -> tuple[int, Any]:

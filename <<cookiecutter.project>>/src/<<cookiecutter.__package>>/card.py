@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .errors import Misuse
 from .ledger import Event
 from .metrics import of_task
 from .project import Project
-from .words import counted, escape, interval, number, percent
+from .words import counted, escape, interval, number, percent, plain
 
 FEWEST = 30  # rows of a segment that are worth a line
 SEGMENTS = 40  # lines
@@ -44,13 +45,13 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
     told = [
         f"# {__package__} {version}",
         "",
-        f"Predicts `{escape(names.target)}` ({names.task}"
+        f"Predicts {code(names.target)} ({names.task}"
         + (f": {', '.join(escape(c) for c in lineage['classes'][:20])}" if lineage["classes"] else "")
-        + f") from {counted(len(bundle.features), 'column')}: {', '.join(f'`{escape(c)}`' for c in bundle.features)}.",
+        + f") from {counted(len(bundle.features), 'column')}: {', '.join(map(code, bundle.features))}.",
         "",
         "## How good it is",
         "",
-        f"On {counted(len(rows), 'row')} of `{escape(names.path)}` that it was not trained on{_times(rows, names)};"
+        f"On {counted(len(rows), 'row')} of {code(names.path)} that it was not trained on{_times(rows, names)};"
         f" each bound holds with {percent(rule.confidence)} confidence.",
         "",
         "| metric | value | interval | |",
@@ -67,12 +68,12 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
         "## What it was made from",
         "",
         f"- Data: sha256 `{lineage['data_sha256']}`; rows it was trained on: {lineage['trained_rows']:,}",
-        f"- Parameters: `{escape(str(lineage['params']))}`",
+        f"- Parameters: {code(json.dumps(lineage['params']), 1000)}",
         f"- Code of the model: commit `{lineage['commit']}`; of the service around it: `{project.commit}`",
         f"- Model: key `{event.key}`, digest `{event.digest}`",
         f"- Champion since {event.time}, event {event.number} of the ledger, by {escape(event.by)}:"
         f" {escape(event.reason)}",
-        f"- Image: `{escape(image)}`",
+        f"- Image: {code(image)}",
         "",
         "## Limits",
         "",
@@ -80,6 +81,11 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
         "",
     ]
     return "\n".join(told)
+
+
+def code(value: Any, length: int = 200) -> str:
+    """Text as it is, in a span of code that nothing in it ends."""
+    return f"`{plain(value, length).replace('`', ' ')}`"
 
 
 def _times(rows: Any, names: Any) -> str:
@@ -123,7 +129,7 @@ def _limits(project: Project, rule: Any) -> list[str]:
     """What the numbers above do not say; the same for every model that is made here."""
     names = project.params.data
     where = "newest rows" if names.time else "rows that were set aside by the hash of their key"
-    guarded = ", ".join(f"`{escape(column)}`" for column in rule.guards.segments) or "no column"
+    guarded = ", ".join(map(code, rule.guards.segments)) or "no column"
     return [
         f"- It was measured on the {where}. On data that have changed since it may be worse.",
         f"- Harm to a part of the rows is only looked for in {guarded}.",
