@@ -385,7 +385,7 @@ def server(tmp_path_factory) -> Iterator[str]:
         subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *words],
             cwd=folder,
-            env=environment(),
+            env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),  # processes that no test asks for
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # its workers are ended with it
