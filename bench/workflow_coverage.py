@@ -3,7 +3,8 @@
     python bench/workflow_coverage.py check FILE     whether a run of the tests executed every command; FILE is what it
                                                      wrote as ACT_COVERAGE
     python bench/workflow_coverage.py [WORKFLOW ..]  replace each command by `true`, in the named workflows or else in
-                                                     those that changed since; ALL: in all of them
+                                                     those that changed since; ALL: in all of them. With KEPT=1 the
+                                                     tests that execute each are those that build/mutation names
 
 The second writes bench/workflows.json, from which `make docs` makes the table of docs/workflows.md. A command counts as
 tested if a test that passes as it is fails with `true` in the command's place.
@@ -29,6 +30,12 @@ from cookiecutter.main import cookiecutter
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "workflows.json"
 SCENARIOS = ("tests/test_workflows_run.py", "tests/test_workflows_by_hand.py", "tests/test_workflows_grown.py")
+# Between them they reach each state that the scenarios share.
+BEGINNINGS = (
+    "tests/test_workflows_by_hand.py::test_the_schedule_tells_what_is_live",
+    "tests/test_workflows_by_hand.py::test_a_rollback_brings_the_earlier_champion_to_serve_and_a_rollback_of_it_the_later",
+    "tests/test_workflows_by_hand.py::test_a_private_repository_gets_its_release_and_is_told_that_nothing_is_attested",
+)
 TRIES = 6  # tests that are asked to notice one mutation
 
 
@@ -112,11 +119,16 @@ def mutate(names: list[str]) -> int:
         print("mutation  no workflow has changed since")
         return 0
     place = ROOT / "build" / "mutation"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
     coverage, report, shared = place / "coverage.jsonl", place / "report.xml", place / "shared"
-    print(f"mutation  {', '.join(names)}; first every scenario as it is")
-    if not tests([*SCENARIOS, f"--junitxml={report}"], shared, ACT_COVERAGE=str(coverage)):
+    print(f"mutation  {', '.join(names)}; first what they begin with, as it is", flush=True)
+    if "KEPT" in os.environ:
+        shutil.rmtree(shared, ignore_errors=True)
+        as_it_is = tests(list(BEGINNINGS), shared)
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        as_it_is = tests([*SCENARIOS, f"--junitxml={report}"], shared, ACT_COVERAGE=str(coverage))
+    if not as_it_is:
         raise SystemExit("error: a scenario fails as it is; mend that first")
     took, found, survived = seconds_of(report), executed(coverage), []
     results = {name: {"sha256": digest(workflows[name]), "commands": {}} for name in names}
@@ -135,7 +147,7 @@ def mutate(names: list[str]) -> int:
             "executed": len(candidates),
             "fails": killer,
         }
-        print(f"mutation  {command}: {killer or 'NO TEST FAILS'} ({time.monotonic() - began:.0f} s)")
+        print(f"mutation  {command}: {killer or 'NO TEST FAILS'} ({time.monotonic() - began:.0f} s)", flush=True)
     killers = sorted({each["fails"] for name in names for each in results[name]["commands"].values() if each["fails"]})
     if not tests(killers, shared):
         raise SystemExit("error: a test fails also without a mutation; begin again")
