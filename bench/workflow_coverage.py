@@ -63,15 +63,14 @@ def digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def executed(file: Path) -> dict[str, list[str]]:
-    """workflow/job/step -> the tests that executed it, of those that run what is generated."""
-    found: dict[str, list[str]] = {}
+def executed(file: Path) -> dict[str, dict[str, bool]]:
+    """workflow/job/step -> the tests that executed it, of those that run what is generated: whether its job failed."""
+    found: dict[str, dict[str, bool]] = {}
     for line in file.read_text().splitlines():
         one = json.loads(line)
         if one["test"].startswith(SCENARIOS):
-            tests = found.setdefault(f"{one['workflow']}/{one['job']}/{one['step']}", [])
-            if one["test"] not in tests:
-                tests.append(one["test"])
+            tests = found.setdefault(f"{one['workflow']}/{one['job']}/{one['step']}", {})
+            tests[one["test"]] = tests.get(one["test"], False) or one["result"] == "failure"
     return found
 
 
@@ -134,8 +133,10 @@ def mutate(names: list[str]) -> int:
     results = {name: {"sha256": digest(workflows[name]), "commands": {}} for name in names}
     for command in (command for command in wanted if command.partition("/")[0] in names):
         began, killer = time.monotonic(), None
-        # A gate is noticed where it has to say no, and that is where its job failed: those tests are short.
-        candidates = sorted(found.get(command, []), key=lambda test: took.get(test, float("inf")))
+        # A gate is missed where it has to say no, so where its job failed.
+        by_time = sorted(found.get(command, {}), key=lambda test: took.get(test, float("inf")))
+        workflow, job, _ = command.split("/", 2)
+        candidates = sorted(by_time, key=lambda test: job == workflow and not found[command][test])
         for test in candidates[:TRIES]:
             if not tests([test], shared, ACT_MUTATE=command):
                 killer = test

@@ -384,7 +384,9 @@ def run_event(
     if "ACT_COVERAGE" in os.environ:
         test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
         lines = [
-            dict(zip(("workflow", "job", "step", "run", "test"), (*each, test), strict=True)) for each in run.executed
+            dict(zip(("workflow", "job", "step", "run"), each, strict=True))
+            | {"test": test, "result": run.jobs.get(each[1], "of a matrix")}
+            for each in run.executed
         ]
         with open(os.environ["ACT_COVERAGE"], "a") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
