@@ -50,6 +50,7 @@ def test_the_workflows_start_on_exactly_these_events():
     # YAML 1.1 reads `on` as true.
     assert {name: workflow[True] for name, workflow in WORKFLOWS.items()} == {
         "ci": {"push": {"branches": ["main"]}, "pull_request": None},
+        "mutation": {"schedule": [{"cron": "17 3 * * 6"}], "workflow_dispatch": None},
         "newest": {"schedule": [{"cron": "17 4 * * 1"}], "workflow_dispatch": None},
         "release": {"push": {"tags": ["v*"]}},
     }
@@ -109,13 +110,14 @@ def test_every_action_is_pinned_to_one_commit_with_its_version_beside_it_and_it_
 
 def test_every_job_has_a_limit_and_a_runner_that_does_not_change_by_itself():
     for name, job, body in JOBS:
-        assert 1 <= body["timeout-minutes"] <= 90, f"{name}.{job}"
+        assert 1 <= body["timeout-minutes"] <= (180 if name == "mutation" else 90), f"{name}.{job}"
         assert body["runs-on"] == "ubuntu-24.04", f"{name}.{job}"
 
 
 def test_a_newer_push_cancels_checks_but_never_a_release_or_what_is_being_told():
     assert {name: workflow["concurrency"] for name, workflow in WORKFLOWS.items()} == {
         "ci": {"group": "ci-${{ github.ref }}", "cancel-in-progress": True},
+        "mutation": {"group": "mutation", "cancel-in-progress": False},
         "newest": {"group": "newest", "cancel-in-progress": False},
         "release": {"group": "release-${{ github.ref }}", "cancel-in-progress": False},
     }
@@ -123,11 +125,13 @@ def test_a_newer_push_cancels_checks_but_never_a_release_or_what_is_being_told()
 
 def test_every_command_is_one_line_that_a_developer_can_type():
     commands = [(f"{name}.{job}", step["run"]) for name, job, step in STEPS if "run" in step]
-    assert len(commands) == 11
+    assert len(commands) == 13
     for where, command in commands:
         assert "\n" not in command and "${{" not in command, where
-        if command == ".ci/run":
-            assert (ROOT / command).stat().st_mode & 0o111
+        if command.startswith(".ci/run"):
+            program, *given = command.split()
+            assert (ROOT / program).stat().st_mode & 0o111
+            assert given in ([], ["bench-workflows", "WORKFLOWS=ALL"]) and "bench-workflows" in VERBS
         elif not command.startswith(('echo "$RESULTS"', 'echo "::notice')):
             make, verb = command.split()
             assert make == "make" and verb in VERBS, f"{where}: the Makefile has no {verb}"
@@ -135,7 +139,7 @@ def test_every_command_is_one_line_that_a_developer_can_type():
 
 def test_no_checkout_leaves_credentials_behind_and_the_tag_is_compared_with_all_of_main():
     checkouts = {(name, job): step["with"] for name, job, step in STEPS if "checkout@" in step.get("uses", "")}
-    assert len(checkouts) == 6
+    assert len(checkouts) == 7
     assert all(inputs["persist-credentials"] is False for inputs in checkouts.values())
     assert [where for where, inputs in checkouts.items() if inputs.get("fetch-depth") == 0] == [("release", "build")]
 
@@ -177,10 +181,9 @@ def test_everything_runs_on_the_default_python_and_what_depends_on_it_on_every_o
     assert sorted([DEFAULTS["python"], *matrix]) == sorted(OPTIONS["python"])
     assert all(isinstance(version, str) for version in matrix)  # 3.10 would be 3.1
     assert jobs["python"]["strategy"]["fail-fast"] is False
-    (newest,) = [
-        step["with"] for name, _, step in STEPS if name == "newest" and "setup-python@" in step.get("uses", "")
-    ]
-    assert newest["python-version"] == DEFAULTS["python"]
+    weekly = ("mutation", "newest")
+    given = [step["with"] for name, _, step in STEPS if name in weekly and "setup-python@" in step.get("uses", "")]
+    assert [inputs["python-version"] for inputs in given] == [DEFAULTS["python"]] * 2
 
 
 def test_what_is_not_run_on_every_python_is_a_file_of_tests_that_is_there():
