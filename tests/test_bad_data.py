@@ -290,6 +290,10 @@ UNUSABLE = (
         (None, "expectations/data.json: missing; `git checkout expectations/data.json` brings it back"),
         ("{", "expectations/data.json: not JSON: .*; mend it"),
         ("[]", "expectations/data.json: no suite of expectations; it needs `name` and a list `expectations`"),
+        (
+            '{"name": "", "expectations": [{"type": "expect_column_to_exist", "kwargs": {"column": "late"}}]}',
+            'expectations/data.json: `name` is no text; write one, as in "name": "data"',
+        ),
         *(
             (
                 json.dumps({"expectations": [expectation]}),
@@ -298,7 +302,17 @@ UNUSABLE = (
             for expectation, why in UNUSABLE
         ),
     ],
-    ids=["missing", "no JSON", "no suite", "unknown", "unknown argument", "one column", "no bound", "meta is text"],
+    ids=[
+        "missing",
+        "no JSON",
+        "no suite",
+        "no name",
+        "unknown",
+        "unknown argument",
+        "one column",
+        "no bound",
+        "meta is text",
+    ],
 )
 def test_a_broken_contract_is_named(sound, one_line, content, message):
     path = sound.path / "expectations" / "data.json"

@@ -83,6 +83,8 @@ def test_the_files_of_the_model_are_those_of_the_bundle_and_packed_alike_each_ti
         ("## v1.0.0", True),
         ("## 1.0.01", False),
         ("## 11.0.0", False),
+        ("## 1.0.0-rc.1", False),
+        ("## 1.0.0.7", False),
     ],
 )
 def test_the_words_of_a_version_are_those_under_its_own_heading(release, product, heading, found):

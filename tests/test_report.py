@@ -493,7 +493,7 @@ def test_a_hundred_segments_fit_on_page_and_in_a_comment(report, product):
 def test_flags_follow_the_verdict_and_say_whose_rule_it_was(report, decide):
     decision, scored = decide("keep", y=scores()[0], challenger=scores(seed=9)[1])
     for text in (report.markdown(passed(), decision), report.page(passed(), decision, None, scored)):
-        assert "Not only the model" not in text and "Judged by the rule" not in text and "takes 3.0" not in text
+        assert "Look at this before" not in text and "Judged by the rule" not in text and "takes 3.0" not in text
     flag, slow = (
         "changes the split (params.yaml: split); the base's was used",
         "the challenger takes 3.0 times the seconds",
@@ -502,7 +502,10 @@ def test_flags_follow_the_verdict_and_say_whose_rule_it_was(report, decide):
     markdown = report.markdown(passed(), decision, lineage(), lineage("e"))
     first, rest = markdown.split("\n", 1)
     assert first.startswith("**Verdict: keep**")
-    assert rest.startswith("\n> [!WARNING]\n> Not only the model has changed; ") and f"\n>\n> - {flag}\n\n" in rest
+    assert (
+        rest.startswith("\n> [!WARNING]\n> Look at this before you follow the verdict:")
+        and f"\n>\n> - {flag}\n\n" in rest
+    )
     assert rest.index(flag) < rest.index("Judged by the rule of the base.") < rest.index("| metric |")
     assert f"- Cost: {slow}; that decides nothing" in rest
     assert "The challenger's side is what the job of the pull request says of it." in rest

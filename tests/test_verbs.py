@@ -40,12 +40,16 @@ def baked(bake):
 
 @pytest.mark.parametrize("verb", GIVEN)
 def test_a_value_reaches_the_command_as_it_is(baked, verb):
+    """As a workflow gives it, in the environment, and as a person does, after the verb."""
     project, told = baked
     variable, words = GIVEN[verb]
     for value in HOSTILE:
-        done = project.make("-s", verb, told, **{variable: value})
-        assert json.loads(done.stdout) == [verb, *(word.format(value) for word in words)]
-        assert not (project.path / "planted").exists(), value
+        for done in (
+            project.make("-s", verb, told, **{variable: value}),
+            project.make("-s", verb, told, f"{variable}={value}"),
+        ):
+            assert json.loads(done.stdout) == [verb, *(word.format(value) for word in words)]
+            assert not (project.path / "planted").exists(), value
 
 
 def test_what_is_not_given_is_not_passed_on(baked):

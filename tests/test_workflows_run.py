@@ -93,8 +93,8 @@ def test_a_worse_model_is_red_and_its_merge_changes_nothing(team):
     assert verdict(run, "decide").startswith("**Verdict: block** — shown to be worse by more than 0.001: roc_auc 0.6")
 
     assert team.github.comments[1][0]["body"].startswith("**Verdict: block** — shown to be worse")
-    [told] = [a for a in run.annotations if a["level"] == "error" and "Verdict" in str(a)]
-    assert told["job"] == "decide"
+    [told] = [a for a in run.annotations if a["message"].startswith("shown to be worse")]
+    assert (told["level"], told["job"]) == ("error", "decide")
 
     # The author sees reason; the comment is the one that is there.
     team.project.git("revert", "--no-edit", "HEAD")

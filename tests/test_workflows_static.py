@@ -14,8 +14,8 @@ BIN = Path(sys.executable).parent
 BECAUSE = {"because": {"required": True, "type": "string"}}
 TRIGGERS = {
     "approve": {"workflow_dispatch": {"inputs": BECAUSE}},
-    "ci": {"push": {"branches": ["main"]}, "pull_request": None},
-    "compare": {"pull_request": None},
+    "ci": {"push": {"branches": ["main"]}, "pull_request": {"branches": ["main"]}},
+    "compare": {"pull_request": {"branches": ["main"]}},
     "deliver": {"push": {"branches": ["main"]}, "workflow_dispatch": None},
     "monitor": {"schedule": [{"cron": "17 5 * * 1"}], "workflow_dispatch": None},
     "release": {"push": {"tags": ["v*"]}},
@@ -182,15 +182,14 @@ def test_every_job_has_a_limit_and_a_runner_that_does_not_change_by_itself(workf
 
 
 def test_a_newer_push_cancels_checks_of_a_pull_request_but_never_a_delivery(workflows):
-    pulls = "${{ github.event_name == 'pull_request' }}"
     assert {name: workflow["concurrency"] for name, workflow in workflows.items()} == {
-        "approve": {"group": "approve", "cancel-in-progress": False},
-        "ci": {"group": "ci-${{ github.ref }}", "cancel-in-progress": pulls},
+        "approve": {"group": "approve", "cancel-in-progress": False, "queue": "max"},
+        "ci": {"group": "ci-${{ github.event.pull_request.number || github.sha }}", "cancel-in-progress": True},
         "compare": {"group": "compare-${{ github.ref }}", "cancel-in-progress": True},
         "deliver": {"group": "deliver", "cancel-in-progress": False, "queue": "max"},
         "monitor": {"group": "monitor", "cancel-in-progress": True},
         "release": {"group": "release-${{ github.ref }}", "cancel-in-progress": False},
-        "rollback": {"group": "rollback", "cancel-in-progress": False},
+        "rollback": {"group": "rollback", "cancel-in-progress": False, "queue": "max"},
     }
 
 
@@ -232,7 +231,8 @@ def test_only_these_push_and_a_delivery_does_so_in_this_order(workflows, composi
     assert pushing == PUSHING
     order = ["train", *(where.partition(".")[2] for where in PUSHING if where.startswith("deliver."))]
     for before, job in itertools.pairwise(order):
-        assert workflows["deliver"]["jobs"][job]["needs"] == [before]
+        attested = ["attest"] if job == "staging" else []  # what is deployed has its provenance
+        assert workflows["deliver"]["jobs"][job]["needs"] == [before, *attested]
 
 
 def test_the_token_reaches_only_the_steps_that_read_or_move_the_ledger_or_write_the_comment(workflows, composite):

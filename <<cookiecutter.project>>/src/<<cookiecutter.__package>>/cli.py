@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .errors import Misuse, Refused
+from .errors import Misuse, Refused, one_line
 from .git import GitError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -187,7 +187,7 @@ def _act(verb: str, push: bool, *given: object, before: str | None = None) -> No
     }
     project = Project(Path.cwd(), push=push, before=before)
     with alone(project):
-        print(f"{verb:<9} {of.get(verb, getattr(rollback, verb, None))(project, *given)}")
+        print(f"{verb:<9} {one_line(of.get(verb, getattr(rollback, verb, None))(project, *given))}")
 
 
 @app.command()
@@ -313,8 +313,10 @@ def main() -> None:
     except Exception as error:
         # Of a word or an option that there is not: typer carries a click of its own, whose classes have no public name.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
-            error.show()
-            raise SystemExit(error.exit_code) from None
+            if not hasattr(error, "format_message") or not error.format_message():
+                error.show()
+                raise SystemExit(error.exit_code) from None
+            _end(f"{error.format_message().rstrip('.')}; `make` lists the verbs with what they take", error.exit_code)
         # Not foreseen: a traceback for whoever mends it, and never the exit code of the gate.
         traceback.print_exc()
         raise SystemExit(2) from None
@@ -329,8 +331,7 @@ def _run() -> int | None:
 
 
 def _end(text: str, code: int) -> NoReturn:
-    # One line whatever a file or a library put into it: a line break could start a command of the workflow's log.
-    print("error: " + "\\n".join(text.splitlines()), file=sys.stderr)
+    print(f"error: {one_line(text)}", file=sys.stderr)
     raise SystemExit(code) from None
 
 

@@ -211,7 +211,7 @@ class Environment(Frozen):
             run_url=run,
             actor=given.get("GITHUB_ACTOR"),
             docker_host=given.get("DOCKER_HOST"),
-            registry=given.get("REGISTRY"),
+            registry=_registry(given.get("REGISTRY")),
             registry_user=given.get("REGISTRY_USER") or given.get("GITHUB_ACTOR"),
             registry_token=given.get("REGISTRY_TOKEN"),
             base_image=given.get("BASE_IMAGE"),
@@ -257,6 +257,12 @@ def _texts(value: Any) -> list[str]:
 def _token(text: str | None) -> str | None:
     if text is not None and not re.fullmatch("[!-~]+", text):
         raise Misuse("PREDICT_TOKEN: holds a blank or a character that no header takes; use ASCII without blanks")
+    return text
+
+
+def _registry(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.:_/-]*", text):
+        raise Misuse(f"REGISTRY: {_shown(text)} is no name of a registry; set it as in REGISTRY=ghcr.io/acme")
     return text
 
 

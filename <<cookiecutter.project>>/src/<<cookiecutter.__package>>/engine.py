@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -62,6 +63,8 @@ def tunnel(host: str) -> Iterator[str]:
     Raises:
         Misuse: ssh does not come through.
     """
+    if not re.fullmatch(r"ssh://[\w\[][\w.@:%\[\]-]*", host):
+        raise Misuse(f"DOCKER_HOST: {host[:80]!r} is no address; write it as in DOCKER_HOST=ssh://deploy@host")
     with tempfile.TemporaryDirectory(prefix="engine-") as name:
         place = Path(name)
         options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ExitOnForwardFailure=yes", "ConnectTimeout=20"]

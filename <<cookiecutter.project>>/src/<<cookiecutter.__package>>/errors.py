@@ -18,6 +18,11 @@ class Misuse(Exception):
     code = 2
 
 
+def one_line(text: str) -> str:
+    """A text whose line breaks are shown: one of them could start a command of a workflow's log."""
+    return "\\n".join(text.splitlines())
+
+
 def at_fault(error: BaseException, file: Path, mend: str) -> Misuse:
     """What the code in ``file`` raised, as one line with the place in it that comes last before the error."""
     places = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]

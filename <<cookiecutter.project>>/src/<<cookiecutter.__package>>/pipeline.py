@@ -14,7 +14,7 @@ from types import ModuleType
 
 from filelock import FileLock, Timeout
 
-from .errors import Misuse, Refused, at_fault
+from .errors import Misuse, Refused, at_fault, one_line
 from .files import check_received, read_json, sha256, to_json, write_json
 from .project import PACKAGE, Project, code_sha256
 
@@ -214,7 +214,7 @@ def show(step: Step, project: Project, say: Callable[[str], None] = print) -> No
     except (Refused, Misuse):
         say(f"{step.name:<9} stopped ({time.monotonic() - began:.1f} s)")
         raise
-    say(f"{step.name:<9} {message} ({time.monotonic() - began:.1f} s)")
+    say(f"{step.name:<9} {one_line(message)} ({time.monotonic() - began:.1f} s)")
 
 
 def run_all(project: Project, say: Callable[[str], None] = print) -> None:

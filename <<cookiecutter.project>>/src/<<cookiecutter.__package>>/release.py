@@ -127,7 +127,7 @@ def section(changelog: str, version: str) -> str:
     Raises:
         Misuse: nothing.
     """
-    found = re.search(rf"^## \[?v?{re.escape(version)}\b\]?.*?\n(.*?)(?=^## |\Z)", changelog, re.M | re.S)
+    found = re.search(rf"^## \[?v?{re.escape(version)}(?![\w.+-])\]?.*?\n(.*?)(?=^## |\Z)", changelog, re.M | re.S)
     if not found or not found[1].strip():
         raise Misuse(f"CHANGELOG.md: no words under `## {version}`; write them on main, and tag that commit")
     return found[1].strip()

@@ -103,7 +103,7 @@ def _flags(decision: Json) -> list[str]:
     """What else the change touches, as an alert of GitHub's, and whose rule decided."""
     text = []
     if decision["flags"]:
-        text += ["> [!WARNING]", "> Not only the model has changed; look at this before you follow the verdict:", ">"]
+        text += ["> [!WARNING]", "> Look at this before you follow the verdict:", ">"]
         text += [*_listed(decision["flags"], "> - "), ""]
     whose = words.judged_by(decision)
     return [*text, escape(whose), ""] if whose else text

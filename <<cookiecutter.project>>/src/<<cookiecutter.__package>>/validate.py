@@ -195,6 +195,8 @@ def read_suite(path: Path) -> dict[str, Any]:
         raise Misuse(f"{SUITE}: not JSON: {error}; mend it") from None
     except (KeyError, TypeError):
         raise Misuse(f"{SUITE}: no suite of expectations; it needs `name` and a list `expectations`") from None
+    if not isinstance(suite.get("name", "data"), str) or not suite.get("name", "data").strip():
+        raise Misuse(f'{SUITE}: `name` is no text; write one, as in "name": "data"')
     return {"name": "data", **suite}
 
 
