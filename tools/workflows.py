@@ -139,13 +139,15 @@ def row(job: str, body: dict[str, Any], text: str) -> list[str]:
     ]
 
 
-def commands(measured: dict[str, Any]) -> str:
+def commands(measured: dict[str, Any], names: list[str]) -> str:
     """The table of the commands: how many tests execute each, and which one fails when it is replaced by `true`."""
+    missing = [name for name in names if name not in measured]
     lines = [
         "## The commands, and the test that misses each",
         "",
         "`make test` executes every command of the generated workflows under act. `make bench-workflows` replaces each",
         "by `true` and asks the tests that execute it; this is what it found.",
+        *([f"Not asked yet: {', '.join(missing)}."] if missing else []),
         "",
         "| workflow | job | command | executed by | fails without it |",
         "|---|---|---|--:|---|",
@@ -164,7 +166,8 @@ def page() -> str:
     with tempfile.TemporaryDirectory() as scratch:
         generated, own = folders(Path(scratch))
         chapters = [house("The generated repository", generated), house("The template", own)]
-    return "\n".join([HEAD, *chapters, commands(json.loads(COMMANDS.read_text(encoding="utf-8")))])
+        names = sorted(path.stem for path in generated["docker"].glob("*.yml"))
+    return "\n".join([HEAD, *chapters, commands(json.loads(COMMANDS.read_text(encoding="utf-8")), names)])
 
 
 if __name__ == "__main__":
