@@ -357,7 +357,9 @@ def test_the_summary_gets_the_report_once(report, product, tmp_path):
     build, summary = tmp_path / "build", tmp_path / "summary.md"
     summary.write_text("before\n")
     product.files.write_json(build / "validation.json", refused("distance"))
-    project = SimpleNamespace(root=tmp_path, build=build, environment=SimpleNamespace(summary=str(summary)))
+    project = SimpleNamespace(
+        root=tmp_path, build=build, environment=SimpleNamespace(summary=str(summary), run_url=None)
+    )
     assert report.run(project) == "data refused: build/report.html"
     markdown = (build / "report.md").read_text()
     assert summary.read_text() == "before\n" + markdown
