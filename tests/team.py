@@ -122,7 +122,7 @@ def begin(bake, registry, base_image, nothing_is_left):
         base_image("caddy:2.11.7-alpine")
         for old, new in (
             ("watch_seconds: 90.0 ", "watch_seconds: 1.0 "),
-            ("max_seconds: 0.5 ", "max_seconds: 5.0 "),
+            ("max_seconds: 0.5 ", "max_seconds: 10.0 "),
             ("port: 8080", f"port: {port}"),
         ):
             project.edit("params.yaml", old, new)

@@ -154,7 +154,7 @@ def accepted(champion_image, bake, shared, edge_image) -> Path:
         shutil.copytree(champion_image.project.path, project.path, symlinks=True)
         short = (
             ("watch_seconds: 90.0 ", "watch_seconds: 1.0 "),
-            ("max_seconds: 0.5 ", "max_seconds: 5.0 "),  # other tests want the cores, too
+            ("max_seconds: 0.5 ", "max_seconds: 10.0 "),  # other tests want the cores, too
         )
         for old, new in short:
             project.edit("params.yaml", old, new)
@@ -251,7 +251,7 @@ def test_a_bad_image_is_rolled_back_by_itself_and_its_model_is_aborted(serving, 
     if fault == "sick":
         serving.project.edit("params.yaml", "ready_seconds: 60.0 ", "ready_seconds: 3.0 ")
     if fault == "slow":
-        serving.project.edit("params.yaml", "max_seconds: 5.0 ", "max_seconds: 0.1 ")
+        serving.project.edit("params.yaml", "max_seconds: 10.0 ", "max_seconds: 0.1 ")
     serving.put(serving.bad(fault, seconds))
     with serving.load(16 if fault == "slow" else 100) as load:
         done = serving.deploy(check=False)
