@@ -12,24 +12,6 @@ from team import DELIVERED, GREEN, verdict
 USER = "data:s3cret-of-the-data"
 BASIC = f"Basic {base64.b64encode(USER.encode()).decode()}"
 OPTIONS = json.dumps({"client_kwargs": {"headers": {"Authorization": BASIC}}})
-VARIABLES = (
-    "REGISTRY_USER",
-    "MLFLOW_TRACKING_URI",
-    "BUILD_ENVIRONMENT",
-    "PULL_REQUEST_ENVIRONMENT",
-    "AWS_ROLE",
-    "AWS_REGION",
-)
-SECRETS = (
-    "DATA_OPTIONS",
-    "MLFLOW_TRACKING_USERNAME",
-    "MLFLOW_TRACKING_PASSWORD",
-    "REGISTRY_TOKEN",
-    "DEPLOY_HOST",
-    "DEPLOY_KEY",
-    "DEPLOY_KNOWN_HOSTS",
-    "PREDICT_TOKEN",
-)
 
 
 @pytest.fixture
@@ -108,18 +90,6 @@ def test_with_everything_set_each_job_uses_what_is_meant_for_it_and_shows_none_o
         assert secret not in run.log
 
 
-def test_what_is_set_to_nothing_is_as_if_it_were_not_set(team):
-    """GitHub gives a variable or a secret that there is not as an empty text."""
-    nothing = {"variables": dict.fromkeys(VARIABLES, "") | {"REGISTRY": f"{team.registry}/Your-Team"}}
-    nothing["secrets"] = dict.fromkeys(SECRETS, "")
-    team.project.edit("src/late_flights/serve.py", '"form": self.form,', '"form": self.form, "empty": "yes",')
-    team.open("nothing set")
-    run = team.merge("deliver", **nothing)
-    assert run.jobs == DELIVERED
-    assert team.info()["empty"] == "yes"
-    assert run.steps["train"]["Take the cloud identity"] == "skipped"
-
-
 def test_without_a_registry_of_its_own_a_team_s_image_goes_to_that_of_github(team):
     team.project.edit("src/late_flights/serve.py", '"form": self.form,', '"form": self.form, "to": "ghcr",')
     team.open("to ghcr.io")
@@ -134,8 +104,8 @@ def test_without_a_registry_of_its_own_a_team_s_image_goes_to_that_of_github(tea
 def test_a_fork_without_credentials_is_not_judged_and_not_blamed(elsewhere, store):
     team = elsewhere
     team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
-    run = team.propose("a forest", fork="eve/late-flights", variables={}, environments={})
-    assert run.jobs == {"test": "success", "ci": "success", **GREEN}
+    run = team.propose("a forest", "compare", fork="eve/late-flights")
+    assert run.jobs == GREEN
     assert verdict(run, "decide").startswith(
         "**Verdict: not judged** — the data need credentials, which this pull request"
     )
