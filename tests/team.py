@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import warm_act
 from act import (
+    SWITCHES,
+    THREADS,
     Run,
     dispatch_payload,
     events,
@@ -65,6 +68,7 @@ class Team:
     registry: str
     port: int
     github: GitHub
+    warm: Path | None = None
     pull: dict | None = None
 
     def run(self, event: str, payload: dict, *workflows: str, **more) -> Run:
@@ -77,9 +81,8 @@ class Team:
         # On GitHub Enterprise, which the variable stands for, a private repository has attestations.
         self.github.private = payload["repository"]["private"] and not (more["variables"] or {}).get("ATTESTATIONS")
         env = {"GITHUB_API_URL": self.github.url} | more.pop("env", {})
-        return run_event(
-            self.remote, event, payload, folder, workflows=workflows or None, venv=self.project.venv, env=env, **more
-        )
+        venv = self.warm or self.project.venv
+        return run_event(self.remote, event, payload, folder, workflows=workflows or None, venv=venv, env=env, **more)
 
     def dispatch(self, workflow: str, **inputs: str) -> Run:
         """Starts a workflow on main by hand."""
@@ -166,7 +169,15 @@ def begin(bake, registry, base_image, nothing_is_left):
 
 
 @pytest.fixture(scope="session")
-def team_at(bake, registry, nothing_is_left, tmp_path_factory) -> Iterator[Callable[..., Team]]:
+def warm_venv(venv, tmp_path_factory) -> Iterator[Path]:
+    """An environment whose commands are forks of a process that has the libraries."""
+    born = {"PATH": os.environ["PATH"], "HOME": str(tmp_path_factory.mktemp("home")), **SWITCHES, **THREADS}
+    with warm_act.face(venv, tmp_path_factory.mktemp("warm"), born) as face:
+        yield face
+
+
+@pytest.fixture(scope="session")
+def team_at(bake, registry, nothing_is_left, warm_venv, tmp_path_factory) -> Iterator[Callable[..., Team]]:
     """team_at(state, port) -> a team of its own in a kept state."""
     doubles = []
 
@@ -179,7 +190,7 @@ def team_at(bake, registry, nothing_is_left, tmp_path_factory) -> Iterator[Calla
         (place / "scratch").mkdir()
         github = GitHub(grants(project.path), project.path).__enter__()
         doubles.append(github)
-        return Team(project, place / "remote.git", place / "scratch", registry.address, port, github)
+        return Team(project, place / "remote.git", place / "scratch", registry.address, port, github, warm_venv)
 
     yield team_at
     for github in doubles:
@@ -195,6 +206,7 @@ def first_push(shared, begin, team_at) -> tuple[Path, int]:
         (fresh / "port").write_text(str(port))
         begin(fresh, port)
         team = team_at(fresh, port)
+        team.warm = None  # once, each command is a new interpreter
         run = team.run("push", push(team.project.path, team.remote))
         shutil.copytree(run.artifacts, fresh / "artifacts", symlinks=True)
         (fresh / "run.pickle").write_bytes(pickle.dumps((run, team.github.attestations)))

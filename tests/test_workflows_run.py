@@ -371,7 +371,7 @@ def test_code_that_is_not_sound_is_red(team):
     )
     run = team.propose("an import that nobody uses", "ci")
     assert run.jobs == {"test": "failure", "ci": "failure"}
-    assert (run.steps["test"]["Check"], run.steps["test"]["Test"]) == ("failure", "skipped")
+    assert run.steps["test"]["Check"] == "failure" and "Test" not in run.steps["test"]
 
     team.project.git("checkout", "--quiet", "HEAD~1", "--", "src")
     team.project.edit("tests/conftest.py", "import config, data", "import config, data, nothing")
