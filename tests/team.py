@@ -69,6 +69,7 @@ class Team:
     port: int
     github: GitHub
     warm: Path | None = None
+    served: tuple[str, ...] = ()  # the models that answered in production and staging after the first push
     pull: dict | None = None
 
     def run(self, event: str, payload: dict, *workflows: str, **more) -> Run:
@@ -209,7 +210,8 @@ def first_push(shared, begin, team_at) -> tuple[Path, int]:
         team.warm = None  # once, each command is a new interpreter
         run = team.run("push", push(team.project.path, team.remote))
         shutil.copytree(run.artifacts, fresh / "artifacts", symlinks=True)
-        (fresh / "run.pickle").write_bytes(pickle.dumps((run, team.github.attestations)))
+        served = team.serves(), team.serves(staging=True)
+        (fresh / "run.pickle").write_bytes(pickle.dumps((run, team.github.attestations, served)))
         keep(team, fresh)
 
     kept = once(shared, "first-push", push_it)
@@ -228,7 +230,7 @@ def delivered(first_push, team_at) -> tuple[Team, Run]:
     """A team after its first push, and that push's run."""
     kept, port = first_push
     team = team_at(kept, port)
-    run, team.github.attestations = pickle.loads((kept / "run.pickle").read_bytes())
+    run, team.github.attestations, team.served = pickle.loads((kept / "run.pickle").read_bytes())
     run.artifacts = kept / "artifacts"
     return team, run
 

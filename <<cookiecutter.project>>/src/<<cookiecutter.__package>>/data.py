@@ -41,6 +41,10 @@ def fetch(path: str, root: Path) -> bytes:
         with fsspec.open(path, "rb", **config.data_options()) as source:
             return source.read()
     except FileNotFoundError:
+        if "://" in path and not path.startswith("file://"):
+            # Stores say the same of what is not there and of what one may not see.
+            mend = "check data.path in params.yaml and its credentials"
+            raise NoAccess(f"{path}: cannot be read: it is not there, or not for whoever asks; {mend}") from None
         raise Misuse(f"{path}: no such file; put the data there or mend data.path in params.yaml") from None
     except Misuse:
         raise
