@@ -7,6 +7,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from act import events, push
+from engine import clear
+from mlflow import MlflowClient
 from team import DELIVERED, GREEN, verdict
 
 USER = "data:s3cret-of-the-data"
@@ -52,8 +54,15 @@ def elsewhere(team, store):
     return team
 
 
+@pytest.fixture
+def taken_down(engine):
+    """What was deployed with a token wants it until it is taken down: not by tests that come after."""
+    yield
+    clear(engine, "late-flights")
+
+
 def test_with_everything_set_each_job_uses_what_is_meant_for_it_and_shows_none_of_it(
-    elsewhere, store, server, ssh_host
+    elsewhere, store, server, ssh_host, taken_down
 ):
     team = elsewhere
     host = {"DEPLOY_HOST": ssh_host.url, **ssh_host.secrets()}
@@ -80,9 +89,7 @@ def test_with_everything_set_each_job_uses_what_is_meant_for_it_and_shows_none_o
     for job in ("train", "accept"):
         assert run.steps[job]["Take the cloud identity"] == "success"
 
-    import mlflow
-
-    registered = mlflow.MlflowClient(server, server).get_model_version_by_alias("late_flights", "champion")
+    registered = MlflowClient(server, server).get_model_version_by_alias("late_flights", "champion")
     assert registered.tags["ledger.key"] == events(team.remote)[-1]["key"]
     assert "Accepted publickey" in ssh_host.log
     assert team.serves() == events(team.remote)[-1]["key"]
