@@ -431,7 +431,6 @@ def test_the_base_judges_and_the_pull_request_is_data(workflows):
         "make report",
     ]
     assert [step["run"] for step in rest if "run" in step] == [
-        "make setup",
         "make validate",
         "make compare",
         "make report",
