@@ -40,7 +40,7 @@ def check_received(folder: Path, apart: str) -> None:
             count, size = count + 1, size + path.lstat().st_size
     if count > MOST_FILES or size > MOST_BYTES:
         raise Misuse(
-            f"{folder.name}: holds {count} files of {size >> 20} MB, more than {MOST_FILES} or {MOST_BYTES >> 20} MB;"
+            f"{folder.name}: holds {count} files of {size // 2**20} MB, more than {MOST_FILES} or {MOST_BYTES // 2**20} MB;"
             " nothing of it is used"
         )
 
