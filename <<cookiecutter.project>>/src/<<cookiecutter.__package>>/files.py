@@ -39,8 +39,8 @@ def check_received(folder: Path, apart: str) -> None:
                 raise Misuse(f"{path.relative_to(folder.parent)}: neither a file nor a folder; nothing of it is used")
             count, size = count + 1, size + path.lstat().st_size
     if count > MOST_FILES or size > MOST_BYTES:
-        most = f"{MOST_FILES} or {MOST_BYTES // 2**20} MB"
-        raise Misuse(f"{folder.name}: holds {count} files of {size // 2**20} MB, more than {most}; nothing of it is used")
+        found, most = (f"{n} files of {held // 2**20} MB" for n, held in ((count, size), (MOST_FILES, MOST_BYTES)))
+        raise Misuse(f"{folder.name}: holds {found}, where {most} are the most; nothing of it is used")
 
 
 def sha256(content: bytes) -> str:
