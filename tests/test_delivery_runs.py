@@ -118,13 +118,13 @@ def test_the_weekly_run_opens_an_issue_when_it_fails_and_closes_it_when_it_passe
     api = {"GITHUB_API_URL": github.url}
     sha = house.commit(test_python="\t@exit 1")
     act.push(house.path, house.remote)
-    run = house.play("schedule", act.schedule_payload(sha), env=api)
+    run = house.play("schedule", act.schedule_payload(sha), env=api, workflows=["newest"])
     assert run.jobs == {"test": "failure", "tell": "success", "newest": "failure"}
     assert [issue["state"] for issue in github.issues] == ["open"]
 
     sha = house.commit()
     act.push(house.path, house.remote)
-    run = house.play("workflow_dispatch", act.dispatch_payload(sha), env=api)
+    run = house.play("workflow_dispatch", act.dispatch_payload(sha), env=api, workflows=["newest"])
     assert run.jobs == dict.fromkeys(("test", "tell", "newest"), "success")
     assert [issue["state"] for issue in github.issues] == ["closed"]
 
@@ -132,9 +132,17 @@ def test_the_weekly_run_opens_an_issue_when_it_fails_and_closes_it_when_it_passe
 def test_newest_versions_that_cannot_be_resolved_are_told_and_not_tested(house, github):
     sha = house.commit(upgrade="\t@exit 1")
     act.push(house.path, house.remote)
-    run = house.play("schedule", act.schedule_payload(sha), env={"GITHUB_API_URL": github.url})
+    run = house.play("schedule", act.schedule_payload(sha), env={"GITHUB_API_URL": github.url}, workflows=["newest"])
     assert run.jobs == {"test": "failure", "tell": "success", "newest": "failure"}
     assert "Test" not in run.steps["test"] and len(github.issues) == 1
+
+
+@pytest.mark.parametrize(("does", "result"), [("exit 0", "success"), ("exit 1", "failure")])
+def test_the_weekly_mutation_is_red_where_a_command_is_missed_by_no_test(house, does, result):
+    sha = house.commit(everything=f'test "$*" = "bench-workflows WORKFLOWS=ALL" && {does}')
+    act.push(house.path, house.remote)
+    run = house.play("schedule", act.schedule_payload(sha), workflows=["mutation"])
+    assert run.jobs == {"replace": result, "mutation": result}
 
 
 PYTHONS = ("python (3.11)", "python (3.13)", "python (3.14)")
