@@ -116,7 +116,7 @@ def test_a_fork_without_credentials_is_not_judged_and_not_blamed(elsewhere, stor
     assert verdict(run, "decide").startswith(
         "**Verdict: not judged** — the data need credentials, which this pull request"
     )
-    assert run.steps["decide"]["Compare"] == run.steps["challenger"]["Train, score"] == "skipped"
+    assert "Compare" not in run.steps["decide"] and "Train, score" not in run.steps["challenger"]
     assert not (run.artifacts / "challenger").exists() and BASIC not in store[2]
 
 
