@@ -209,7 +209,7 @@ def test_a_change_of_code_alone_trains_nothing_and_serves_the_champion_with_the_
 
     What may be set is set to nothing, as GitHub has it with a variable or a secret that there is not.
     """
-    team.project.edit("src/late_flights/serve.py", '"form": self.form,', '"form": self.form, "news": "good",')
+    team.project.edit("src/late_flights/serve.py", '"form": self.form,', '"form": self.form,  # as the bundle says')
     team.open("more to know")
     before = team.github.attestations[:]
     nothing = {"variables": dict.fromkeys(VARIABLES, "") | {"REGISTRY": f"{team.registry}/Your-Team"}}
@@ -219,8 +219,7 @@ def test_a_change_of_code_alone_trains_nothing_and_serves_the_champion_with_the_
     assert "train     restored model" in merged.logs["train"]
     assert len(events(team.remote)) == 2
     told = team.info()
-    assert (told["key"], told["news"]) == (events(team.remote)[-1]["key"], "good")
-    assert told["commit"] == team.head()
+    assert (told["key"], told["commit"]) == (events(team.remote)[-1]["key"], team.head())
     assert [a["message"] for a in merged.annotations if a["job"] == "attest"] == [
         "Private repositories have attestations on GitHub Enterprise only; set the variable ATTESTATIONS there"
     ]
@@ -374,7 +373,7 @@ def test_code_that_is_not_sound_is_red(team):
     assert run.steps["test"]["Check"] == "failure" and "Test" not in run.steps["test"]
 
     team.project.git("checkout", "--quiet", "HEAD~1", "--", "src")
-    team.project.edit("tests/conftest.py", "import config, data", "import config, data, nothing")
+    team.project.edit("tests/conftest.py", "resolve().parent.parent", "resolve().parents[99]")
     run = team.propose("tests that do not begin", "ci")
     assert run.jobs == {"test": "failure", "ci": "failure"}
     assert (run.steps["test"]["Check"], run.steps["test"]["Test"]) == ("success", "failure")

@@ -64,6 +64,7 @@ def face(venv: Path, place: Path, born: dict[str, str]) -> Iterator[Path]:
     finally:
         server.terminate()
         server.wait()
+        server.stdout.close()
 
 
 def serve(address: str) -> None:
