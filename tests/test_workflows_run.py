@@ -197,7 +197,7 @@ def test_a_change_of_data_alone_is_judged_like_one_of_the_model(team):
     run = team.propose("the newest rows only", "compare")
     assert run.jobs == GREEN
     assert verdict(run, "decide").startswith("**Verdict: keep** — not shown to be better by more than 0.001")
-    assert "| data: rows trained on | 16000 | 14000 |" in run.summary["decide"] or "14000" in run.summary["decide"]
+    assert "| data: rows trained on | 16,000 | 14,400 |" in run.summary["decide"]
     merged = team.merge("deliver")
     assert merged.jobs == DELIVERED
     assert team.history()[2:] == [("kept", "keep")]
