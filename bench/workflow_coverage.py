@@ -3,8 +3,7 @@
     python bench/workflow_coverage.py check FILE     whether a run of the tests executed every command; FILE is what it
                                                      wrote as ACT_COVERAGE
     python bench/workflow_coverage.py [WORKFLOW ..]  replace each command by `true`, in the named workflows or else in
-                                                     those that changed since; ALL: in all of them. With KEPT=1 the
-                                                     tests that execute each are those that build/mutation names
+                                                     those that changed since; ALL: in all of them
 
 The second writes bench/workflows.json, from which `make docs` makes the table of docs/workflows.md. A command counts as
 tested if a test that passes as it is fails with `true` in the command's place.
@@ -30,12 +29,6 @@ from cookiecutter.main import cookiecutter
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "workflows.json"
 SCENARIOS = ("tests/test_workflows_run.py", "tests/test_workflows_by_hand.py", "tests/test_workflows_grown.py")
-# Between them they reach each state that the scenarios share.
-BEGINNINGS = (
-    "tests/test_workflows_by_hand.py::test_the_schedule_tells_what_is_live",
-    "tests/test_workflows_by_hand.py::test_a_rollback_brings_the_earlier_champion_to_serve_and_a_rollback_of_it_the_later",
-    "tests/test_workflows_by_hand.py::test_a_private_repository_gets_its_release_and_is_told_that_nothing_is_attested",
-)
 TRIES = 6  # tests that are asked to notice one mutation
 
 
@@ -119,14 +112,10 @@ def mutate(names: list[str]) -> int:
         return 0
     place = ROOT / "build" / "mutation"
     coverage, report, shared = place / "coverage.jsonl", place / "report.xml", place / "shared"
-    print(f"mutation  {', '.join(names)}; first what they begin with, as it is", flush=True)
-    if "KEPT" in os.environ:
-        as_it_is = shared.is_dir() or tests(list(BEGINNINGS), shared)
-    else:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        as_it_is = tests([*SCENARIOS, f"--junitxml={report}"], shared, ACT_COVERAGE=str(coverage))
-    if not as_it_is:
+    print(f"mutation  {', '.join(names)}; first every scenario as it is", flush=True)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    if not tests([*SCENARIOS, f"--junitxml={report}"], shared, ACT_COVERAGE=str(coverage)):
         raise SystemExit("error: a scenario fails as it is; mend that first")
     took, found, survived = seconds_of(report), executed(coverage), []
     results = {name: {"sha256": digest(workflows[name]), "commands": {}} for name in names}
