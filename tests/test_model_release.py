@@ -158,7 +158,7 @@ def test_a_version_is_one_commit_and_one_model_for_ever(bootstrapped, product):
     bootstrapped.git("commit", "--quiet", "--allow-empty", "--message", "later")
     later = product.project.Project(bootstrapped.path)
     with pytest.raises(
-        product.errors.Refused, match="v1.0.0 was released in event 3, from commit .*; a version does not"
+        product.errors.Refused, match="v1.0.0 was released from commit .*in event 3; a version does not"
     ):
         later.ledger.release(later.ledger.events[1], "v1.0.0", "image")
     assert later.ledger.number == 3

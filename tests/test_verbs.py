@@ -65,3 +65,48 @@ def test_two_files_reach_predict_in_their_order(baked):
     done = project.make("-s", "predict", told, IN="$(touch planted).csv", OUT="of `touch planted`.csv")
     assert json.loads(done.stdout) == ["predict", "$(touch planted).csv", "of `touch planted`.csv"]
     assert not (project.path / "planted").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["quarantine"], "Missing option '--event'"),
+        (["quarantine", "--event", "abc"], "Invalid value for '--event': .*"),
+        (["prune", "--keep", "-1"], "Invalid value for '--keep': .*"),
+        (["promot"], "No such command 'promot'"),
+        (["history", "--att", "1"], "No such option: --att.*"),
+    ],
+)
+def test_a_word_or_an_option_that_there_is_not_is_one_line(baked, one_line, words, told):
+    one_line(baked[0].cli(*words, check=False), 2, f"{told}; `make` lists the verbs with what they take")
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        (
+            {"REGISTRY": "$(touch planted) y"},
+            "REGISTRY: .* is no name of a registry; set it as in REGISTRY=ghcr.io/acme",
+        ),
+        (
+            {"DOCKER_HOST": "ssh://u@h;touch planted"},
+            "DOCKER_HOST: .* is no address; write it as in DOCKER_HOST=ssh://.*",
+        ),
+        (
+            {"DOCKER_HOST": "ssh://-oProxyCommand=x"},
+            "DOCKER_HOST: .* is no address; write it as in DOCKER_HOST=ssh://.*",
+        ),
+    ],
+)
+def test_a_variable_that_names_no_place_is_one_line(bootstrapped, one_line, variables, told):
+    one_line(bootstrapped.cli("image", check=False, **variables), 2, told)
+    assert not (bootstrapped.path / "planted").exists()
+
+
+def test_what_a_person_wrote_starts_no_command_of_a_workflows_log(product, monkeypatch):
+    from late_flights import pipeline
+
+    monkeypatch.setattr(pipeline, "run", lambda step, project: "rolled back: a\n::error::b")
+    said = []
+    pipeline.show(pipeline.BY_NAME["promote"], None, said.append)
+    assert len(said) == 1 and len(said[0].splitlines()) == 1 and "a\\n::error::b" in said[0]

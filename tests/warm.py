@@ -75,6 +75,11 @@ def _begin(born: tuple[tuple[str, str], ...]) -> None:
 def _command(argv: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
     for number, path in enumerate((out, err), 1):
         os.dup2(os.open(path, os.O_WRONLY), number)
+    become(argv, cwd, env)
+
+
+def become(argv: list[str], cwd: str, env: dict[str, str]) -> None:
+    """Runs `python -m` with these words in this process, which is a fork: in that folder, with that environment."""
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

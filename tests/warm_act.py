@@ -11,14 +11,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+
+import warm
 
 CALL = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -69,12 +72,8 @@ def face(venv: Path, place: Path, born: dict[str, str]) -> Iterator[Path]:
 
 def serve(address: str) -> None:
     """Import the libraries, then fork for each call. Runs in a process of its own."""
-    import importlib
-
-    import warm
-
     for library in warm.LIBRARIES:
-        importlib.import_module(library)
+        import_module(library)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(address)
@@ -100,27 +99,16 @@ def _command(line: socket.socket) -> int:
         os.close(stream)
     # Whoever called may be ended: then so is this.
     threading.Thread(target=lambda: line.recv(1) or os._exit(1), daemon=True).start()
-    os.environ.clear()
-    os.environ.update(env)
-    os.chdir(cwd)
-    installed = [entry for entry in sys.path if entry.startswith((sys.prefix, sys.base_prefix))]
-    sys.path[:] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep)), *installed]
-    sys.argv[1:] = words[1:]
     code = 0
     try:
-        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        warm.become(words, cwd, env)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
-    except BaseException:
-        import traceback
-
+    except BaseException:  # as an interpreter ends: with a traceback, and 1
         traceback.print_exc()
         code = 1
-    import atexit
-
-    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -20,4 +20,5 @@ def frame(params):
     try:
         return data.read(params.data, ROOT)
     except data.NoAccess as refused:
+        # No fault of the code that is tested: `validate` refuses data that cannot be read, with the same words.
         pytest.skip(str(refused))

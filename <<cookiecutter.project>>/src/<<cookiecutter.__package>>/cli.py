@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -167,27 +168,34 @@ def history(
     print(events(ledger, json) if at is None else live_at(ledger, at, json), end="")
 
 
+# Where what acts on the ledger or on an engine is, besides the steps of the pipeline.
+ACTS = {
+    "accept": "promote.accept",
+    "approve": "promote.approve",
+    "comment": "comment.run",
+    "deploy": "deploy.run",
+    "image": "image.run",
+    "monitor": "monitor.run",
+    "prune": "rollback.prune",
+    "publish": "release.publish",
+    "quarantine": "rollback.quarantine",
+    "release": "release.run",
+    "rollback": "rollback.rollback",
+    "sbom": "sbom.run",
+    "undeploy": "deploy.undeploy",
+}
+
+
 def _act(verb: str, push: bool, *given: object, before: str | None = None) -> None:
-    """What acts on the ledger or on an engine besides the steps of the pipeline; the ledger is mirrored like theirs."""
-    from . import comment, deploy, image, monitor, promote, release, rollback, sbom
+    """Run a verb of ``ACTS``, and load no more than it needs; the ledger is mirrored as by the steps."""
     from .pipeline import alone
     from .project import Project
 
-    of = {
-        "accept": promote.accept,
-        "approve": promote.approve,
-        "comment": comment.run,
-        "image": image.run,
-        "monitor": monitor.run,
-        "publish": release.publish,
-        "release": release.run,
-        "sbom": sbom.run,
-        "deploy": deploy.run,
-        "undeploy": deploy.undeploy,
-    }
+    module, function = ACTS[verb].split(".")
+    act = getattr(import_module(f".{module}", __package__), function)
     project = Project(Path.cwd(), push=push, before=before)
     with alone(project):
-        print(f"{verb:<9} {one_line(of.get(verb, getattr(rollback, verb, None))(project, *given))}")
+        print(f"{verb:<9} {one_line(act(project, *given))}")
 
 
 @app.command()

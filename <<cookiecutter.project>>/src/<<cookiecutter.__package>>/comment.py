@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .errors import Misuse
-from .github import Denied, GitHub, annotate, event
+from .github import Denied, GitHub
 from .project import Project
+from .workflow import annotate, event
 
 MARK = f"<!-- {__package__}: compare -->"
 LENGTH = 65_000  # characters; GitHub takes 65 536

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from .errors import Misuse
 
 ATTEMPTS = 3
 SECONDS = 30.0  # for an answer, and at most for a pause that GitHub asks for
-BUSY = (429, 502, 503, 504)  # nothing was done, or it does no harm to do it again: see ``GitHub.__call__``
+BUSY = (429, 502, 503, 504)
 
 
 class Denied(Misuse):
@@ -45,19 +44,15 @@ class GitHub:
         }
 
     def __call__(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The answer to a request about the repository, as JSON; None where there is none to give (404 of a GET).
+        """The answer to a request about the repository, as JSON; None where it is empty.
 
-        What is busy is asked again, a little later. So is what may have been done already: each caller looks first
-        whether it was.
+        What is busy is asked again, a little later; but what makes something is asked once: it may have been made.
 
         Raises:
             Denied: the token has no right to it.
             Misuse: GitHub does not answer, or says no; with its reason.
         """
-        answer = self._answer(method, self._url(path), json=body)
-        if answer.status_code == 404 and method == "GET":
-            return None
-        return self._read(answer, f"{method} {path}")
+        return self._read(self._answer(method, self._url(path), json=body), f"{method} {path}")
 
     def pages(self, path: str) -> Iterator[Any]:
         """All items of a list."""
@@ -85,16 +80,17 @@ class GitHub:
         return f"{self._root}/repos/{self._repository}/{path}".rstrip("/")
 
     def _answer(self, method: str, url: str, **more: Any) -> requests.Response:
-        for attempt in range(1, ATTEMPTS + 1):
+        attempts = 1 if method == "POST" else ATTEMPTS
+        for attempt in range(1, attempts + 1):
             try:
                 answer = self._session.request(method, url, timeout=SECONDS, allow_redirects=method == "GET", **more)
             except requests.RequestException as error:
-                if attempt == ATTEMPTS:
+                if attempt == attempts:
                     reason = " ".join(str(error).split())[:200]
                     raise Misuse(f"GitHub: {self._root} does not answer: {reason}; run it again") from None
                 pause = float(attempt)
             else:
-                if answer.status_code not in BUSY or attempt == ATTEMPTS:
+                if answer.status_code not in BUSY or attempt == attempts:
                     return answer
                 asked = answer.headers.get("Retry-After", "")
                 pause = float(asked) if asked.isdecimal() else float(attempt)
@@ -115,48 +111,6 @@ class GitHub:
         reason = " ".join(str(message or answer.reason).split())[:200]
         kind = Denied if answer.status_code in (401, 403) else Misuse
         raise kind(f"GitHub: {what}: {answer.status_code}, {reason}; check the job's permissions and its token")
-
-
-def event(environment: Environment) -> dict[str, Any]:
-    """The event that started the workflow.
-
-    Raises:
-        Misuse: this is no workflow, or the file of its event cannot be read.
-    """
-    if not environment.event:
-        raise Misuse("GITHUB_EVENT_PATH: not set; this runs in a workflow")
-    try:
-        told = json.loads(Path(environment.event).read_bytes())
-    except (OSError, ValueError) as error:
-        raise Misuse(f"GITHUB_EVENT_PATH: cannot be read: {error}; run it in a workflow") from None
-    return told if isinstance(told, dict) else {}
-
-
-def outputs(environment: Environment, **values: str) -> None:
-    """In a workflow: what the step gives to the steps and jobs after it."""
-    if environment.outputs:
-        with open(environment.outputs, "a", encoding="utf-8") as out:
-            out.writelines(f"{name}={value}\n" for name, value in values.items())
-
-
-def foreign(environment: Environment) -> bool:
-    """Whether this is the run of a pull request that gets no secret: one from a fork, or dependabot's."""
-    pull = event(environment).get("pull_request") if environment.event else None
-    if not isinstance(pull, dict):
-        return False
-    home = (pull["head"]["repo"] or {}).get("full_name")  # None: the fork is gone
-    return home != environment.repository or environment.actor == "dependabot[bot]"
-
-
-def annotate(environment: Environment, level: str, title: str, text: str) -> None:
-    """In a workflow: a note that the page of the run shows, of level notice, warning or error."""
-    if environment.run_url:
-        print(f"::{level} title={_escaped(title, ':,')}::{_escaped(text)}")
-
-
-def _escaped(text: str, more: str = "") -> str:
-    """A value of a workflow command: nothing in it ends the command or begins one."""
-    return "".join(f"%{ord(c):02X}" if c in f"%\r\n{more}" else c for c in " ".join(text.splitlines()))
 
 
 def deliver(environment: Environment) -> str:

@@ -12,10 +12,10 @@ from . import engine
 from .bundle import Bundle, pack_code
 from .errors import Misuse, Refused
 from .files import new_directory, read_json, sha256, write_json
-from .github import outputs
 from .ledger import Event
 from .project import Project
 from .settings import Settings
+from .workflow import outputs
 
 if TYPE_CHECKING:
     import docker

@@ -512,9 +512,19 @@ class Ledger:
         told = {**_told(chosen), "outcome": "rollback", "reason": because, "replaces": champion.key, "target": target}
         return self._append("rolled_back", told)
 
-    def release_of(self, tag: str) -> Event | None:
-        """The event that made a model this version: whatever becomes of the tag, a version is one model for ever."""
-        return next((event for event in self.events if event.type == "released" and event.tag == tag), None)
+    def release_of(self, event: Event, tag: str) -> Event | None:
+        """The event that made the model of another one this version, with this project's commit; None: nothing did.
+
+        Raises:
+            Refused: the version is that of another commit or model. It is for ever, whatever becomes of the tag.
+        """
+        known = next((each for each in self.events if each.type == "released" and each.tag == tag), None)
+        if known and (known.commit, known.key, known.digest) != (self.project.commit, event.key, event.digest):
+            raise Refused(
+                f"release: {tag} was released from commit {known.commit[:12]} with model {known.key[:12]}, in event"
+                f" {known.number}; a version does not move, take the next one"
+            )
+        return known
 
     def release(self, event: Event, tag: str, image: str) -> Event:
         """Write ``released`` for the model of an event and this project's commit, unless it is written.
@@ -523,16 +533,8 @@ class Ledger:
             Moved: there is a newer event.
             Refused: the version is that of another commit or model.
         """
-        known = self.release_of(tag)
-        if known is None:
-            told = {**_told(event), "commit": self.project.commit, "outcome": "release", "tag": tag}
-            return self._append("released", {**told, "reason": f"{tag} is {image}"})
-        if (known.commit, known.key, known.digest) != (self.project.commit, event.key, event.digest):
-            raise Refused(
-                f"release: {tag} was released in event {known.number}, from commit {known.commit[:12]} with model"
-                f" {known.key[:12]}; a version does not move, take the next one"
-            )
-        return known
+        told = {**_told(event), "commit": self.project.commit, "outcome": "release", "tag": tag}
+        return self.release_of(event, tag) or self._append("released", {**told, "reason": f"{tag} is {image}"})
 
     def put_under_quarantine(self, number: int, because: str) -> Event:
         """Write ``quarantined`` for the model of an event: it will not be accepted again.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from .files import write_text
-from .github import annotate
 from .ledger import Event, Ledger
 from .project import Project, now
-from .report import summarise
 from .words import escape
+from .workflow import annotate, summarise
 
 LAST = 5  # events that are shown
 
@@ -53,7 +52,7 @@ def run(project: Project) -> str:
     ledger, today = project.ledger, now()
     text = markdown(ledger, today)
     write_text(project.build / "monitor.md", text)
-    summarise(project, text)
+    summarise(project.environment, text)
     champion = ledger.champion()
     if champion is None:
         annotate(project.environment, "notice", "Nothing is live", "no model has become champion yet")

@@ -39,12 +39,7 @@ def run(project: Project, tag: str, say: Callable[[str], None] = print) -> str:
     version = version_of(tag)
     on_main(project, tag)
     event = champion_of(project)
-    known = project.ledger.release_of(tag)
-    if known and known.commit != project.commit:
-        raise Refused(
-            f"release: {tag} was released from commit {known.commit[:12]} in event {known.number}; a version does not"
-            " move, take the next one"
-        )
+    project.ledger.release_of(event, tag)
     words = section(project.needed("CHANGELOG.md").decode(), version)
     bundle = project.ledger.bundle(event.champion)
     with engine.connected() as client:
@@ -197,7 +192,7 @@ def publish(project: Project, say: Callable[[str], None] = print) -> str:
     github = GitHub(project.environment)
     ours = [release for release in github.pages("releases") if release["tag_name"] == tag]
     done = next((release for release in ours if not release["draft"]), None)
-    known = project.ledger.release_of(tag)
+    known = project.ledger.release_of(event, tag)
     if done and (known is None or known.run != project.environment.run_url):
         raise Refused(f"release: {tag} was released already: {done['html_url']}; take the next version")
     retried(project, "publish", lambda: project.ledger.release(event, tag, about["image"]))

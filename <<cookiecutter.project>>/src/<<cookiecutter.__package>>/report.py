@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from . import compare, mermaid, pictures, since, words
 from .errors import Misuse
 from .files import read_json, to_json, write_text
-from .github import annotate
 from .metrics import Labels, chosen
 from .pictures import Scores
 from .project import Project
 from .words import Json, escape, interval, number, plain, verdict
+from .workflow import annotate, summarise
 
 LINES = 20  # what Markdown shows of a list
 SEGMENTS = 24  # of which the page has a picture; its table has them all
@@ -349,21 +349,6 @@ DECISION = {
 }
 
 
-def summarise(project: Project, text: str) -> None:
-    """Add Markdown to the summary of the job, if this is one.
-
-    Raises:
-        Misuse: it cannot be written.
-    """
-    if not project.environment.summary:
-        return
-    try:
-        with open(project.environment.summary, "a", encoding="utf-8") as summary:
-            summary.write(text)
-    except OSError as error:
-        raise Misuse(f"GITHUB_STEP_SUMMARY: cannot be written: {error.strerror}; unset it") from None
-
-
 def run(project: Project) -> str:
     """Write build/report.md and build/report.html; in a workflow the Markdown also goes to the job's summary.
 
@@ -389,7 +374,7 @@ def run(project: Project) -> str:
     write_text(project.build / "report.md", text)
     html = page(validation, decision, made, scored, __package__ or "model", before)
     write_text(project.build / "report.html", html)
-    summarise(project, text)
+    summarise(project.environment, text)
     outcome, reason = verdict(validation, decision)
     level = {"bad": "error", "warn": "warning"}.get(words.MEANING[outcome][0], "notice")
     annotate(project.environment, level, f"Verdict: {outcome}", plain(reason))

@@ -14,8 +14,8 @@ import pandas as pd
 from . import data
 from .errors import Misuse, Refused
 from .files import new_directory, write_json
-from .github import foreign, outputs
 from .project import Project
+from .workflow import foreign, outputs
 
 SUITE = "expectations/data.json"
 MEND = f"mend the data, or {SUITE} if the contract has changed"
