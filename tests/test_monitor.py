@@ -72,7 +72,7 @@ def test_a_champion_that_is_older_than_the_limit_is_warned_of(bootstrapped, summ
     tomorrow = "from datetime import datetime, timedelta, UTC\nimport late_flights.project as p\n"
     tomorrow += "p.now = lambda: (datetime.now(UTC) + timedelta(days=2)).strftime('%Y-%m-%dT%H:%M:%SZ')\n"
     (bootstrapped.path / "src" / "sitecustomize.py").write_text(tomorrow)
-    said, text = monitor(bootstrapped, summary)
+    said, text = monitor(bootstrapped, summary, PYTHONPATH="src")  # a new interpreter, which reads that
     assert "for 2 days" in text
     assert "::warning title=The champion is old::model" in said
     assert "is live for 2 days, more than monitor.max_age_days 1" in said

@@ -73,7 +73,7 @@ def test_two_files_reach_predict_in_their_order(baked):
         (["quarantine"], "Missing option '--event'"),
         (["quarantine", "--event", "abc"], "Invalid value for '--event': .*"),
         (["prune", "--keep", "-1"], "Invalid value for '--keep': .*"),
-        (["promot"], "No such command 'promot'"),
+        (["promot"], "No such command 'promot'.*"),
         (["history", "--att", "1"], "No such option: --att.*"),
     ],
 )
