@@ -23,7 +23,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, ROOT / "bench" / script, *arguments],
         cwd=ROOT,
-        env=environment(OMP_NUM_THREADS="1"),
+        env=environment(OMP_NUM_THREADS="1", DEPLOY_NAME=""),
         capture_output=True,
         text=True,
     )

@@ -31,7 +31,7 @@ def play(stage) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "tools/demo.py"],
         cwd=stage,
-        env=environment(),
+        env=environment(DEPLOY_NAME=""),
         capture_output=True,
         text=True,
         timeout=600,
@@ -54,7 +54,7 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv, engi
     done = subprocess.run(
         ["make", "try", "SET=model.params.estimator=boosting"],
         cwd=repository,
-        env=environment(),
+        env=environment(DEPLOY_NAME=""),
         capture_output=True,
         text=True,
     )
