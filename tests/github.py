@@ -60,6 +60,7 @@ class GitHub:
         issues: `number`, `title`, `body`, `state`, `labels`, ...
         pulls: number -> what an event told of it, see `open`.
         releases: `id`, `tag_name`, `draft`, `assets`, ...; an asset holds its `bytes`.
+        latest: `make_latest` of the last request that made or changed a release.
         dispatches: `workflow`, `ref` and `inputs` of each start of a workflow.
         attestations: `job`, `subject`, `predicate_type` and `predicate` of each.
         checks, statuses: commit -> what is said of it, to be set by a test.
@@ -75,7 +76,7 @@ class GitHub:
         self.refs = {"main"}
         self.comments, self.issues, self.pulls, self.checks, self.statuses = {}, [], {}, {}, {}
         self.releases, self.dispatches, self.attestations, self.requests, self.violations = [], [], [], [], []
-        self._faults, self._ids, self._lock = [], 0, threading.RLock()
+        self.latest, self._faults, self._ids, self._lock = None, [], 0, threading.RLock()
 
     def __enter__(self):
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -95,17 +96,35 @@ class GitHub:
     def assert_clean(self):
         assert not self.violations, "\n".join(self.violations)
 
+    @property
+    def writes(self):
+        """What was asked for that changes something, in order, as "POST releases"."""
+        return [f"{method} {path}" for _, method, path, _ in self.requests if method != "GET"]
+
+    def environment(self, job):
+        """What a job, "workflow/job", has in its environment to ask with."""
+        workflow, _, name = job.partition("/")
+        return {
+            "GITHUB_API_URL": self.url,
+            "GITHUB_JOB": name,
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_RUN_ID": "7",
+            "GITHUB_SERVER_URL": "https://github.com",
+            "GITHUB_TOKEN": TOKEN,
+            "GITHUB_WORKFLOW": workflow,
+        }
+
     def open(self, payload):
         """Takes over what the event of a pull request says, with the rights that its token has."""
         self.pulls[payload["number"]] = {"state": "open", **payload["pull_request"]}
         self.read_only, self.private = restricted(payload), payload["repository"]["private"]
 
-    def fail(self, method, path, status, times=1, *, retry_after=None, done=False):
+    def fail(self, method, path, status, times=1, *, headers=None, done=False):
         """The next requests of this kind fail. path: a regular expression. status 0: the connection ends unanswered.
 
         done: the request has its effect, and only its answer is lost.
         """
-        self._faults.append([method, path, times, status, retry_after, done])
+        self._faults.append([method, path, times, status, headers or {}, done])
 
     # --- One request --------------------------------------------------------------------------------------------------
 
@@ -130,8 +149,7 @@ class GitHub:
                 except Refused as no:
                     status, result = no.status, no.told
             if fault:
-                status, result = fault[3], {"message": "injected"}
-                more = {"Retry-After": str(fault[4])} if fault[4] is not None else {}
+                status, result, more = fault[3], {"message": "injected"}, fault[4]
             self.requests.append((job, method, told, status))
             return status, more, b"" if result is None else json.dumps(result).encode()
 
@@ -433,7 +451,7 @@ class GitHub:
 
     def _write(self, request, release, defaults):
         names = ("tag_name", "target_commitish", "name", "body", "draft", "prerelease")
-        request.take("make_latest", None)  # of which GitHub's answer says nothing
+        self.latest = request.take("make_latest", None)  # of which GitHub's answer says nothing
         after = release | {key: request.take(key, release.get(key, defaults.get(key))) for key in names}
         taken = {each["tag_name"] for each in self.releases if each is not release and not each["draft"]}
         if not after["draft"] and after["tag_name"] in taken:

@@ -29,15 +29,8 @@ def comment(project, product, tmp_path, monkeypatch, capsys):
         (project.path / "build" / "report.md").write_text(report)
         (tmp_path / "event.json").write_text(json.dumps(PULL))
         monkeypatch.setattr("time.sleep", lambda seconds: None)  # between attempts
-        for name, value in {
-            "GITHUB_API_URL": double.url,
-            "GITHUB_REPOSITORY": REPOSITORY,
-            "GITHUB_TOKEN": TOKEN,
-            "GITHUB_WORKFLOW": "compare",
-            "GITHUB_JOB": "decide",
-            "GITHUB_RUN_ID": "42",
-            "GITHUB_EVENT_PATH": str(tmp_path / "event.json"),
-        }.items():
+        event = {"GITHUB_EVENT_PATH": str(tmp_path / "event.json")}
+        for name, value in (double.environment("compare/decide") | event).items():
             monkeypatch.setenv(name, value)
         told = run(product.project.Project(project.path))
         return f"{capsys.readouterr().out}{told}"
@@ -49,7 +42,7 @@ def test_there_is_one_comment_whose_first_line_is_the_verdict_and_it_is_written_
     assert "made https://" in comment(github)
     [made] = github.comments[7]
     assert made["body"].splitlines()[0] == REPORT.splitlines()[0]
-    assert f"https://github.com/{REPOSITORY}/actions/runs/42" in made["body"]
+    assert f"https://github.com/{REPOSITORY}/actions/runs/7" in made["body"]
     assert "unchanged https://" in comment(github)
     assert "updated https://" in comment(github, "**Verdict: block** — worse\n")
     [again] = github.comments[7]

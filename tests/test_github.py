@@ -344,7 +344,7 @@ def test_who_does_not_say_what_job_it_is_or_has_another_token_is_nobody(double, 
 
 
 def test_failures_come_as_often_as_they_were_ordered(double, ask):
-    double.fail("POST", "issues/7/comments", 503, times=2, retry_after=1)
+    double.fail("POST", "issues/7/comments", 503, times=2, headers={"Retry-After": "1"})
     answers = [ask("POST", "issues/7/comments", {"body": "x"}) for _ in range(3)]
     assert [each.status_code for each in answers] == [503, 503, 201]
     assert answers[0].headers["Retry-After"] == "1" and len(double.comments[7]) == 1

@@ -11,7 +11,7 @@ from hashlib import sha256
 import pytest
 import yaml
 from conftest import ROOT, run
-from tiny_github import BOT, GitHub
+from github import BOT, GitHub, grants
 
 PRODUCT = "<<cookiecutter.project>>"
 TITLE = "The newest dependencies break the tests"
@@ -94,7 +94,7 @@ def test_the_workflow_tests_what_it_has_resolved_and_tells_with_the_result():
 
 @pytest.fixture
 def github():
-    with GitHub() as github:
+    with GitHub(grants(ROOT)) as github:
         yield github
 
 
@@ -103,7 +103,7 @@ def tell(github):
     """tell(result) -> `make tell` as the job runs it, with the machine's own Python."""
 
     def tell(result, **env):
-        settings = github.environment | {"RESULT": result, "VENV": "none", "PATH": "/usr/bin:/bin"} | env
+        settings = github.environment("newest/tell") | {"RESULT": result, "VENV": "none", "PATH": "/usr/bin:/bin"} | env
         return run(*JOBS["tell"]["steps"][-1]["run"].split(), cwd=ROOT, check=False, **settings)
 
     return tell
@@ -113,7 +113,7 @@ def test_a_failure_opens_one_issue_that_says_where_and_how_to_see_it(github, tel
     assert tell("failure").returncode == 0
     (issue,) = github.issues
     assert (issue["title"], issue["state"]) == (TITLE, "open")
-    assert "https://github.example/your-team/template/actions/runs/7" in issue["body"]
+    assert "https://github.com/your-team/late-flights/actions/runs/7" in issue["body"]
     verbs = re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text())
     assert set(re.search(r"`make ([a-z -]+)`", issue["body"])[1].split()) <= set(verbs)
 
@@ -132,25 +132,25 @@ def test_the_next_failure_is_a_comment_on_it_and_the_next_success_closes_it(gith
 def test_a_success_or_an_answer_that_was_not_given_changes_nothing(github, tell):
     for result in ("success", "cancelled", "skipped"):
         assert tell(result).returncode == 0
-    assert github.issues == [] and {request.partition(" ")[0] for request in github.requests} <= {"GET"}
+    assert github.issues == [] and github.writes == []
 
 
 def test_what_others_wrote_is_left_alone(github, tell):
     """Anybody may open an issue of that title, or a pull request, which GitHub lists among the issues."""
     somebody = {"login": "somebody", "type": "User"}
+    github.pulls[2] = {"number": 2, "title": TITLE, "body": "", "state": "open", "user": BOT}
     github.issues += [
-        {"number": 1, "title": TITLE, "state": "open", "user": somebody},
-        {"number": 2, "title": TITLE, "state": "open", "user": BOT, "pull_request": {}},
-        {"number": 3, "title": f"{TITLE} of mine", "state": "open", "user": BOT},
+        {"number": 1, "title": TITLE, "state": "open", "user": somebody, "labels": []},
+        {"number": 3, "title": f"{TITLE} of mine", "state": "open", "user": BOT, "labels": []},
     ]
     assert tell("success").returncode == tell("failure").returncode == 0
-    assert [issue["state"] for issue in github.issues] == ["open"] * 4
-    assert github.comments == {} and github.issues[3]["title"] == TITLE
+    assert [issue["state"] for issue in github.issues] == ["open"] * 3 and github.pulls[2]["state"] == "open"
+    assert github.comments == {} and github.issues[2]["title"] == TITLE
 
 
 def test_it_is_found_among_many_issues(github, tell):
     tell("failure")
-    others = [{"number": 100 + n, "title": "Another", "state": "open", "user": BOT} for n in range(205)]
+    others = [{"number": 100 + n, "title": "Another", "state": "open", "user": BOT, "labels": []} for n in range(205)]
     github.issues[:0] = others
     assert tell("success").returncode == 0
     assert github.issues[-1]["state"] == "closed" and all(issue["state"] == "open" for issue in others)

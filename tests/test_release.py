@@ -12,7 +12,7 @@ from hashlib import sha256
 import pytest
 import yaml
 from conftest import ROOT, run
-from tiny_github import GitHub
+from github import GitHub, grants
 
 CHANGELOG = (
     "# Changelog\n\n## Unreleased\n\n- Later.\n\n## 1.4.0 - 2026-11-20\n\n- New.\n- Better.\n\n## 1.3.0\n\n- Old.\n"
@@ -38,7 +38,7 @@ class House:
         return self.git("rev-parse", "HEAD")
 
     def tool(self, verb, tag="v1.4.0", **env):
-        settings = self.github.environment | {"TAG": tag} | env
+        settings = self.github.environment("release/publish") | {"TAG": tag} | env
         return run(sys.executable, "tools/release.py", verb, cwd=self.path, check=False, **settings)
 
     def release(self):
@@ -54,7 +54,7 @@ def house(tmp_path):
     (path / "tools").mkdir(parents=True)
     for name in ("Makefile", "tools/api.py", "tools/release.py"):
         shutil.copyfile(ROOT / name, path / name)
-    with GitHub() as github:
+    with GitHub(grants(ROOT)) as github:
         house = House(path, github)
         house.git("init", "--quiet", "--initial-branch=main")
         house.commit("All there is", CHANGELOG_md=CHANGELOG, _gitignore="build/\n__pycache__/\n")
@@ -68,27 +68,28 @@ def test_a_tag_on_main_becomes_a_release_with_its_notes_its_archive_and_their_su
     (release,) = house.github.releases
     assert (release["tag_name"], release["draft"], release["body"]) == ("v1.4.0", False, "- New.\n- Better.\n")
     assert release["target_commitish"] == house.git("rev-parse", "v1.4.0")
-    assert release["make_latest"] == "legacy"  # a mend of an old version does not become the latest
+    assert house.github.latest == "legacy"  # a mend of an old version does not become the latest
     contents = {asset["name"]: asset["bytes"] for asset in release["assets"]}
-    assert set(contents) == {"template-1.4.0.tar.gz", "SHA256SUMS"}
-    archive = contents["template-1.4.0.tar.gz"]
-    assert contents["SHA256SUMS"].decode() == f"{sha256(archive).hexdigest()}  template-1.4.0.tar.gz\n"
+    assert set(contents) == {"late-flights-1.4.0.tar.gz", "SHA256SUMS"}
+    archive = contents["late-flights-1.4.0.tar.gz"]
+    assert contents["SHA256SUMS"].decode() == f"{sha256(archive).hexdigest()}  late-flights-1.4.0.tar.gz\n"
     with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
         names = {
-            name.removeprefix("template-1.4.0/") for name in packed.getnames() if not name.endswith("template-1.4.0")
+            name.removeprefix("late-flights-1.4.0/")
+            for name in packed.getnames()
+            if not name.endswith("late-flights-1.4.0")
         }
     assert names == {".gitignore", "CHANGELOG.md", "Makefile", "tools", "tools/api.py", "tools/release.py"}
 
 
 def test_nobody_sees_a_release_before_its_files_are_there(house):
     house.release()
-    writes = [request for request in house.github.requests if not request.startswith("GET")]
-    assert writes == ["POST releases", *["POST releases/1/assets"] * 2, "PATCH releases/1"]
+    assert house.github.writes == ["POST releases", *["POST releases/1/assets"] * 2, "PATCH releases/1"]
 
 
 def test_the_same_tag_gives_the_same_bytes_whoever_makes_them(house, tmp_path):
     house.tool("files")
-    first = (house.built / "template-1.4.0.tar.gz").read_bytes()
+    first = (house.built / "late-flights-1.4.0.tar.gz").read_bytes()
     run("git", "clone", "--quiet", house.path, tmp_path / "other", cwd=tmp_path)
     other = House(tmp_path / "other", house.github)
     other.git("config", "tar.umask", "0077")
@@ -96,7 +97,7 @@ def test_the_same_tag_gives_the_same_bytes_whoever_makes_them(house, tmp_path):
     os.utime(other.path / "Makefile", (1, 1))
     (other.path / "Makefile").write_text("edited, and not committed\n")
     other.tool("files")
-    assert (other.built / "template-1.4.0.tar.gz").read_bytes() == first
+    assert (other.built / "late-flights-1.4.0.tar.gz").read_bytes() == first
     assert b"edited, and not committed" not in gzip.decompress(first)
 
 
@@ -160,11 +161,11 @@ def test_a_version_of_which_the_changelog_says_nothing_is_refused(house, one_lin
 
 def test_a_repeated_run_finds_the_release_out_and_changes_nothing(house):
     house.release()
-    before, writes = str(house.github.releases), len([r for r in house.github.requests if not r.startswith("GET")])
+    before, writes = str(house.github.releases), house.github.writes
     done = house.release()
     assert done.returncode == 0 and "is out already, with these files" in done.stdout
     assert str(house.github.releases) == before
-    assert len([r for r in house.github.requests if not r.startswith("GET")]) == writes
+    assert house.github.writes == writes
 
 
 def test_a_moved_tag_does_not_change_a_release_that_is_out(house, one_line):
@@ -199,8 +200,8 @@ def test_a_release_that_is_out_with_other_files_is_left_as_it_is(house, one_line
     ids=["before all", "before the draft", "before the files", "after the upload", "before it is out"],
 )
 def test_a_run_that_was_stopped_anywhere_is_finished_by_the_next(house, one_line, method, path):
-    house.github.fail(method, path, 502)
-    one_line(house.release(), 2, f"GitHub: {method} .*: 502, as the test asked for; .*")
+    house.github.fail(method, f"^{path}$", 502)
+    one_line(house.release(), 2, f"GitHub: {method} .*: 502, injected; .*")
     assert all(release["draft"] for release in house.github.releases)
     assert house.tool("publish").returncode == 0
     (release,) = house.github.releases
@@ -208,22 +209,22 @@ def test_a_run_that_was_stopped_anywhere_is_finished_by_the_next(house, one_line
 
 
 def test_what_a_killed_upload_left_in_the_draft_is_replaced(house):
-    house.github.fail("PATCH", r"releases/\d+", 502)
+    house.github.fail("PATCH", r"^releases/\d+$", 502)
     house.release()
     (draft,) = house.github.releases
     draft["assets"][0] |= {"digest": None, "bytes": b"half"}
     draft["assets"].append({"id": 99, "name": "of another run", "digest": "sha256:" + "0" * 64})
     kept = draft["assets"][1]["id"]
     assert house.tool("publish").returncode == 0
-    assert {asset["name"] for asset in draft["assets"]} == {"template-1.4.0.tar.gz", "SHA256SUMS"}
+    assert {asset["name"] for asset in draft["assets"]} == {"late-flights-1.4.0.tar.gz", "SHA256SUMS"}
     assert kept in [asset["id"] for asset in draft["assets"]]  # what had arrived is not sent again
 
 
 def test_files_that_are_not_as_their_sums_say_are_not_published(house, one_line):
     one_line(house.tool("publish"), 2, "build/release: .*SHA256SUMS.*; run `make release-files` first")
     house.tool("files")
-    (house.built / "template-1.4.0.tar.gz").write_bytes(b"another")
-    one_line(house.tool("publish"), 2, "build/release/template-1.4.0.tar.gz: not what SHA256SUMS says; .*")
+    (house.built / "late-flights-1.4.0.tar.gz").write_bytes(b"another")
+    one_line(house.tool("publish"), 2, "build/release/late-flights-1.4.0.tar.gz: not what SHA256SUMS says; .*")
     assert not house.github.requests
 
 
@@ -233,7 +234,7 @@ def test_what_github_refuses_is_one_line_and_the_token_follows_no_redirect(house
     one_line(house.tool("publish", GITHUB_TOKEN=""), 2, "GITHUB_TOKEN: not set; .*")
     one_line(house.tool("publish", GITHUB_REPOSITORY=""), 2, "GITHUB_REPOSITORY: not set; .*")
     one_line(house.tool("publish", GITHUB_API_URL="http://127.0.0.1:9"), 2, "GitHub: GET .*refused.*; run it again")
-    house.github.fail("GET", "releases", 302)
+    house.github.fail("GET", "releases", 302, headers={"Location": f"{house.github.url}/elsewhere"})
     one_line(house.tool("publish"), 2, "GitHub: GET .*: 302, .*")
     assert "elsewhere" not in str(house.github.requests)
 
@@ -262,8 +263,9 @@ def test_the_commands_of_the_workflow_make_the_release_without_installing_anythi
         if job == "publish":
             shutil.copytree(house.path.parent / "build/build", clone / "build")
         (step,) = steps[job]
-        given = {name: house.github.environment.get(name, "v1.4.0") for name in step["env"]}
-        shared = {k: v for k, v in house.github.environment.items() if k != "GITHUB_TOKEN"}
+        shared = house.github.environment(f"release/{job}")
+        given = {"GITHUB_TOKEN": shared.pop("GITHUB_TOKEN"), "TAG": "v1.4.0"}
+        given = {name: given[name] for name in step["env"]}
         run(*step["run"].split(), cwd=clone, VENV="none", PATH="/usr/bin:/bin", **shared, **given)
         assert not (clone / "none").exists()
     assert [release["draft"] for release in house.github.releases] == [False]
