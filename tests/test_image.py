@@ -51,10 +51,10 @@ for folder, folders, files in os.walk("/"):
             print(path)
 """
 SITE = """
-import importlib.metadata, json, pathlib, platform, sysconfig
-site = sysconfig.get_path("purelib")
-installed = {found.name: found.version for found in importlib.metadata.distributions(path=[site])}
-modules = sorted(path.name for path in pathlib.Path(site).iterdir())
+import importlib.metadata, json, os, pathlib, platform, sysconfig
+places = [sysconfig.get_path("purelib"), os.environ["PYTHONPATH"]]
+installed = {found.name: found.version for found in importlib.metadata.distributions(path=places)}
+modules = sorted(path.name for place in places for path in pathlib.Path(place).iterdir())
 print(json.dumps({"python": platform.python_version(), "installed": installed, "modules": modules}))
 """
 
@@ -198,7 +198,7 @@ def test_it_holds_no_git_tests_parameters_or_data(engine, champion_image):
     paths = [Path(line) for line in listed.decode().splitlines()]
     assert "tests" not in {path.name for path in paths}
     ours = [path for path in paths if path.is_relative_to("/app") or "late_flights" in path.parts]
-    assert {path.name for path in ours if path.parent == Path("/app")} == {"bundle", "settings.json"}
+    assert {path.name for path in ours if path.parent == Path("/app")} == {"bundle", "code", "settings.json"}
     forbidden = {"params.yaml", "tests", ".git", "flights.csv.gz", "requirements", "data"}
     assert len(ours) > 20 and not {path.name for path in ours} & forbidden
     where_is_git = ["sh", "-c", "command -v git || echo none"]
@@ -255,7 +255,9 @@ def test_a_second_build_is_from_the_cache_and_the_same_image(engine, champion_im
     assert made(own)["created"] > champion_image.made["created"]
 
 
-def test_an_image_of_uncommitted_code_says_so(engine, own, removed):
+def test_an_image_of_uncommitted_code_says_so_and_its_libraries_are_the_layer_that_was_there(
+    engine, champion_image, own, removed
+):
     own.edit("src/late_flights/serve.py", '"""The server:', '"""Our server:')
     own.cli("image")
     told = made(own)
@@ -264,6 +266,10 @@ def test_an_image_of_uncommitted_code_says_so(engine, own, removed):
     assert told["dirty"] is True
     assert image.labels["org.opencontainers.image.revision"] == f"{commit}-dirty"
     assert image.tags == [f"late-flights:{commit[:12]}-dirty-{told['key'][:12]}"]
+    # What is new is the code: a few MB, and no library is built, pushed or pulled again.
+    layers, before = (i.attrs["RootFS"]["Layers"] for i in (image, engine.images.get(champion_image.id)))
+    assert layers[:-1] == before[:-1] and layers[-1] != before[-1]
+    assert max(part["Size"] for part in image.history() if "/app" in part["CreatedBy"]) < 5e6
 
 
 def test_without_a_champion_there_is_no_image(project, one_line):
@@ -391,4 +397,7 @@ def test_the_dockerfiles_are_sound_and_name_their_bases_exactly(bake, python, de
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
     assert re.fullmatch(rf"python:{re.escape(python)}\.\d+-slim-bookworm", project.base)
     bases = [line for file in files for line in file.read_text().splitlines() if line.startswith("FROM ")]
-    assert all(re.fullmatch(r"FROM (\$\{BASE\}( AS build)?|caddy:\d+\.\d+\.\d+-alpine)", line) for line in bases), bases
+    assert all(
+        re.fullmatch(r"FROM (\$\{BASE\}( AS libraries)?|libraries AS build|caddy:\d+\.\d+\.\d+-alpine)", line)
+        for line in bases
+    ), bases

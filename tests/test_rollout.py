@@ -75,7 +75,7 @@ class Stage:
     def bundle(self, project: BakedProject) -> Path:
         return project.path / "build" / "candidate"
 
-    def load(self, rate: float = 100.0) -> Load:
+    def load(self, rate: float = 30.0) -> Load:
         """A load whose answers are known for both models."""
         golden = {
             self.key(project): json.loads((self.bundle(project) / "golden.json").read_text())
@@ -154,7 +154,7 @@ def accepted(champion_image, bake, shared, edge_image) -> Path:
         shutil.copytree(champion_image.project.path, project.path, symlinks=True)
         short = (
             ("watch_seconds: 90.0 ", "watch_seconds: 1.0 "),
-            ("max_seconds: 0.5 ", "max_seconds: 10.0 "),  # other tests want the cores, too
+            ("max_seconds: 0.5 ", "max_seconds: 9.0 "),  # other tests want the cores, too
         )
         for old, new in short:
             project.edit("params.yaml", old, new)
@@ -251,9 +251,9 @@ def test_a_bad_image_is_rolled_back_by_itself_and_its_model_is_aborted(serving, 
     if fault == "sick":
         serving.project.edit("params.yaml", "ready_seconds: 60.0 ", "ready_seconds: 3.0 ")
     if fault == "slow":
-        serving.project.edit("params.yaml", "max_seconds: 10.0 ", "max_seconds: 0.1 ")
+        serving.project.edit("params.yaml", "max_seconds: 9.0 ", "max_seconds: 0.1 ")
     serving.put(serving.bad(fault, seconds))
-    with serving.load(16 if fault == "slow" else 100) as load:
+    with serving.load(16 if fault == "slow" else 30) as load:
         done = serving.deploy(check=False)
     one_line(done, 1, f"deploy: .*({reason}).*; rolled back: model {serving.key(serving.first)[:12]} serves as before")
     assert serving.events()[-2:] == ["accepted", "aborted"]

@@ -37,7 +37,7 @@ def of(client: docker.DockerClient, reference: str) -> dict[str, Any]:
     """
     from docker.errors import ContainerError
 
-    words = {"entrypoint": ["python", "-I", "-c"], "command": [INVENTORY], "network_mode": "none", "remove": True}
+    words = {"entrypoint": ["python", "-P", "-c"], "command": [INVENTORY], "network_mode": "none", "remove": True}
     try:
         told = json.loads(client.containers.run(reference, healthcheck={"test": ["NONE"]}, **words))
     except (ContainerError, ValueError) as error:
