@@ -1,7 +1,7 @@
 """What clients see of rollouts: requests sent, lost and answered wrongly, on a real engine, whatever goes wrong.
 
     make bench-rollout                       # a quarter of an hour; writes docs/rollout.md
-    .venv/bin/python bench/rollout.py short  # two minutes
+    .venv/bin/python bench/rollout.py short  # two minutes, with fewer rollouts and requests, and no page
 
 A generated repository, two models that were champion, their images, and a load of at least 200 requests a second on
 the edge. Every rollout is a command of that repository. The engine is one of its own, in a network of its own.
@@ -26,23 +26,24 @@ from product import ROOT, bake
 PACKAGE = "late_flights"
 PLACE = ROOT / "build" / "bench"
 OUT = PLACE / "rollout.json"
-PORT, RATE = 18080, 220.0
+PORT = 18080
 EDGE = "caddy:2.11.7-alpine"
 STANDINS = ROOT / "tests" / "standins"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How long a run is."""
+    """How long a run is, and how many requests a second it sends."""
 
+    rate: float
     good: int
     watch: float
     crash_after: float
     crash_watch: float
 
 
-FULL = Size(good=10, watch=5.0, crash_after=60.0, crash_watch=90.0)
-SHORT = Size(good=3, watch=2.0, crash_after=6.0, crash_watch=12.0)
+FULL = Size(rate=220.0, good=10, watch=5.0, crash_after=60.0, crash_watch=90.0)
+SHORT = Size(rate=60.0, good=3, watch=2.0, crash_after=6.0, crash_watch=12.0)
 
 
 class Repository:
@@ -188,7 +189,7 @@ def play(repository: Repository, models: dict[str, dict], bad: dict[str, str], o
         serves["key"] = to["image"]["key"]
         print(f"{phase:<28} {notes[phase][:90]}")
 
-    with Load(PORT, body, answers, RATE) as load:
+    with Load(PORT, body, answers, now.rate) as load:
         time.sleep(2)
         for number in range(1, now.good + 1):
             roll(load, f"good rollout {number}")
@@ -239,7 +240,7 @@ def play(repository: Repository, models: dict[str, dict], bad: dict[str, str], o
             }
         )
     served = repository.events()[-1]
-    return {"rows": rows, "losses": load.losses[:20], "last": {k: served[k] for k in ("type", "key")}, "rate": RATE}
+    return {"rows": rows, "losses": load.losses[:20], "last": {k: served[k] for k in ("type", "key")}, "rate": now.rate}
 
 
 def back(load: Load) -> float:
