@@ -26,20 +26,20 @@ def nothing_is_left(engine):
     clear(engine, "late-flights")
 
 
-def play(stage) -> subprocess.CompletedProcess[str]:
-    # What the Makefile runs after set-up, with the interpreter of these tests.
+def play(stage, venv) -> subprocess.CompletedProcess[str]:
+    # What the Makefile runs after set-up, with the interpreter of these tests; what that runs takes the environment.
     return subprocess.run(
         [sys.executable, "tools/demo.py"],
         cwd=stage,
-        env=environment(DEPLOY_NAME=""),
+        env=environment(DEPLOY_NAME="", VENV=str(venv)),
         capture_output=True,
         text=True,
         timeout=600,
     )
 
 
-def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv, engine):
-    first = play(stage)
+def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, warm_venv, engine):
+    first = play(stage, warm_venv)
     assert first.returncode == 0, first.stdout + first.stderr
     record = json.loads((stage / "build" / "demo" / "acts.json").read_text())
     assert [act["outcome"] for act in record["acts"].values()] == ["bootstrap", "promote", "block", "keep", "refused"]
@@ -67,17 +67,17 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, venv, engi
     assert engine.containers.get("late-flights-production-edge").status == "running", "by the name of the package"
     for told in ('"predictions": [0.', "=> rolled back by itself, as it should"):
         assert told in first.stdout
-    again = play(stage)
+    again = play(stage, warm_venv)
     assert again.returncode == 0 and len(re.findall("^unchanged:", again.stdout, re.M)) == 5
     assert "fitted" not in again.stdout and "restored" not in again.stdout
 
 
-def test_an_act_that_ends_otherwise_fails_the_demo(stage):
+def test_an_act_that_ends_otherwise_fails_the_demo(stage, warm_venv):
     """The demo is a check: with a floor that no model reaches its first act must not end well."""
     params = stage / "<<cookiecutter.project>>" / "params.yaml"
     sound = params.read_text()
     assert sound.count("{roc_auc: 0.6}") == 1
     params.write_text(sound.replace("{roc_auc: 0.6}", "{roc_auc: 0.9}"))
-    done = play(stage)
+    done = play(stage, warm_venv)
     assert done.returncode == 1
     assert "error: act first-champion ended as block (exit 2), it should end as bootstrap" in done.stderr

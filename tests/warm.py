@@ -4,7 +4,7 @@ Most of a command's time is the import of scikit-learn, MLflow and Great Expecta
 commands. Each worker has one process that has imported the libraries, and nothing of the product; a command is a fork
 of it with arguments, environment, folder and streams of its own. What only an interpreter shows that has just started
 (a forgotten import, a variable that a library reads while it loads) is seen wherever a command goes through make: in
-the demo, in the workflows under act, and in the tests that call `make`.
+the first push of the workflows under act, and in the tests that call `make`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A job of act calls `make`, which calls the Python of VENV. `face` dresses an environment whose `python -m package` sends
 arguments, folder, environment and streams to that process, and ends as the fork ends; everything else it starts is the
 interpreter itself. As in warm.py, what only a new interpreter shows is seen elsewhere: the first push of the scenarios
-runs without it, and so do the demo and the generated project's own checks.
+runs without it, and so do the generated project's own checks. The demo runs with it.
 """
 
 from __future__ import annotations
