@@ -14,9 +14,10 @@ from conftest import OPTIONS, environment
 
 
 @pytest.mark.parametrize("deploy", OPTIONS["deploy"])
-def test_its_own_check_and_test_pass_and_leave_nothing_behind(bake, deploy):
+def test_after_a_first_pipeline_its_own_check_and_test_pass_and_leave_nothing_behind(bake, deploy):
+    """Before it, too: that is what `ci` does at the first push, see test_workflows_run.py."""
     project = bake(deploy=deploy)
-    done = project.make("check", "test")
+    done = project.make("pipeline", "check", "test")
     assert " passed" in done.stdout and "skipped" not in done.stdout
     assert project.git("status", "--porcelain").stdout == ""
 
@@ -37,11 +38,6 @@ def test_its_commit_hook_runs_the_same_check(project):
         project.venv / "bin" / "pre-commit", "run", "--all-files", env={"VENV": str(project.venv)}, check=False
     )
     assert done.returncode == 1 and "1 file would be reformatted" in done.stdout
-
-
-def test_make_pipeline_then_check_and_test_leave_the_tree_clean(bootstrapped):
-    bootstrapped.make("pipeline", "check", "test")
-    assert bootstrapped.git("status", "--porcelain").stdout == ""
 
 
 STEPS = ["data-lock", "validate", "train", "score", "compare", "promote", "report", "pipeline"]
