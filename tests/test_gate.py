@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-RNG = np.random.default_rng(2013)
+SEED = 2013
+RNG = np.random.default_rng(SEED)
 REFERENCE = {
     "binary": {
         "roc_auc": sklearn_metrics.roc_auc_score,
@@ -31,6 +32,12 @@ REFERENCE = {
 }
 TASKS = list(REFERENCE)
 EACH = [(task, metric) for task, metrics in REFERENCE.items() for metric in metrics]
+
+
+@pytest.fixture(autouse=True)
+def same_draws(monkeypatch):
+    """A test draws the same, whichever ran before it."""
+    monkeypatch.setitem(globals(), "RNG", np.random.default_rng(SEED))
 
 
 def drawn(rows: int, noises: list[float], positives: float = 0.3, ties: bool = False):

@@ -580,7 +580,7 @@ def test_every_place_with_a_pin_is_looked_at_each_week_and_waits_a_week(updates)
     assert places["uv"] == ["/requirements"]
     # Only an image that FROM names itself is looked at.
     named = {
-        path.parent for path in project.path.rglob("*Dockerfile") if re.search("^FROM [a-z]", path.read_text(), re.M)
+        path.parent for path in project.path.rglob("*Dockerfile") if re.search("^FROM [a-z]+:", path.read_text(), re.M)
     }
     assert [project.path / folder.strip("/") for folder in places.get("docker", [])] == sorted(named)
     for each in found:
