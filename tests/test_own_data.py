@@ -2,11 +2,18 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from conftest import BakedProject
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+
+
+@pytest.fixture
+def project(project, warm_venv) -> BakedProject:
+    """Its commands are forks of a process that has the libraries."""
+    return replace(project, venv=warm_venv)
 
 
 def adopt(project: BakedProject, frame: pd.DataFrame, **settings: object) -> None:

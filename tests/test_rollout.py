@@ -21,17 +21,13 @@ from engine import clear, free_port, until
 sys.path.insert(0, str(ROOT / "bench"))
 from load import Load  # noqa: E402
 
+# Where a deployer is killed, and where the next one is; the order is that of a deployment, and of what is left to do.
 POINTS = (
-    "deployer at work",
-    "replicas created",
-    "replicas ready",
-    "one replica joined",
-    "all joined",
-    "watched",
-    "one replica drained",
-    "drained",
-    "before live",
-    "after live",
+    ("deployer at work", "replicas created"),
+    ("replicas ready", "one replica joined"),
+    ("all joined", "watched"),
+    ("one replica drained", "before live"),
+    ("drained", "after live"),
 )
 NAME = "rollout"  # what is deployed here goes by another name than what other files deploy
 LABEL = "late_flights."
@@ -221,13 +217,14 @@ def test_an_accepted_model_becomes_champion_when_it_serves_and_no_request_is_los
     assert "unchanged: model" in again and serving.events()[-1] == "live", "a second deployment changes nothing"
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_deployer_that_is_killed_leaves_what_the_next_one_finishes_or_undoes(serving, point):
+@pytest.mark.parametrize("points", POINTS, ids=", then ".join)
+def test_deployers_that_are_killed_leave_what_the_next_one_finishes_or_undoes(serving, points):
     with serving.load() as load:
-        done = module(*serving.stopped("killed", point), cwd=serving.project.path, check=False, **serving.variables)
-        assert done.returncode == -9, f"{point} is not reached:\n{done.stdout}{done.stderr}"
-        load.phase = "killed"
-        time.sleep(1)
+        for point in points:
+            done = module(*serving.stopped("killed", point), cwd=serving.project.path, check=False, **serving.variables)
+            assert done.returncode == -9, f"{point} is not reached:\n{done.stdout}{done.stderr}"
+            load.phase = f"killed, {point}"
+            time.sleep(1)
         serving.deploy()
     assert serving.events()[-2:] == ["accepted", "live"]
     assert serving.events().count("live") == 2
@@ -568,3 +565,14 @@ def test_a_client_cannot_mark_its_requests_as_no_traffic(serving):
 
 
 METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
+
+
+def test_undeploy_takes_all_of_it_down_but_what_was_predicted(serving):
+    serving.ask()
+    assert serving.cli("undeploy").stdout.strip().endswith(f"containers of {NAME}-production are gone")
+    assert not [c for role in ("edge", "replica", "deployer") for c in serving.containers(role)]
+    assert not serving.engine.networks.list(names=[f"^{NAME}-production$"])
+    with pytest.raises(OSError):
+        serving.ask()
+    assert serving.engine.volumes.get(f"{NAME}-production-predictions")
+    assert f"nothing of {NAME}-production is here" in serving.cli("undeploy").stdout

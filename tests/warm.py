@@ -22,14 +22,23 @@ from pathlib import Path
 from unittest.mock import patch
 
 LIBRARIES = [
+    "alembic.command",
     "cookiecutter.cli",
     "docker",
+    "flit_core.wheel",
+    "git",
     "great_expectations",
     "matplotlib.backends.backend_svg",
     "matplotlib.figure",
+    "matplotlib.style",
+    "mlflow.pyfunc",
     "mlflow.sklearn",
     "mlflow.store.tracking.sqlalchemy_store",
+    "onnxruntime",
     "pandas",
+    "pyarrow.csv",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
     "skl2onnx",
     "sklearn.compose",
     "sklearn.ensemble",
@@ -38,6 +47,8 @@ LIBRARIES = [
     "sklearn.pipeline",
     "sklearn.preprocessing",
     "skops.io",
+    "typer",
+    "warm_mlflow",
 ]
 SECONDS = 900
 
