@@ -114,6 +114,7 @@ def test_a_model_that_the_gate_could_judge_needs_no_person(team):
     before = events(team.remote)
     run = team.dispatch("approve", because="I like it")
     assert run.jobs == {"judge": "success", "record": "failure", "approve": "failure"}
+    assert verdict(run, "judge").startswith("**Verdict: keep**")
     assert "approve: the gate came to a verdict, keep" in run.logs["record"]
     assert events(team.remote) == before and not team.github.dispatches
 
