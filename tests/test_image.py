@@ -156,12 +156,26 @@ def test_it_becomes_healthy_and_answers_without_network_capabilities_or_a_disk_t
         until(healthy, 30, "the image's own health check is not content")
 
 
-def test_the_health_check_asks_at_the_port_that_was_given(engine, champion_image):
+SICK = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Sick(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(503)
+HTTPServer(("127.0.0.1", 9001), Sick).serve_forever()
+"""
+
+
+def test_the_health_check_asks_at_the_port_that_was_given_and_takes_only_a_yes(engine, champion_image):
     command = engine.images.get(champion_image.id).attrs["Config"]["Healthcheck"]["Test"]
     with running(engine, champion_image.id, environment={"PORT": "9000"}, **HARDENED) as container:
         until(lambda: b"http://0.0.0.0:9000" in container.logs(), 30, "it does not serve")
         assert container.exec_run(command[1:]).exit_code == 0
         assert container.exec_run(command[1:], environment={"PORT": ""}).exit_code == 1  # 8000, where nothing listens
+        container.exec_run(["python", "-c", SICK], detach=True)
+        listens = ["python", "-c", "import socket; socket.create_connection(('127.0.0.1', 9001), 1)"]
+        until(lambda: container.exec_run(listens).exit_code == 0, 20, "nobody says no")
+        said_no = container.exec_run(command[1:], environment={"PORT": "9001"})
+        assert (said_no.exit_code, said_no.output) == (1, b"")
 
 
 def test_its_user_may_write_predictions_and_tmp_and_nothing_else(engine, champion_image):
