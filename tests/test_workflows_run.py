@@ -118,6 +118,8 @@ def test_bad_data_are_red_before_training_and_their_merge_changes_nothing(team):
     run = team.propose("new export", "compare")
     assert run.jobs == {"challenger": "failure", "decide": "failure", "compare": "failure"}
     assert verdict(run, "decide").startswith("**Verdict: data refused** — data/flights.csv.gz: column 'distance'")
+    [comment] = team.github.comments[1]
+    assert comment["body"].splitlines()[0] == verdict(run, "decide")
     assert not list(run.artifacts.rglob("model.skops")), "nothing was trained"
 
     before = events(team.remote)
