@@ -23,11 +23,11 @@ def test_what_was_found_by_replacing_commands_was_found_in_the_workflows_as_they
     """Where a workflow has changed since, its commands are to be replaced again: `make bench-workflows`."""
     bench = runpy.run_path(str(ROOT / "bench" / "workflow_coverage.py"))
     measured, workflows = json.loads(bench["RESULTS"].read_text()), bench["generated"](tmp_path)
-    for name, told in measured.items():
-        assert told["sha256"] == bench["digest"](workflows[name]), name
+    assert {name: told["sha256"] for name, told in measured.items()} == {
+        name: bench["digest"](text) for name, text in workflows.items()
+    }
     told = {f"{name}/{place}": each for name, one in measured.items() for place, each in one["commands"].items()}
-    asked = bench["commands"]({name: workflows[name] for name in measured})
-    assert {place: each["run"] for place, each in told.items()} == asked
+    assert {place: each["run"] for place, each in told.items()} == bench["commands"](workflows)
     for place, each in told.items():
         assert each["fails"], f"no test fails without {place}"
         file, _, test = each["fails"].partition("::")
