@@ -1,7 +1,7 @@
 """What clients see of rollouts: requests sent, lost and answered wrongly, on a real engine, whatever goes wrong.
 
     make bench-rollout                       # a quarter of an hour; writes docs/rollout.md
-    .venv/bin/python bench/rollout.py short  # two minutes, with fewer rollouts and requests, and no page
+    .venv/bin/python bench/rollout.py short  # minutes, with fewer rollouts and requests, and no page
 
 A generated repository, two models that were champion, their images, and a load of at least 200 requests a second on
 the edge. Every rollout is a command of that repository. The engine is one of its own, in a network of its own.

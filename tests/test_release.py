@@ -264,8 +264,8 @@ def test_the_commands_of_the_workflow_make_the_release_without_installing_anythi
             shutil.copytree(house.path.parent / "build/build", clone / "build")
         (step,) = steps[job]
         shared = house.github.environment(f"release/{job}")
-        given = {"GITHUB_TOKEN": shared.pop("GITHUB_TOKEN"), "TAG": "v1.4.0"}
-        given = {name: given[name] for name in step["env"]}
+        known = {"GITHUB_TOKEN": shared.pop("GITHUB_TOKEN"), "TAG": "v1.4.0"}
+        given = {name: known[name] for name in step["env"]}
         run(*step["run"].split(), cwd=clone, VENV="none", PATH="/usr/bin:/bin", **shared, **given)
         assert not (clone / "none").exists()
     assert [release["draft"] for release in house.github.releases] == [False]
