@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import environment
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -106,6 +107,43 @@ def test_each_form_of_a_model_of_each_task_answers_as_the_original_does(forms, t
         original = forms.predict(fitted, rows, task, classes)
         for form, answer in answers.items():
             assert answer(forms.rows_of(rows)) == pytest.approx(original, abs=TOLERANCE), form
+
+
+COLUMNS = {
+    "sparse": ([("texts", OneHotEncoder(handle_unknown="ignore"), ["shop", "note"])], {"sparse_threshold": 1.0}),
+    "sparse-beside-dense": (
+        [("words", TfidfVectorizer(), "shop"), ("numbers", SimpleImputer(), ["count", "size"])],
+        {"sparse_threshold": 0.0},
+    ),
+    "weights": (
+        [("whole", SimpleImputer(), ["count"]), ("size", SimpleImputer(), ["size"])],
+        {"transformer_weights": {"size": 9}},
+    ),
+    "dropped-and-the-rest": ([("no", "drop", ["shop", "note", "size"])], {"remainder": "passthrough"}),
+    "by-place": ([("no", "passthrough", [3]), ("size", SimpleImputer(), slice(2, 3))], {}),
+    "by-type": (
+        [
+            ("numbers", SimpleImputer(), make_column_selector(dtype_include="number")),
+            ("times", StandardScaler(), make_column_selector(dtype_include="datetime")),
+        ],
+        {},
+    ),
+    "nested": (
+        [("inner", make_pipeline(ColumnTransformer([("size", SimpleImputer(), ["size"])])), ["count", "size"])],
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_arrays_go_through_whatever_stands_side_by_side_in_a_pipeline(forms, columns):
+    parts, options = COLUMNS[columns]
+    frame = sample()
+    fitted = make_pipeline(ColumnTransformer(parts, **options), LinearRegression())
+    fitted.fit(frame, labels(frame, "regression"))
+    answer = forms.arrays(fitted, {name: str(dtype) for name, dtype in frame.dtypes.items()}, "regression", 0)
+    for rows in (frame, frame.head(1)):
+        assert answer(forms.rows_of(rows)) == pytest.approx(fitted.predict(rows), abs=1e-12)
 
 
 def test_every_shipped_estimator_is_compiled(product, bake, forms):

@@ -1,10 +1,11 @@
-"""What MLflow works out anew in each process and for each project: here it is done when a warm process is made.
+"""The last import of a warm process: what MLflow works out anew in each process and for each project is done here.
 
 Two things take it seconds: which package brings which module, and the dozens of migrations that make the tables of a
 new database. Forks of a process that has imported this know the first, and copy the tables where they would make them.
 A command that is a new interpreter makes its own, as it does for users.
 """
 
+import gc
 import sqlite3
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,3 +38,7 @@ def copy_tables(engine) -> None:
 
 utils._initialize_tables = copy_tables
 requirements_utils._init_packages_to_modules_map()
+
+# Else the first collection in each fork goes through all that the libraries made, and copies the memory of it.
+gc.collect()
+gc.freeze()

@@ -15,6 +15,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,17 +47,17 @@ def predict(model: Any, rows: Any, task: str = "binary", classes: int = 2) -> ND
     """
     if task == "regression":
         said = np.asarray(model.predict(rows), dtype=np.float64)
-        if said.shape != (len(rows),):
-            raise Misuse(f"predict gives an array {said.shape}, not {(len(rows),)}: a number for each row")
+        if said.shape != (rows.shape[0],):
+            raise Misuse(f"predict gives an array {said.shape}, not {(rows.shape[0],)}: a number for each row")
         return said
     given = np.asarray(model.predict_proba(rows), dtype=np.float64)
     known = np.asarray(model.classes_, dtype=np.int64)
-    if given.shape != (len(rows), len(known)) or (task == "binary" and len(known) != 2):
-        wanted = (len(rows), 2 if task == "binary" else len(known))
+    if given.shape != (rows.shape[0], len(known)) or (task == "binary" and len(known) != 2):
+        wanted = (rows.shape[0], 2 if task == "binary" else len(known))
         raise Misuse(f"predict_proba gives an array {given.shape}, not {wanted}: each class in each row")
     if task == "binary":
         return given[:, 1]
-    every = np.zeros((len(rows), classes))
+    every = np.zeros((rows.shape[0], classes))
     every[:, known] = given
     return every
 
@@ -170,40 +171,65 @@ def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
 
 
 def arrays(model: Any, features: dict[str, str], task: str, classes: int) -> Answer:
-    """A fitted pipeline on an array: its columns are named by their place.
+    """A fitted pipeline on an array: its columns are named by their place, and its steps are called one by one.
 
-    A transformer that was fitted to a data frame would look for names, or warn that there are none, at every request.
+    A transformer that was fitted to a data frame would look for names, or warn that there are none, at every request;
+    and of a single row a ColumnTransformer's own bookkeeping takes as long as its transformers.
     """
+    from sklearn.pipeline import Pipeline
+
     model = copy.deepcopy(model)
-    names = list(features)
-    _by_place(model, names)
+    names = list(getattr(model, "feature_names_in_", features))  # in the order of the training rows
+    _by_place(model)
+    *before, (_, last) = model.steps if type(model) is Pipeline else [("", model)]
+    steps = [_transform(step) for _, step in before]
     # A column of objects has None for a gap, as it had in training; any other one NaN.
-    gaps = [None if dtype == "object" else np.nan for dtype in features.values()]
+    gaps = [None if features[name] == "object" else np.nan for name in names]
 
     def answer(rows: Rows) -> NDArray[np.float64]:
-        cells = np.empty((len(rows[names[0]]), len(names)), dtype=object)
+        cells: Any = np.empty((len(rows[names[0]]), len(names)), dtype=object)
         for place, (name, gap) in enumerate(zip(names, gaps, strict=True)):
             cells[:, place] = [gap if value is None else value for value in rows[name]]
-        return predict(model, cells, task, classes)
+        for step in steps:
+            cells = step(cells)
+        return predict(last, cells, task, classes)
 
     return answer
 
 
-def _by_place(estimator: Any, names: list[str]) -> None:
+def _by_place(estimator: Any) -> None:
+    """What was fitted to a data frame forgets the names of its columns, and finds them by their place instead."""
+    names = list(vars(estimator).pop("feature_names_in_", []))
+
     def place(columns: Any) -> Any:
         if isinstance(columns, str):
             return names.index(columns)
         return [names.index(c) if isinstance(c, str) else c for c in columns] if isinstance(columns, list) else columns
 
-    vars(estimator).pop("feature_names_in_", None)
-    for _, step in getattr(estimator, "steps", []):
-        if hasattr(step, "__dict__"):
-            _by_place(step, names)
     if hasattr(estimator, "transformers_"):
         estimator.transformers_ = [(name, inner, place(columns)) for name, inner, columns in estimator.transformers_]
-        for _, inner, _ in estimator.transformers_:
-            if hasattr(inner, "__dict__"):
-                _by_place(inner, names)
+    for _, inner, *_ in [*getattr(estimator, "steps", []), *getattr(estimator, "transformers_", [])]:
+        if hasattr(inner, "__dict__"):
+            _by_place(inner)
+
+
+def _transform(estimator: Any) -> Callable[[Any], Any]:
+    """What a fitted transformer does to an array: a pipeline step by step, dense columns part by part."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+    if type(estimator) is Pipeline:
+        steps = [_transform(step) for _, step in estimator.steps]
+        return lambda cells: reduce(lambda made, step: step(made), steps, cells)
+    if type(estimator) is ColumnTransformer and not estimator.sparse_output_ and not estimator.transformer_weights:
+        used = [part for part in estimator.transformers_ if np.size(part[2]) and part[1] != "drop"]
+        parts = [(_transform(inner), columns) for _, inner, columns in used]
+        return lambda cells: np.hstack([_dense(part(cells[:, columns])) for part, columns in parts])
+    return (lambda cells: cells) if isinstance(estimator, str) else estimator.transform
+
+
+def _dense(cells: Any) -> Any:
+    return cells.toarray() if hasattr(cells, "toarray") else cells
 
 
 def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,20 +153,26 @@ def code_sha256(*modules: str) -> str:
 
     An import inside a function belongs to another step, which names its own modules.
     """
-    seen: set[str] = set()
+    sources: dict[str, bytes] = {}
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module in seen or not (PACKAGE / f"{module}.py").is_file():
-            continue
-        seen.add(module)
         place = PACKAGE / f"{module}.py"
-        try:
-            tree = ast.parse(place.read_bytes(), place)
-        except (SyntaxError, ValueError) as error:
-            raise at_fault(error, place, "mend that line") from None
-        for node in tree.body:
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                waiting += [node.module] if node.module else [name.name for name in node.names]
-    listing = [f"{name} {sha256((PACKAGE / f'{name}.py').read_bytes())}" for name in sorted(seen)]
-    return sha256("\n".join(listing).encode())
+        if module not in sources and place.is_file():
+            sources[module] = place.read_bytes()
+            waiting += _imports(sources[module], place)
+    return sha256("\n".join(f"{name} {sha256(sources[name])}" for name in sorted(sources)).encode())
+
+
+@cache
+def _imports(source: bytes, place: Path) -> list[str]:
+    """What a module of that source imports from this package at its top."""
+    try:
+        tree = ast.parse(source, place)
+    except (SyntaxError, ValueError) as error:
+        raise at_fault(error, place, "mend that line") from None
+    found: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found += [node.module] if node.module else [name.name for name in node.names]
+    return found

@@ -174,12 +174,14 @@ def log(
             mlflow.log_params({"seed": project.params.model.seed, **_flat(params.model_dump())})
             mlflow.log_metrics({f"holdout_{name}": value for name, value in measured.items() if value is not None})
             mlflow.set_tags({"commit": project.commit, "dirty": project.dirty, "key": key(project)})
+            signature = mlflow.models.infer_signature(example, score.predict(fitted, example, *task))
             source = mlflow.data.from_pandas(rows, source=names.path, name=names.path, digest=names.sha256[:36])
+            source.schema = signature.inputs  # else MLflow looks at each value of all rows, one by one
             mlflow.log_input(source, context="training")
             mlflow.sklearn.log_model(
                 fitted,
                 name="model",
-                signature=mlflow.models.infer_signature(example, score.predict(fitted, example, *task)),
+                signature=signature,
                 serialization_format="skops",
                 skops_trusted_types=list(project.params.model.trusted_types),
                 pip_requirements=[f"{name}=={number}" for name, number in libraries(project).items()],
