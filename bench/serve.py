@@ -314,7 +314,10 @@ that of a data frame.
 
 def page(made: dict) -> str:
     """docs/serving.md."""
-    bare = [(name.split(" | ")[:2], ratio) for name, ratio in made["ratios"].items() if name.endswith(", bare")]
+    bare = {form: [] for form in FORMS}
+    for what, ratio in made["ratios"].items():
+        name, form, load = what.split(" | ")
+        bare[form] += [f"{name} {ratio:.2f}"] if load.endswith(", bare") else []
     return PAGE.format(
         rounds=made["rounds"],
         seconds=made["seconds"],
@@ -322,7 +325,7 @@ def page(made: dict) -> str:
         machine=platform.machine(),
         cores=len(CORES),
         table=table(made),
-        bare=", ".join(f"{name} {form} {ratio:.2f}" for (name, form), ratio in bare),
+        bare=";\n".join(f"{form}: {', '.join(ratios)}" for form, ratios in bare.items()),
     )
 
 
