@@ -104,5 +104,5 @@ def test_the_page_follows_a_change_of_a_workflow(tool, tmp_path):
     before = tool["house"]("The template", {"": folder})
     assert before in PAGE.read_text()
     ci = folder / "ci.yml"
-    ci.write_text(ci.read_text().replace("timeout-minutes: 90", "timeout-minutes: 91"))
-    assert tool["house"]("The template", {"": folder}) == before.replace("| 90 |", "| 91 |") != before
+    ci.write_text(ci.read_text().replace("timeout-minutes: 60", "timeout-minutes: 61"))
+    assert tool["house"]("The template", {"": folder}) == before.replace("| 60 |", "| 61 |") != before

@@ -103,7 +103,7 @@ def test_each_form_of_a_model_of_each_task_answers_as_the_original_does(forms, t
         "frame": forms.frame(fitted, features, task, classes),
     }
     assert list(answers) == list(forms.FORMS)
-    for rows in (frame, strange):
+    for rows in (frame, strange, frame.head(50).assign(note="nan")):
         original = forms.predict(fitted, rows, task, classes)
         for form, answer in answers.items():
             assert answer(forms.rows_of(rows)) == pytest.approx(original, abs=TOLERANCE), form
@@ -174,6 +174,44 @@ def test_a_compiled_model_that_differs_by_more_than_the_tolerance_is_not_served(
     assert chosen(forms, fitted, frame, "regression", tolerance=10).form == "compiled"
 
 
+def test_an_encoder_of_whole_numbers_is_not_compiled_for_it_would_cut_off_fractions(forms):
+    frame = sample()
+    columns = ColumnTransformer([("count", OneHotEncoder(handle_unknown="ignore"), ["count"])])
+    fitted = make_pipeline(columns, LinearRegression()).fit(frame, labels(frame, "regression"))
+    taken = chosen(forms, fitted, frame, "regression")
+    assert taken.form == "arrays" and "compiled: differs by" in taken.why
+    answer = forms.arrays(fitted, {name: str(dtype) for name, dtype in frame.dtypes.items()}, "regression", 0)
+    odd = frame.head(4).assign(count=[5, 5.5, 99, 5.999])
+    assert answer(forms.rows_of(odd)) == pytest.approx(fitted.predict(odd), abs=1e-12)
+
+
+def centered(rows):
+    return rows - rows.mean(axis=0)
+
+
+def test_a_model_whose_rows_depend_on_each_other_is_refused(forms, product):
+    frame = sample()[["count"]]
+    fitted = make_pipeline(FunctionTransformer(centered), LinearRegression()).fit(frame, frame["count"] * 2.0)
+    with pytest.raises(
+        product.errors.Misuse, match="^model.py: a row alone is answered otherwise than beside others, by"
+    ):
+        chosen(forms, fitted, frame, "regression")
+
+
+def as_text(rows):
+    return rows.astype(str)
+
+
+def test_on_a_frame_the_answer_to_a_row_does_not_depend_on_the_gaps_of_others(forms):
+    frame = sample()[["count"]].assign(even=lambda rows: rows["count"] % 2 == 0)
+    fitted = make_pipeline(FunctionTransformer(as_text), OneHotEncoder(handle_unknown="ignore"), LinearRegression())
+    fitted.fit(frame, frame["count"] * 2.0)
+    answer = forms.frame(fitted, {name: str(dtype) for name, dtype in frame.dtypes.items()}, "regression", 0)
+    alone = answer({"count": [5.0], "even": [False]})
+    beside = answer({"count": [None, 5.0, 5.5, 5.0], "even": [True, False, False, None]})
+    assert alone == pytest.approx([10]) and beside[1] == alone and beside[[0, 2, 3]] != pytest.approx([10] * 3)
+
+
 def by_name(rows):
     return rows[["size"]].fillna(0).assign(large=rows["size"] > 50)
 
@@ -212,7 +250,7 @@ def test_a_column_that_the_model_cannot_do_without_is_declared_so(forms, signatu
     fitted = pipeline(LogisticRegression(), numbers).fit(frame, labels(frame, "binary"))
     taken = chosen(forms, fitted, frame, "binary")
     assert taken.missing == ("shop", "note")
-    profile = signature.profile(frame, frame, taken.missing, np.array([0.5]), "binary")
+    profile = signature.profile(frame, frame, taken.missing, taken.closed, np.array([0.5]), "binary")
     assert {c["name"]: c["missing"] for c in profile["columns"]} == {
         "shop": True,
         "note": True,
@@ -223,9 +261,36 @@ def test_a_column_that_the_model_cannot_do_without_is_declared_so(forms, signatu
     assert profile["columns"][3]["range"] == [0.0, 8.0]
 
 
+def test_a_text_that_the_model_refuses_is_told_with_its_row_and_column(forms, signature):
+    frame = sample()
+    texts = [("shop", OneHotEncoder(), ["shop"]), ("note", OneHotEncoder(handle_unknown="ignore"), ["note"])]
+    fitted = make_pipeline(ColumnTransformer(texts), LinearRegression()).fit(frame, labels(frame, "regression"))
+    taken = chosen(forms, fitted, frame, "regression")
+    assert (taken.closed, taken.missing) == (("shop",), ("note", "size", "count"))
+    told = signature.profile(frame, frame, taken.missing, taken.closed, np.array([0.5]), "regression")["columns"]
+    columns = [
+        signature.Column(
+            of["name"], of["kind"], of["missing"], of.get("range"), of.get("categories"), of.get("closed", False)
+        )
+        for of in told
+    ]
+    asked = signature.Signature(columns, max_rows=9)
+    assert asked.schema()["properties"]["rows"]["items"]["properties"]["shop"]["enum"] == [
+        "north",
+        "south",
+        "ünder the bridge",
+    ]
+    rows = [{"shop": shop, "note": "never seen", "size": 1.0, "count": 1.0} for shop in ("north", "west")]
+    assert asked.read(json.dumps({"rows": rows[:1]}).encode())[1]["shop"] == ["north"]
+    with pytest.raises(
+        signature.BadRows, match="^row 2: column 'shop' should be one of the 3 texts of training, not 'west'$"
+    ):
+        asked.read(json.dumps({"rows": rows}).encode())
+
+
 def test_a_column_of_names_keeps_none_of_them(signature):
     frame = pd.DataFrame({"name": [f"person {number}" for number in range(signature.CATEGORIES + 1)]})
-    [column] = signature.profile(frame, frame, (), np.array([0.5]), "binary")["columns"]
+    [column] = signature.profile(frame, frame, (), (), np.array([0.5]), "binary")["columns"]
     assert column["categories"] is None
 
 

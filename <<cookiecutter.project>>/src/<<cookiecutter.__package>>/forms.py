@@ -4,7 +4,8 @@
     arrays      the stored pipeline on one array of objects (n x features), without a data frame
     frame       the stored pipeline on a data frame, as it was trained
 
-Training finds out which, on all holdout rows, and on some of them with the values of each column missing or unseen.
+Training finds out which, on all holdout rows, on some of them with the values of each column missing or unseen, and on
+a few of them alone.
 This module needs NumPy alone; each form brings in its own library.
 """
 
@@ -31,6 +32,7 @@ Rows = dict[str, list[Any]]  # the values of each column; None: missing
 Answer = Callable[[Rows], NDArray[np.float64]]
 FORMS = ("compiled", "arrays", "frame")
 PROBES = 200  # holdout rows that are asked again without a value, column by column
+ALONE = 5  # holdout rows that are asked one by one
 UNSEEN = "\x00never seen"
 MISSING = "nan"  # a compiled encoder knows a missing text by this word
 
@@ -160,7 +162,8 @@ def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
         for name, text in inputs:
             values = rows[name]
             if text:
-                cells = np.array([MISSING if value is None else value for value in values], dtype=object)
+                words = [UNSEEN if value == MISSING else value for value in values]
+                cells = np.array([MISSING if word is None else word for word in words], dtype=object)
             else:
                 cells = np.array(values, dtype=np.float32)  # None becomes NaN
             feed[name] = cells.reshape(-1, 1)
@@ -248,9 +251,20 @@ def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answ
             return pd.Series(values, dtype=object)
         return pd.Series(values, dtype=dtype)
 
+    # A gap or a fraction makes a whole column one of floats, as where it was read: a row that has none is asked apart.
+    strict = {name: dtype for name, dtype in features.items() if dtype == "bool" or dtype.startswith(("int", "uint"))}
+
     def answer(rows: Rows) -> NDArray[np.float64]:
-        asked = pd.DataFrame({name: series(rows[name], dtype) for name, dtype in features.items()})
-        return predict(model, asked, task, classes)
+        kinds: dict[tuple[bool, ...], list[int]] = {}
+        for place, row in enumerate(zip(*(rows[name] for name in features), strict=True)):
+            values = dict(zip(features, row, strict=True))
+            kinds.setdefault(tuple(values[n] is not None and values[n] % 1 == 0 for n in strict), []).append(place)
+        said = {}
+        for places in kinds.values():
+            alike = {name: [rows[name][place] for place in places] for name in features}
+            asked = pd.DataFrame({name: series(alike[name], dtype) for name, dtype in features.items()})
+            said |= dict(zip(places, predict(model, asked, task, classes), strict=True))
+        return np.array([said[place] for place in range(len(said))])
 
     return answer
 
@@ -268,6 +282,7 @@ class Chosen:
         why: why no faster form was taken, or None.
         onnx: the compiled model, or None.
         missing: the columns that the model answers without.
+        closed: the columns of which it answers no text but those that it has seen.
     """
 
     form: str
@@ -275,6 +290,7 @@ class Chosen:
     why: str | None
     onnx: bytes | None
     missing: tuple[str, ...]
+    closed: tuple[str, ...]
 
 
 def choose(
@@ -294,20 +310,35 @@ def choose(
         tolerance: the largest absolute difference that is allowed.
 
     Raises:
-        Misuse: not even a data frame brings the answers back.
+        Misuse: not even a data frame brings the answers back, or a row is answered otherwise beside others than alone.
     """
     features = {name: str(dtype) for name, dtype in held_out.dtypes.items()}
     task, classes = asked["task"], len(asked["classes"])
-    questions, missing = [(rows_of(held_out), predicted)], []
-    for name, rows in probes(held_out):
+    questions, missing, closed = [(rows_of(held_out), predicted)], [], []
+    for place in range(min(ALONE, len(held_out))):
+        row = held_out.iloc[[place]]
+        try:
+            said = predict(fitted, row, task, classes)
+            difference = apart(said, predicted[[place]])
+        except Exception as error:
+            # The user's own code raises what it likes.
+            raise Misuse(f"model.py: a row alone is not answered: {type(error).__name__}: {error}; mend it") from error
+        if difference > tolerance:
+            told = f"model.py: a row alone is answered otherwise than beside others, by {difference:.2g}"
+            raise Misuse(f"{told}; let its answer depend on nothing but the row")
+        questions.append((rows_of(row), said))
+    for name, what, rows in probes(held_out):
         try:
             said = predict(fitted, rows, task, classes)
+            sound = bool(np.isfinite(said).all())
         except Exception:
             # A model need not answer this, and what it raises instead is up to it: then no form is asked either.
-            continue
-        if np.isfinite(said).all():
+            sound = False
+        if sound:
             questions.append((rows_of(rows), said))
-            missing += [name] if rows[name].isna().all() else []
+            missing += [name] if what == "missing" else []
+        elif what == "unseen":
+            closed.append(name)
     content, reasons = None, []
     for form in FORMS:
         try:
@@ -323,24 +354,31 @@ def choose(
             continue
         if difference <= tolerance:
             onnx = content if form == "compiled" else None
-            return Chosen(form, difference, "; ".join(reasons) or None, onnx, tuple(missing))
+            return Chosen(form, difference, "; ".join(reasons) or None, onnx, tuple(missing), tuple(closed))
         reasons.append(f"{form}: differs by {difference:.2g}, more than model.tolerance {tolerance:g}")
     raise Misuse(f"model.py: the stored model does not answer as it did in training ({reasons[-1]}); mend it")
 
 
-def probes(held_out: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Some rows again: without the values of one column after the other, and with texts that nobody has seen."""
+def probes(held_out: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Some rows again, with other values in one column after the other: its name, what they are, and the rows.
+
+    They are missing; of a text also unseen, and the word that a compiled encoder knows a gap by; of whole numbers also
+    fractions, which a compiled encoder would cut off.
+    """
     few = held_out.head(PROBES)
     for name, dtype in few.dtypes.items():
         kind = kind_of(str(dtype))
         if kind == "number":
-            yield name, few.assign(**{name: np.full(len(few), np.nan)})
-        else:
-            none = few[name].astype(object if kind == "truth" else dtype)
-            none[:] = None  # what the type has for a gap
-            yield name, few.assign(**{name: none})
+            yield name, "missing", few.assign(**{name: np.full(len(few), np.nan)})
+            if (few[name].dropna() % 1 == 0).all():
+                yield name, "fraction", few.assign(**{name: few[name] + 0.25})
+            continue
+        none = few[name].astype(object if kind == "truth" else dtype)
+        none[:] = None  # what the type has for a gap
+        yield name, "missing", few.assign(**{name: none})
         if kind == "text":
-            yield name, few.assign(**{name: np.array([UNSEEN] * len(few), dtype=object)}).astype({name: dtype})
+            for what, text in (("unseen", UNSEEN), ("word", MISSING)):
+                yield name, what, few.assign(**{name: np.array([text] * len(few), dtype=object)}).astype({name: dtype})
 
 
 def apart(said: NDArray[np.float64], should: NDArray[np.float64]) -> float:

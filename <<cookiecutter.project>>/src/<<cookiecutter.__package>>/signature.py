@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,14 @@ def profile(
     trained: pd.DataFrame,
     held_out: pd.DataFrame,
     missing: tuple[str, ...],
+    closed: tuple[str, ...],
     predicted: NDArray[np.float64],
     task: str,
 ) -> dict[str, Any]:
     """What profile.json holds, of the features of both sides of the split.
 
     Args:
-        missing: the columns that the model answers without; see forms.Chosen.
+        missing, closed: the columns that the model answers without, and without another text; see forms.Chosen.
         predicted: its answers for the holdout: bounds of a histogram of numbers are their tenths.
     """
     columns = []
@@ -63,6 +64,7 @@ def profile(
         if kind == "text":
             distinct = sorted(map(str, present.unique()))
             known["categories"] = distinct if len(distinct) <= CATEGORIES else None
+            known["closed"] = name in closed
         columns.append(known)
     tenths = np.linspace(0.1, 0.9, 9)
     bounds = np.unique(np.quantile(predicted, tenths)) if task == "regression" else np.round(tenths, 1)
@@ -71,13 +73,14 @@ def profile(
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the model: its kind, whether a value may be missing, and what was seen of it."""
+    """A column of the model: its kind, whether a value may be missing, what was seen of it, and whether that is all."""
 
     name: str
     kind: str
     missing: bool
     range: list[float] | None
     categories: frozenset[str] | None
+    closed: bool = False
 
 
 def columns_of(bundle: Bundle) -> list[Column]:
@@ -94,6 +97,7 @@ def columns_of(bundle: Bundle) -> list[Column]:
                 missing=of["missing"],
                 range=of.get("range"),
                 categories=None if seen is None else frozenset(seen),
+                closed=of.get("closed", False),
             )
         )
     return found
@@ -125,6 +129,8 @@ class Signature:
         fields = {}
         for column in columns:
             kind = types[column.kind]
+            if column.closed and column.categories:
+                kind = Literal[tuple(sorted(column.categories))]
             shown = [example[column.name]] if example else None
             about = Field(title=column.name, description=_described(column), examples=shown)
             fields[column.name] = Annotated[kind | None if column.missing else kind, about]
@@ -182,6 +188,8 @@ class Signature:
             return BadRows(f"column {name!r} is missing; it should be {wanted}", row, name)
         if kind in ("greater_than_equal", "less_than_equal", "finite_number"):
             wanted = f"a finite number of at most {LARGEST:g}"
+        if kind == "literal_error" and column.categories:
+            wanted = f"one of the {len(column.categories)} texts of training"
         return BadRows(f"column {name!r} should be {wanted}, not {_shown(given)}", row, name)
 
 
@@ -189,7 +197,8 @@ def _described(column: Column) -> str:
     if column.range:
         return "in training {:g} to {:g}".format(*column.range)
     if column.categories is not None:
-        return f"in training one of {len(column.categories)} texts; another one is answered, too"
+        others = "no other one is answered" if column.closed else "another one is answered, too"
+        return f"in training one of {len(column.categories)} texts; {others}"
     return WORDS[column.kind]
 
 

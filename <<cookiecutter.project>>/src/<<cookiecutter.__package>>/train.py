@@ -236,7 +236,8 @@ def write(
             "answers": predicted[:GOLDEN_ROWS].tolist(),
         }
         (new / "golden.json").write_text(to_json(answers))
-        profile = signature.profile(trained, held_out, served.missing, predicted, project.params.data.task)
+        task = project.params.data.task
+        profile = signature.profile(trained, held_out, served.missing, served.closed, predicted, task)
         (new / "profile.json").write_text(to_json(profile))
         lineage = {
             **project.header(),
