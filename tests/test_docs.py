@@ -104,5 +104,5 @@ def test_the_page_follows_a_change_of_a_workflow(tool, tmp_path):
     before = tool["house"]("The template", {"": folder})
     assert before in PAGE.read_text()
     ci = folder / "ci.yml"
-    ci.write_text(ci.read_text().replace("timeout-minutes: 60", "timeout-minutes: 61"))
-    assert tool["house"]("The template", {"": folder}) == before.replace("| 60 |", "| 61 |") != before
+    ci.write_text(ci.read_text().replace("timeout-minutes: 55", "timeout-minutes: 56"))
+    assert tool["house"]("The template", {"": folder}) == before.replace("| 55 |", "| 56 |") != before
