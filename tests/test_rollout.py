@@ -508,9 +508,10 @@ def test_a_client_that_does_not_finish_its_request_does_not_hold_the_edge_for_ev
     with socket.create_connection(("127.0.0.1", serving.port), timeout=20) as client:
         client.sendall(head)
         assert client.recv(4096) == b"", "no header, no answer"
-    with socket.create_connection(("127.0.0.1", serving.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=40) as client:
         client.sendall(head + b"Content-Length: 1000\r\n\r\n{")
-        assert client.recv(4096).startswith(b"HTTP/1.1 499 ") and client.recv(4096) == b"", "half a body"
+        told = client.recv(4096)
+        assert told.split()[1] in (b"499", b"503") and b"Connection: close" in told, told
     with socket.create_connection(("127.0.0.1", serving.port), timeout=20) as client:
         client.sendall(head + b"Content-Length: 1000\r\n\r\n{")
         assert serving.serves() == serving.key(serving.project)
