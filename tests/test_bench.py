@@ -30,12 +30,12 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_gate_is_wrong_no_more_often_than_it_says():
-    done = run("gate.py", "0.3", "200")
+    done = run("gate.py", "0.15", "200")
     assert done.returncode == 0, done.stderr
     rows = json.loads((ROOT / "build" / "bench" / "gate.json").read_text())["rows"]
-    assert sum(row["tries"] for row in rows) > 3000
+    assert sum(row["tries"] for row in rows) > 1500
     old = sum(row["new >= old"] for row in rows if row["kind"] == "balanced" and row["metric"] == "roc_auc")
-    assert old > 50  # while half of the equal models would pass `new >= old`
+    assert old > 25  # while half of the equal models would pass `new >= old`
 
 
 def test_the_page_about_the_gate_holds_what_the_script_would_write_there(bench):

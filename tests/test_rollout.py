@@ -204,7 +204,7 @@ def serving(projects, engine) -> Stage:
 
 def test_an_accepted_model_becomes_champion_when_it_serves_and_no_request_is_lost(serving):
     assert serving.events()[-1] == "accepted"
-    with serving.load(200) as load:
+    with serving.load(60) as load:
         said = serving.deploy().stdout
     assert "in the rotation" in said and "is drained" in said
     assert serving.events()[-2:] == ["accepted", "live"]
