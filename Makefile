@@ -16,7 +16,7 @@ help:  ## list the verbs
 setup:  ## install the locked requirements of product and template into .venv
 	@cat $(LOCKS) | cmp -s - $(VENV)/template.txt || $(MAKE) --no-print-directory install
 
-# uv takes a fraction of pip's time. It does not read pip's settings: where only these name an index, pip does it.
+# uv installs on all cores. It does not read pip's settings: where only these name an index, pip does it.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCKED := $(foreach lock,$(LOCKS),-r $(lock))
 install:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -210,6 +211,20 @@ def test_on_a_frame_the_answer_to_a_row_does_not_depend_on_the_gaps_of_others(fo
     alone = answer({"count": [5.0], "even": [False]})
     beside = answer({"count": [None, 5.0, 5.5, 5.0], "even": [True, False, False, None]})
     assert alone == pytest.approx([10]) and beside[1] == alone and beside[[0, 2, 3]] != pytest.approx([10] * 3)
+    assert answer({"count": [1e20, 5.0], "even": [False, False]})[1] == alone, "beyond the type"
+
+
+def sorry(rows):
+    if len(rows) == 1:
+        raise RuntimeError("one\nis not enough")
+    return rows
+
+
+def test_a_model_that_answers_no_row_alone_is_refused_in_one_line(forms, product):
+    frame = sample()[["count"]]
+    fitted = make_pipeline(FunctionTransformer(sorry), LinearRegression()).fit(frame, frame["count"] * 2.0)
+    with pytest.raises(product.errors.Misuse, match="^model.py: RuntimeError: one is not enough; a row alone must be"):
+        chosen(forms, fitted, frame, "regression")
 
 
 def by_name(rows):
@@ -268,12 +283,7 @@ def test_a_text_that_the_model_refuses_is_told_with_its_row_and_column(forms, si
     taken = chosen(forms, fitted, frame, "regression")
     assert (taken.closed, taken.missing) == (("shop",), ("note", "size", "count"))
     told = signature.profile(frame, frame, taken.missing, taken.closed, np.array([0.5]), "regression")["columns"]
-    columns = [
-        signature.Column(
-            of["name"], of["kind"], of["missing"], of.get("range"), of.get("categories"), of.get("closed", False)
-        )
-        for of in told
-    ]
+    columns = signature.columns_of(SimpleNamespace(profile={"columns": told}))
     asked = signature.Signature(columns, max_rows=9)
     assert asked.schema()["properties"]["rows"]["items"]["properties"]["shop"]["enum"] == [
         "north",

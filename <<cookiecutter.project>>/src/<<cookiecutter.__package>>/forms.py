@@ -17,13 +17,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .errors import Misuse, Refused
+from .errors import Misuse, Refused, at_fault
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,7 @@ PROBES = 200  # holdout rows that are asked again without a value, column by col
 ALONE = 5  # holdout rows that are asked one by one
 UNSEEN = "\x00never seen"
 MISSING = "nan"  # a compiled encoder knows a missing text by this word
+TOLD = {None: MISSING, MISSING: UNSEEN}  # so a text that is this word is told it as one that nobody has seen
 
 
 def predict(model: Any, rows: Any, task: str = "binary", classes: int = 2) -> NDArray[np.float64]:
@@ -162,8 +164,7 @@ def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
         for name, text in inputs:
             values = rows[name]
             if text:
-                words = [UNSEEN if value == MISSING else value for value in values]
-                cells = np.array([MISSING if word is None else word for word in words], dtype=object)
+                cells = np.array([TOLD.get(value, value) for value in values], dtype=object)
             else:
                 cells = np.array(values, dtype=np.float32)  # None becomes NaN
             feed[name] = cells.reshape(-1, 1)
@@ -243,30 +244,34 @@ def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answ
         if kind_of(dtype) == "time":
             times = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True)
             return (times if "," in dtype else times.dt.tz_localize(None)).astype(dtype)
-        if dtype.startswith(("int", "uint")):
-            numbers, limits = pd.Series(values, dtype=np.float64), np.iinfo(dtype)
-            whole = (numbers % 1 == 0) & numbers.between(limits.min, limits.max, inclusive="left")
-            return numbers.astype(dtype) if whole.all() else numbers  # as pandas reads whole numbers with a gap
-        if dtype == "bool" and None in values:
-            return pd.Series(values, dtype=object)
-        return pd.Series(values, dtype=dtype)
+        if dtype in exact and not all(_fits(value, dtype) for value in values):
+            # As pandas reads truth values, and whole numbers, with a gap.
+            return pd.Series(values, dtype=object if dtype == "bool" else np.float64)
+        return pd.Series(values, dtype=np.float64).astype(dtype) if dtype in exact else pd.Series(values, dtype=dtype)
 
-    # A gap or a fraction makes a whole column one of floats, as where it was read: a row that has none is asked apart.
-    strict = {name: dtype for name, dtype in features.items() if dtype == "bool" or dtype.startswith(("int", "uint"))}
+    # One value that does not fit makes all of its column another type: rows are asked beside their like alone.
+    exact = {dtype for dtype in features.values() if dtype == "bool" or dtype.startswith(("int", "uint"))}
 
     def answer(rows: Rows) -> NDArray[np.float64]:
+        fits = [[_fits(v, dtype) for v in rows[name]] for name, dtype in features.items() if dtype in exact]
         kinds: dict[tuple[bool, ...], list[int]] = {}
-        for place, row in enumerate(zip(*(rows[name] for name in features), strict=True)):
-            values = dict(zip(features, row, strict=True))
-            kinds.setdefault(tuple(values[n] is not None and values[n] % 1 == 0 for n in strict), []).append(place)
+        for place in range(len(next(iter(rows.values())))):
+            kinds.setdefault(tuple(column[place] for column in fits), []).append(place)
         said = {}
         for places in kinds.values():
-            alike = {name: [rows[name][place] for place in places] for name in features}
-            asked = pd.DataFrame({name: series(alike[name], dtype) for name, dtype in features.items()})
-            said |= dict(zip(places, predict(model, asked, task, classes), strict=True))
+            asked = {name: series([rows[name][p] for p in places], dtype) for name, dtype in features.items()}
+            said |= dict(zip(places, predict(model, pd.DataFrame(asked), task, classes), strict=True))
         return np.array([said[place] for place in range(len(said))])
 
     return answer
+
+
+def _fits(value: Any, dtype: str) -> bool:
+    """Whether a column of truth values or whole numbers stays one with this value."""
+    if value is None or dtype == "bool":
+        return value is not None
+    limits = np.iinfo(dtype)
+    return value % 1 == 0 and limits.min <= value < limits.max
 
 
 # Which form
@@ -319,10 +324,10 @@ def choose(
         row = held_out.iloc[[place]]
         try:
             said = predict(fitted, row, task, classes)
-            difference = apart(said, predicted[[place]])
         except Exception as error:
-            # The user's own code raises what it likes.
-            raise Misuse(f"model.py: a row alone is not answered: {type(error).__name__}: {error}; mend it") from error
+            # It answered all rows at once; of one alone the user's own code raises what it likes.
+            raise at_fault(error, Path(__file__).with_name("model.py"), "a row alone must be answered, too") from error
+        difference = apart(said, predicted[[place]])
         if difference > tolerance:
             told = f"model.py: a row alone is answered otherwise than beside others, by {difference:.2g}"
             raise Misuse(f"{told}; let its answer depend on nothing but the row")
