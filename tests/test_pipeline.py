@@ -262,6 +262,22 @@ def test_a_model_that_was_rolled_back_is_not_promoted_again_by_the_next_run(boot
     assert "keep: nothing to promote, champion/000008 stays" in project.cli("pipeline").stdout
 
 
+def test_a_late_run_of_an_older_commit_accepts_nothing_also_where_the_champion_stays(bootstrapped, one_line):
+    older = bootstrapped.git("rev-parse", "HEAD").stdout.strip()
+    bootstrapped.set_param("model.params.logistic.C", 0.8)
+    bootstrapped.set_param("gate.promote_when", "non_inferior")
+    bootstrapped.git("commit", "--quiet", "--all", "--message", "not worse")
+    assert "promote: champion/000004 is model" in bootstrapped.cli("pipeline").stdout
+    bootstrapped.git("checkout", "--quiet", older)
+    for step in ("validate", "train", "score", "compare"):
+        bootstrapped.cli(step)
+    assert json.loads((bootstrapped.path / "build" / "decision.json").read_text())["decision"]["outcome"] == "keep"
+    done = bootstrapped.cli("accept", check=False)
+    one_line(
+        done, 1, "promote: champion/000004 comes from commit .{12}, which is newer than .{12}; nothing was changed"
+    )
+
+
 def test_a_decision_that_was_overtaken_is_made_again_against_the_new_champion(bootstrapped, tmp_path):
     """Two clones decide against the same champion; the second to promote meets the first one's model."""
     bare, other = tmp_path / "remote.git", tmp_path / "other"

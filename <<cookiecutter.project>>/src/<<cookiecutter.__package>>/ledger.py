@@ -388,12 +388,7 @@ class Ledger:
             Refused: a newer commit than this one is champion already, or the model is quarantined.
         """
         self._expect(expected)
-        champion = self.champion()
-        if champion and self._is_newer(champion.commit):
-            raise Refused(
-                f"promote: champion/{champion.event:06d} comes from commit {champion.commit[:12]}, which is newer than"
-                f" {self.project.commit[:12]}; nothing was changed"
-            )
+        self.in_time()
         bad = self.quarantine_of(bundle.key)
         if bad:
             raise Refused(f"promote: {self.why_quarantined(bad)}; nothing was changed")
@@ -602,6 +597,17 @@ class Ledger:
             "reason": reason,
             **more,
         }
+
+    def in_time(self) -> None:
+        """Raises:
+        Refused: the champion comes from a newer commit than this one: what is built here would go back.
+        """
+        champion = self.champion()
+        if champion and self._is_newer(champion.commit):
+            raise Refused(
+                f"promote: champion/{champion.event:06d} comes from commit {champion.commit[:12]}, which is newer than"
+                f" {self.project.commit[:12]}; nothing was changed"
+            )
 
     def _is_newer(self, commit: str) -> bool:
         """Whether ``commit`` was built on top of this project's commit."""

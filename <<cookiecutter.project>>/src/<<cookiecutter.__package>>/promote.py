@@ -34,7 +34,8 @@ def accept(project: Project) -> str:
     """The same, but the candidate is only on its way: `make deploy` brings it to serve, and writes ``live`` then.
 
     Raises:
-        Refused, Misuse: as run does.
+        Refused: this is the late run of an older commit than the champion's; or as run does.
+        Misuse: as run does.
     """
     return _carry_out(project, TARGET)
 
@@ -96,6 +97,8 @@ def _promote(project: Project, target: str | None) -> str:
     if outcome not in ("bootstrap", "promote", "keep", "incomparable"):
         return f"{outcome}: nothing to promote, {stays}"
     candidate = judged(project)
+    if target:  # a champion that stays is deployed, too, with the code of this commit
+        ledger.in_time()
     quarantine = ledger.quarantine_of(candidate.key)
     approved = ledger.approval_of(candidate) if outcome == "incomparable" else None
     if quarantine:
