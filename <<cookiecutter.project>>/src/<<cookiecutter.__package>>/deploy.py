@@ -98,7 +98,11 @@ def _end(project: Project, waiting: Event, write: Callable[[], None]) -> None:
 
 
 def deployed(project: Project) -> bool:
-    """Whether production is on the engine at hand: a roll-back then goes there, too."""
+    """Whether production is on the engine at hand: a roll-back then goes there, too.
+
+    Raises:
+        Misuse: it wants a token that is not given, or the engine cannot be used.
+    """
     return host.deployed(project, TARGET)
 
 

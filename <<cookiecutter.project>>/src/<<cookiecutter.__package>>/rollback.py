@@ -23,7 +23,7 @@ def rollback(project: Project, to: int | None, because: str) -> str:
     hand, the earlier champion is deployed before it is live; if it does not come to serve, what serves stays.
 
     Raises:
-        Misuse: there is no such champion, or the ledger cannot be written from here.
+        Misuse: there is no such champion, the ledger cannot be written from here, or production not be deployed to.
         Refused: the champion has changed meanwhile, or the earlier one is not fit to serve any more.
     """
     writable(project, "rollback")
