@@ -31,9 +31,10 @@ install:
 demo: setup  ## play the acts of a model's life on real data
 	@$(OFF) $(BIN)/python tools/demo.py
 
+# Two workers wait for the engine for much of their time: a third one has the cores then, and what serves goes first.
 test: setup check  ## run every test
 	@mkdir -p build && rm -f build/coverage.jsonl
-	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl $(BIN)/python -m pytest -n 2 $(TESTS)
+	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl nice -n 15 $(BIN)/python -m pytest -n 3 $(TESTS)
 	$(if $(TESTS),,$(BIN)/python bench/workflow_coverage.py check build/coverage.jsonl)
 
 # What needs an engine or act, and what is more about git, MLflow's server or a cluster than about the Python.

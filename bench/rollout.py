@@ -43,7 +43,7 @@ class Size:
 
 
 FULL = Size(rate=220.0, good=10, watch=5.0, crash_after=60.0, crash_watch=90.0)
-SHORT = Size(rate=60.0, good=2, watch=2.0, crash_after=6.0, crash_watch=12.0)
+SHORT = Size(rate=30.0, good=2, watch=4.0, crash_after=6.0, crash_watch=12.0)
 
 
 class Repository:

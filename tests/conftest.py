@@ -57,7 +57,7 @@ SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MPLBACKEND": "Agg",
     "ORT_DISABLE_TELEMETRY": "1",
-    "OMP_NUM_THREADS": "1",  # two workers share the cores, and waiting threads would spin
+    "OMP_NUM_THREADS": "1",  # workers share the cores, and waiting threads would spin
 }
 
 
@@ -336,10 +336,23 @@ class ChampionImage:
 
 
 @pytest.fixture(scope="session")
-def champion_image(bake, shared, engine, base_image):
+def libraries(bake, shared, engine, base_image):
+    """The layer of libraries in the engine's cache: two workers that built it at once would have two of it."""
+
+    def build(fresh: Path) -> None:
+        project = bootstrap(bake(), shared)
+        base_image(project.base)
+        project.cli("image")
+        made = json.loads((project.path / "build" / "image.json").read_text())
+        engine.images.remove(made["reference"], force=True, noprune=True)
+
+    once(shared, "libraries", build)
+
+
+@pytest.fixture(scope="session")
+def champion_image(bake, shared, engine, libraries):
     """The image of a bootstrapped project, made once; whoever uses it is with "images" in TOGETHER."""
     project = bootstrap(bake(), shared)
-    base_image(project.base)
     project.cli("image")
     made = json.loads((project.path / "build" / "image.json").read_text())
     yield ChampionImage(project, made["reference"], made)

@@ -96,7 +96,7 @@ def test_the_ledger_survives_races_kills_and_a_full_disk():
     assert len(re.findall(r"^\| [^|]+ \| \d+ \| 0 \|", done.stdout, re.M)) == 4
 
 
-def test_clients_lose_nothing_through_good_and_bad_rollouts_and_a_killed_deployer(engine, base_image):
+def test_clients_lose_nothing_through_good_and_bad_rollouts_and_a_killed_deployer(libraries):
     done = run("rollout.py", "short")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((ROOT / "build" / "bench" / "rollout.json").read_text())
@@ -107,7 +107,7 @@ def test_clients_lose_nothing_through_good_and_bad_rollouts_and_a_killed_deploye
         assert row["sent"] > 0, name
         if name != "engine restarted":
             assert (row["lost"], row["wrong"]) == (0, 0), name
-    assert rows["engine restarted"]["wrong"] == 0 and rows["after it"]["sent"] > 100
+    assert rows["engine restarted"]["wrong"] == 0 and rows["after it"]["sent"] > 50
     assert found["last"]["type"] == "live"
 
 

@@ -12,7 +12,7 @@ from engine import clear
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory, venv, engine):
+def stage(tmp_path_factory, venv, libraries):
     """A copy of the template in which the demo can be played, without the results of this one."""
     copy = tmp_path_factory.mktemp("template") / "template"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", ".*_cache"))

@@ -19,6 +19,55 @@ def planted(team: Team) -> bool:
     return any(team.scratch.rglob("planted"))
 
 
+# Approve; before others, while the first champion serves: else it is delivered once more
+
+
+def renamed(team: Team) -> None:
+    """A column goes by another name: the champion cannot score that, and the contract of the base refuses it."""
+
+    def rename(header, rows):
+        header[header.index("distance")] = "miles"
+
+    rewrite_data(team.project, rename)
+    for path in ("src/late_flights/model.py", "expectations/data.json", "params.yaml"):
+        text = (team.project.path / path).read_text()
+        (team.project.path / path).write_text(text.replace("distance", "miles"))
+
+
+def test_what_could_not_be_compared_waits_for_a_person_and_is_delivered_once_approved(team):
+    renamed(team)
+    team.commit("miles")
+    payload = push(team.project.path, team.remote)
+    waiting = team.run(
+        "push", payload, "deliver", kill=("deliver", "image", "Build, push, list what is in it", "before")
+    )
+    assert waiting.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}
+    assert verdict(waiting, "train").startswith("**Verdict: incomparable** — the champion cannot score these rows")
+    assert team.history()[2:] == [("kept", "incomparable")]
+    team.be_live()
+    old = team.serves()
+
+    run = team.dispatch("approve", because=HOSTILE)
+    assert run.jobs == {"judge": "success", "record": "success", "approve": "success"}
+    approved = events(team.remote)[-1]
+    assert (approved["type"], approved["reason"], approved["by"]) == ("approved", HOSTILE, "ada")
+    assert team.serves() == old and not planted(team)
+    assert team.github.dispatches == [{"workflow": "deliver.yml", "ref": "main", "inputs": {}}]
+
+    assert team.dispatch("deliver").jobs == DELIVERED
+    assert [event["type"] for event in events(team.remote)[-3:]] == ["approved", "accepted", "live"]
+    assert team.serves() == events(team.remote)[-1]["key"] == approved["key"] != old
+
+
+def test_a_model_that_the_gate_could_judge_needs_no_person(team):
+    before = events(team.remote)
+    run = team.dispatch("approve", because="I like it")
+    assert run.jobs == {"judge": "success", "record": "failure", "approve": "failure"}
+    assert verdict(run, "judge").startswith("**Verdict: keep**")
+    assert "approve: the gate came to a verdict, keep" in run.logs["record"]
+    assert events(team.remote) == before and not team.github.dispatches
+
+
 # Rollback
 
 
@@ -68,55 +117,6 @@ def test_from_another_branch_than_main_nothing_is_moved(team, workflow, inputs):
     run = team.run("workflow_dispatch", payload, workflow)
     assert run.jobs == {workflow: "failure"}, "the gate says that nothing ran"
     assert events(team.remote) == before
-
-
-# Approve
-
-
-def renamed(team: Team) -> None:
-    """A column goes by another name: the champion cannot score that, and the contract of the base refuses it."""
-
-    def rename(header, rows):
-        header[header.index("distance")] = "miles"
-
-    rewrite_data(team.project, rename)
-    for path in ("src/late_flights/model.py", "expectations/data.json", "params.yaml"):
-        text = (team.project.path / path).read_text()
-        (team.project.path / path).write_text(text.replace("distance", "miles"))
-
-
-def test_what_could_not_be_compared_waits_for_a_person_and_is_delivered_once_approved(team):
-    renamed(team)
-    team.commit("miles")
-    payload = push(team.project.path, team.remote)
-    waiting = team.run(
-        "push", payload, "deliver", kill=("deliver", "image", "Build, push, list what is in it", "before")
-    )
-    assert waiting.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}
-    assert verdict(waiting, "train").startswith("**Verdict: incomparable** — the champion cannot score these rows")
-    assert team.history()[2:] == [("kept", "incomparable")]
-    team.be_live()
-    old = team.serves()
-
-    run = team.dispatch("approve", because=HOSTILE)
-    assert run.jobs == {"judge": "success", "record": "success", "approve": "success"}
-    approved = events(team.remote)[-1]
-    assert (approved["type"], approved["reason"], approved["by"]) == ("approved", HOSTILE, "ada")
-    assert team.serves() == old and not planted(team)
-    assert team.github.dispatches == [{"workflow": "deliver.yml", "ref": "main", "inputs": {}}]
-
-    assert team.dispatch("deliver").jobs == DELIVERED
-    assert [event["type"] for event in events(team.remote)[-3:]] == ["approved", "accepted", "live"]
-    assert team.serves() == events(team.remote)[-1]["key"] == approved["key"] != old
-
-
-def test_a_model_that_the_gate_could_judge_needs_no_person(team):
-    before = events(team.remote)
-    run = team.dispatch("approve", because="I like it")
-    assert run.jobs == {"judge": "success", "record": "failure", "approve": "failure"}
-    assert verdict(run, "judge").startswith("**Verdict: keep**")
-    assert "approve: the gate came to a verdict, keep" in run.logs["record"]
-    assert events(team.remote) == before and not team.github.dispatches
 
 
 # Monitor

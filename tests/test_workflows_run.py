@@ -1,6 +1,7 @@
 """Risk: the workflows of a pull request and of a merge do not do what the README says. Each is executed here."""
 
 import json
+import pickle
 
 from act import dispatch_payload, events, git, merge_pull_request, open_pull_request, refs
 from team import DELIVERED, GREEN, SECRETS, VARIABLES, rewrite_data, verdict
@@ -44,27 +45,27 @@ def test_the_image_is_attested_with_its_provenance_and_what_is_in_it(delivered):
     assert "pkg:pypi/mlflow" not in packages
 
 
-def test_a_better_model_is_green_and_its_merge_moves_the_champion(team):
-    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
-    run = team.propose("a forest")
+def test_a_better_model_is_green_and_its_merge_moves_the_champion(second_champion):
+    better = pickle.loads((second_champion / "better.pickle").read_bytes())
+    run = better.proposed
     assert run.jobs == {"test": "success", "ci": "success", **GREEN}
     assert verdict(run, "decide").startswith(
         "**Verdict: promote** — shown to be better by more than 0.001: roc_auc 0.7"
     )
-    assert len(events(team.remote)) == 2, "a pull request moves nothing"
-    [comment] = team.github.comments[1]
+    assert len(better.between) == 2, "a pull request moves nothing"
+    [comment] = better.comments
     assert comment["body"].splitlines()[0] == verdict(run, "decide")
     assert "\n```mermaid\n" in comment["body"] and "| **roc_auc** (decides) |" in comment["body"]
     assert [(a["level"], a["job"]) for a in run.annotations] == [("notice", "decide")]
 
-    merged = team.merge("deliver")
-    assert merged.jobs == DELIVERED
-    assert [(event["type"], event["outcome"]) for event in events(team.remote)[2:]] == [
+    assert better.merged.jobs == DELIVERED
+    remote = second_champion / "remote.git"
+    assert [(event["type"], event["outcome"]) for event in events(remote)[2:]] == [
         ("accepted", "promote"),
         ("live", "promote"),
     ]
-    assert team.champions() == ["refs/tags/champion/000002", "refs/tags/champion/000004"]
-    assert team.serves() == events(team.remote)[3]["key"] != events(team.remote)[1]["key"]
+    assert refs(remote, "refs/tags/champion/") == ["refs/tags/champion/000002", "refs/tags/champion/000004"]
+    assert better.serves == events(remote)[3]["key"] != events(remote)[1]["key"]
 
 
 def test_an_equal_model_is_green_and_its_merge_keeps_the_champion(team):
@@ -228,6 +229,21 @@ def test_a_change_of_code_alone_trains_nothing_and_serves_the_champion_with_the_
     assert team.github.attestations == before
 
 
+def test_an_image_that_answers_otherwise_is_refused_in_staging_and_production_never_sees_it(team):
+    team.be_live()  # as it is after the test before, which spares a delivery
+    before = team.serves()
+    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
+    team.project.edit(
+        "src/late_flights/serve.py", "predicted = self._answer(columns)", "predicted = 1 - self._answer(columns)"
+    )
+    team.open("a forest upside down")
+    run = team.merge("deliver")
+    assert run.jobs["image"] == "success" and run.jobs["staging"] == "failure" and "production" not in run.jobs
+    assert [event["type"] for event in events(team.remote)[2:]] == ["accepted", "aborted"]
+    assert "other answers to the golden rows" in events(team.remote)[-1]["reason"]
+    assert team.serves() == team.serves(staging=True) == before
+
+
 HOSTILE = "$(touch planted) `touch planted` ; touch planted\n::error::planted\n::set-output name=x::y"
 
 
@@ -347,21 +363,6 @@ def test_a_delivery_whose_runner_is_lost_in_each_job_in_turn_ends_as_an_undistur
         assert refs(team.remote, kind) == refs(undisturbed, kind)
     assert team.serves() == team.serves(staging=True) == events(team.remote)[-1]["key"]
     assert len({str(a["subject"]) for a in team.github.attestations[2:]}) == 1, "one image, whose digest stays"
-
-
-def test_an_image_that_answers_otherwise_is_refused_in_staging_and_production_never_sees_it(team):
-    team.be_live()
-    before = team.serves()
-    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
-    team.project.edit(
-        "src/late_flights/serve.py", "predicted = self._answer(columns)", "predicted = 1 - self._answer(columns)"
-    )
-    team.open("a forest upside down")
-    run = team.merge("deliver")
-    assert run.jobs["image"] == "success" and run.jobs["staging"] == "failure" and "production" not in run.jobs
-    assert [event["type"] for event in events(team.remote)[2:]] == ["accepted", "aborted"]
-    assert "other answers to the golden rows" in events(team.remote)[-1]["reason"]
-    assert team.serves() == team.serves(staging=True) == before
 
 
 def test_code_that_is_not_sound_is_red(team):
