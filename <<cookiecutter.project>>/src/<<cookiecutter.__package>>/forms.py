@@ -240,12 +240,11 @@ def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answ
     """A fitted pipeline on a data frame with the columns and the types of its training rows."""
     import pandas as pd
 
-    def series(values: list[Any], dtype: str) -> pd.Series:
+    def series(values: list[Any], dtype: str, fit: bool) -> pd.Series:
         if kind_of(dtype) == "time":
             times = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True)
             return (times if "," in dtype else times.dt.tz_localize(None)).astype(dtype)
-        if dtype in exact and not all(_fits(value, dtype) for value in values):
-            # As pandas reads truth values, and whole numbers, with a gap.
+        if not fit:  # as pandas reads truth values, and whole numbers, with a gap
             return pd.Series(values, dtype=object if dtype == "bool" else np.float64)
         return pd.Series(values, dtype=np.float64).astype(dtype) if dtype in exact else pd.Series(values, dtype=dtype)
 
@@ -253,13 +252,14 @@ def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answ
     exact = {dtype for dtype in features.values() if dtype == "bool" or dtype.startswith(("int", "uint"))}
 
     def answer(rows: Rows) -> NDArray[np.float64]:
-        fits = [[_fits(v, dtype) for v in rows[name]] for name, dtype in features.items() if dtype in exact]
+        fits = {name: [_fits(v, dtype) for v in rows[name]] for name, dtype in features.items() if dtype in exact}
         kinds: dict[tuple[bool, ...], list[int]] = {}
         for place in range(len(next(iter(rows.values())))):
-            kinds.setdefault(tuple(column[place] for column in fits), []).append(place)
+            kinds.setdefault(tuple(column[place] for column in fits.values()), []).append(place)
         said = {}
-        for places in kinds.values():
-            asked = {name: series([rows[name][p] for p in places], dtype) for name, dtype in features.items()}
+        for kind, places in kinds.items():
+            fit = dict(zip(fits, kind, strict=True))
+            asked = {n: series([rows[n][p] for p in places], dtype, fit.get(n, True)) for n, dtype in features.items()}
             said |= dict(zip(places, predict(model, pd.DataFrame(asked), task, classes), strict=True))
         return np.array([said[place] for place in range(len(said))])
 
