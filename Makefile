@@ -31,7 +31,7 @@ install:
 demo: setup  ## play the acts of a model's life on real data
 	@$(OFF) $(BIN)/python tools/demo.py
 
-# Two workers wait for the engine for much of their time: a third one has the cores then, and what serves goes first.
+# Where a worker waits for the engine another one has the cores: there is one more of them than two cores need.
 test: setup check  ## run every test
 	@mkdir -p build && rm -f build/coverage.jsonl
 	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl nice -n 15 $(BIN)/python -m pytest -n 3 $(TESTS)

@@ -97,7 +97,7 @@ def _promote(project: Project, target: str | None) -> str:
     if outcome not in ("bootstrap", "promote", "keep", "incomparable"):
         return f"{outcome}: nothing to promote, {stays}"
     candidate = judged(project)
-    if target:  # a champion that stays is deployed, too, with the code of this commit
+    if target:  # a champion that stays is deployed, too: with the code of this commit
         ledger.in_time()
     quarantine = ledger.quarantine_of(candidate.key)
     approved = ledger.approval_of(candidate) if outcome == "incomparable" else None
