@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Refused(Exception):
-    """The gate, or the data contract, said no. The command exits with 1."""
+    """No to a model or its data: by the gate, the data contract, a rollout, or the ledger. The command exits with 1."""
 
     code = 1
 
