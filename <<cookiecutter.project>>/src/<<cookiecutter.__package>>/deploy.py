@@ -71,9 +71,9 @@ def carry_out(
     quarantine = ledger.quarantine_of(event.key)
     if quarantine:
         raise Refused(f"deploy: {ledger.why_quarantined(quarantine)}; nothing was changed")
-    golden = ledger.bundle(event.champion).golden
+    bundle = ledger.bundle(event.champion)
     try:
-        told = host.roll_out(project, environment, made, golden, say)
+        told = host.roll_out(project, environment, made, bundle, say)
     except Refused as refused:
         reason = str(refused)
         if waiting:
