@@ -109,3 +109,17 @@ def deployed(project: Project) -> bool:
 def kept(project: Project, event: Event) -> str | None:
     """The image in which the model of an event served in production, if it is still there."""
     return host.kept(project, TARGET, event.key, event.digest)
+
+
+def died(project: Project) -> list[str]:
+    """A line for each replica of production that has died since its release began; none where nothing is deployed.
+
+    Raises:
+        Misuse: an engine or a cluster was named, and cannot be asked.
+    """
+    try:
+        return host.died(project, TARGET)
+    except Misuse:
+        if project.environment.docker_host:
+            raise
+        return []  # no engine here, and none was named
