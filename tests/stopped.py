@@ -15,6 +15,6 @@ def reached(here: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL) if how == "killed" else input("held\n")
 
 
-for name in ("ledger", "rollout"):
+for name in ("ledger", "rollout", "replicas"):
     import_module(f"{package}.{name}").reached = reached
 import_module(f"{package}.cli").main()

@@ -324,7 +324,7 @@ def place(bake, tmp_path, monkeypatch):
         serving=lambda environment="staging": module.serving(repository, environment),
         repository=repository,
         roll_out=lambda image, environment="staging": module.roll_out(
-            repository, environment, {**image, "golden": None}, image["golden"], said.append
+            repository, environment, {**image, "golden": None}, SimpleNamespace(golden=image["golden"]), said.append
         ),
         errors=import_module("night_trains.errors"),
     )

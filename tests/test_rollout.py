@@ -22,11 +22,11 @@ from engine import clear, free_port, until
 sys.path.insert(0, str(ROOT / "bench"))
 from load import Load  # noqa: E402
 
-# Where one deployer after another is killed. A rollout is begun anew up to "watched", and only finished after it.
+# Where one deployer after another is killed. A rollout is begun anew up to "watched", and only finished after it: then all requests go to the new release.
 POINTS = (
-    ("deployer at work", "replicas ready", "watched"),
-    ("replicas created", "all joined", "one replica drained", "before live"),
-    ("one replica joined", "drained", "after live"),
+    ("deployer at work", "replicas ready", "joined", "switched"),
+    ("replicas created", "answers compared", "one replica drained", "before live"),
+    ("watched", "drained", "after live"),
 )
 NAME = "rollout"  # what is deployed here goes by another name than what other files deploy
 LABEL = "late_flights."

@@ -21,6 +21,9 @@ from .metrics import METRICS, Task, of_task
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists, a frozen model wants tuples
 
 
+DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9-]{1,63}\.)+[a-z]{2,63}")
+
+
 class Frozen(BaseModel):
     """Cannot be changed, knows its keys, and takes no text for a number."""
 
@@ -101,6 +104,25 @@ class Serve(Frozen):
     log_bytes: int = Field(default=100_000_000, ge=100_000)
 
 
+class Tls(Frozen):
+    """Where the edge has its certificate from: files of the host, or a name for which it gets one itself."""
+
+    certificate: str | None = None
+    key: str | None = None
+    name: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Tls:
+        files = (self.certificate, self.key)
+        if self.name is None and all(file and file.startswith("/") for file in files):
+            return self
+        if self.name and files == (None, None) and DOMAIN.fullmatch(self.name):
+            return self
+        raise ValueError(
+            "tls: give certificate and key, two absolute paths on the host, or name, as in {name: model.example.com}"
+        )
+
+
 class Deploy(Frozen):
     """How a new image takes the place of the one that serves."""
 
@@ -115,6 +137,9 @@ class Deploy(Frozen):
             raise ValueError(f"{_shown(text)} is no IP address; use 127.0.0.1, or 0.0.0.0 for all") from None
 
     port: int = Field(default=8080, ge=1, le=65535)
+    tls: Tls | None = None
+    behind_tls: bool = False
+    canary: float = Field(default=0.5, ge=0.05, le=0.5)
     replicas: int = Field(default=2, ge=1, le=100)
     memory: str = "512m"
 

@@ -71,9 +71,9 @@ def carry_out(
     quarantine = ledger.quarantine_of(event.key)
     if quarantine:
         raise Refused(f"deploy: {ledger.why_quarantined(quarantine)}; nothing was changed")
-    golden = ledger.bundle(event.champion).golden
+    bundle = ledger.bundle(event.champion)
     try:
-        told = host.roll_out(project, environment, made, golden, say)
+        told = host.roll_out(project, environment, made, bundle, say)
     except Refused as refused:
         reason = str(refused)
         if waiting:
@@ -109,3 +109,17 @@ def deployed(project: Project) -> bool:
 def kept(project: Project, event: Event) -> str | None:
     """The image in which the model of an event served in production, if it is still there."""
     return host.kept(project, TARGET, event.key, event.digest)
+
+
+def died(project: Project) -> list[str]:
+    """A line for each replica of production that has died since its release began; none where nothing is deployed.
+
+    Raises:
+        Misuse: an engine or a cluster was named, and cannot be asked.
+    """
+    try:
+        return host.died(project, TARGET)
+    except Misuse:
+        if project.environment.docker_host:
+            raise
+        return []  # no engine here, and none was named

@@ -1,9 +1,11 @@
-"""What is live, since when, and what is on its way: for the summary of a scheduled run."""
+"""What is live, since when, what is on its way, and which replica died: for the summary of a scheduled run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from . import deploy
 from .files import write_text
 from .ledger import Event, Ledger
 from .project import Project, now
@@ -19,8 +21,12 @@ def days_since(time: str, today: str) -> int:
     return (until - then).days
 
 
-def markdown(ledger: Ledger, today: str) -> str:
-    """The state of the ledger; its first line says what is live."""
+def markdown(ledger: Ledger, today: str, died: Sequence[str] = ()) -> str:
+    """The state of the ledger; its first line says what is live.
+
+    Args:
+        died: a line for each replica that has died.
+    """
     live = next((event for event in reversed(ledger.events) if event.type == "live"), None)
     if live is None:
         text = ["**Nothing is live** — no model has become champion yet"]
@@ -35,6 +41,8 @@ def markdown(ledger: Ledger, today: str) -> str:
     waiting = ledger.pending()
     if waiting:
         text += ["", f"**On its way**: model {waiting.key[:12]}, {_told(waiting)}; the next `deliver` finishes it"]
+    if died:
+        text += ["", "**Died**:", "", *(f"- {escape(line)}" for line in died)]
     if ledger.events:
         text += ["", "| event | when | what | model | by | why |", "|--:|---|---|---|---|---|"]
         for event in reversed(ledger.events[-LAST:]):
@@ -50,9 +58,12 @@ def _told(event: Event) -> str:
 def run(project: Project) -> str:
     """Write build/monitor.md and, in a workflow, the job's summary; warns of a champion older than the limit."""
     ledger, today = project.ledger, now()
-    text = markdown(ledger, today)
+    died = deploy.died(project)
+    text = markdown(ledger, today, died)
     write_text(project.build / "monitor.md", text)
     summarise(project.environment, text)
+    for line in died:
+        annotate(project.environment, "warning", "A replica has died", line)
     champion = ledger.champion()
     if champion is None:
         annotate(project.environment, "notice", "Nothing is live", "no model has become champion yet")

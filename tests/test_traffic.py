@@ -1,0 +1,99 @@
+"""Risk: a deployment counts callers' requests wrongly, or takes a few of them for proof."""
+
+from importlib import import_module
+from math import comb, inf
+
+import pytest
+
+EDGE = """
+caddy_http_request_duration_seconds_bucket{code="200",handler="reverse_proxy",method="POST",server="srv0",le="0.25"} 90
+caddy_http_request_duration_seconds_bucket{code="200",handler="reverse_proxy",method="POST",server="srv0",le="+Inf"} 98
+caddy_http_request_duration_seconds_count{code="200",handler="reverse_proxy",method="POST",server="srv0"} 98
+caddy_http_request_duration_seconds_count{code="502",handler="reverse_proxy",method="POST",server="srv0"} 2
+caddy_http_request_duration_seconds_count{code="404",handler="static_response",method="GET",server="srv0"} 7
+"""
+REPLICA = """
+requests_total{path="/predict",status="200"} 40.0
+requests_total{path="/predict",status="500"} 3.0
+requests_total{path="/readyz",status="503"} 9.0
+predict_seconds_bucket{le="0.25"} 30.0
+predict_seconds_bucket{le="0.5"} 38.0
+predict_seconds_bucket{le="+Inf"} 43.0
+predict_seconds_count 43.0
+"""
+
+
+@pytest.fixture(scope="module")
+def traffic(product):
+    return import_module(f"{product.__name__}.traffic")
+
+
+def test_at_the_edge_only_requests_that_went_to_a_replica_count(traffic):
+    seen = traffic.Traffic.of_edge(EDGE)
+    assert (seen.requests, seen.errors) == (100, 2)
+    assert seen.within == ((0.25, 90), (inf, 98)) and seen.slow(0.2) == 8
+
+
+def test_replicas_are_counted_together_and_their_probes_are_not(traffic):
+    seen = traffic.Traffic.of_replicas([REPLICA, REPLICA])
+    assert (seen.requests, seen.errors) == (86, 6)
+    assert seen.slow(0.5) == 10 and seen.slow(0.3) == 10, "the next bound that is at least so long"
+    assert seen.slow(60) == 0, "no bound tells"
+
+
+def test_what_was_counted_before_does_not_count(traffic):
+    before, after = traffic.Traffic.of_replicas([REPLICA]), traffic.Traffic.of_replicas([REPLICA, REPLICA])
+    assert after.since(before) == before
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.05, 0.3])
+@pytest.mark.parametrize("requests", [1, 2, 7, 60, 400])
+def test_more_than_a_share_is_said_where_the_exact_binomial_tail_is_below_the_level(traffic, share, requests):
+    for events in range(requests + 1):
+        tail = sum(comb(requests, k) * share**k * (1 - share) ** (requests - k) for k in range(events, requests + 1))
+        if abs(tail - traffic.LEVEL) > 1e-12:
+            assert traffic.more_than(share, events, requests) == (tail < traffic.LEVEL), (events, tail)
+
+
+def test_without_a_budget_the_first_failure_is_too_many_and_with_all_of_it_none_is(traffic):
+    assert traffic.more_than(0.0, 1, 1000) and not traffic.more_than(0.0, 0, 1000)
+    assert not traffic.more_than(1.0, 1000, 1000)
+
+
+def test_one_failure_among_few_requests_proves_nothing_and_two_do(traffic):
+    def reason(errors, requests):
+        return traffic.judge(traffic.Traffic(requests, errors), 0, 0, 0.01, 0.5)
+
+    assert reason(1, 1) is None and reason(1, 30) is None
+    assert reason(2, 2) == "2 of 2 requests to the new release failed"
+    assert reason(10, 1000) is None and reason(30, 1000) == "30 of 1000 requests to the new release failed"
+
+
+def test_requests_that_died_with_a_replica_count_though_it_never_told_them(traffic):
+    """The replica's own counters are gone with it: the edge knows, less what the old release failed itself."""
+    assert traffic.judge(traffic.Traffic(0, 0), 5, 10, 0.01, 0.5) == "5 of 10 requests to the new release failed"
+    assert traffic.judge(traffic.Traffic(100, 0), -2, 98, 0.01, 0.5) is None, "two readings are not of one moment"
+
+
+def test_late_answers_refuse_a_release_from_a_handful_on(traffic):
+    def reason(late, requests):
+        seen = traffic.Traffic(requests, 0, ((0.5, requests - late), (inf, requests)))
+        return traffic.judge(seen, 0, requests, 0.01, 0.5)
+
+    assert reason(1, 5) is None
+    assert reason(5, 10) == "5 of 10 requests took over 0.5 s in the new release"
+    assert reason(60, 1000) is None and reason(80, 1000) is not None
+
+
+def test_too_few_requests_to_tell_is_said_with_the_number_that_it_takes(traffic):
+    wanted = traffic.enough(0.01)
+    assert wanted == 299 and (1 - 0.01) ** wanted <= 0.05 < (1 - 0.01) ** (wanted - 1)
+    assert traffic.told(traffic.Traffic(298), 0.01).endswith(
+        "not enough requests to tell whether 0.01 of them fail, that takes 299"
+    )
+    assert traffic.told(traffic.Traffic(299), 0.01) == "299 requests while it was watched, 0 failed"
+
+
+def test_a_page_that_does_not_come_is_an_error_of_the_environment(traffic, product):
+    with pytest.raises(product.errors.Misuse, match="the edge does not tell its metrics: gone"):
+        traffic.readable({"status": 0, "body": "gone"}, "the edge")
