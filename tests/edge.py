@@ -9,10 +9,12 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from engine import free_port
@@ -84,3 +86,59 @@ def edge(caddyfile: str, replicas: list[int], folder: Path, **variables: str) ->
 def listens(port: int) -> bool:
     with socket.socket() as tried:
         return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass
+class Recorder:
+    """A replica that says 200 to everything, and remembers what it was sent.
+
+    Attributes:
+        seen: the headers of each request that came whole, by their names in small letters, and its body.
+        drops: so many of the next requests get no answer, and their connection is closed.
+    """
+
+    port: int
+    seen: list[tuple[dict[str, str], bytes]]
+    drops: int = 0
+
+
+@contextmanager
+def recorder() -> Iterator[Recorder]:
+    """It ends with the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            headers = {name.lower(): text for name, text in self.headers.items()}
+            length = int(headers.get("content-length", -1))
+            body = self._chunks() if length < 0 else self.rfile.read(length)
+            if len(body) < length:
+                self.close_connection = True
+                return
+            found.seen.append((headers, body))
+            if found.drops > 0:
+                found.drops -= 1
+                self.close_connection = True
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _chunks(self) -> bytes:
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size + 2)[:-2]
+            self.rfile.readline()
+            return body
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found = Recorder(server.server_port, [])
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield found
+        finally:
+            server.shutdown()
