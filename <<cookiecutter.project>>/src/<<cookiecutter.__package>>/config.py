@@ -114,12 +114,12 @@ class Tls(Frozen):
     @model_validator(mode="after")
     def _one_way(self) -> Tls:
         files = (self.certificate, self.key)
-        if self.name is None and all(file and file.startswith("/") for file in files):
+        if self.name is None and all(file and re.fullmatch("/[^:\\0]+", file) for file in files):
             return self
         if self.name and files == (None, None) and DOMAIN.fullmatch(self.name):
             return self
         raise ValueError(
-            "tls: give certificate and key, two absolute paths on the host, or name, as in {name: model.example.com}"
+            "give certificate and key, two absolute paths on the host, or name, as in {name: model.example.com}"
         )
 
 
