@@ -76,6 +76,34 @@ MISTAKES = {
         ("port: 8080\n", "port: 0\n"),
         "params.yaml: deploy.port: input should be greater than or equal to 1, not 0",
     ),
+    "a share of the requests that is too small to tell anything": (
+        ("canary: 0.5 ", "canary: 0.01 "),
+        "params.yaml: deploy.canary: input should be greater than or equal to 0.05, not 0.01",
+    ),
+    "a share of the requests that is more than half": (
+        ("canary: 0.5 ", "canary: 0.6 "),
+        "params.yaml: deploy.canary: input should be less than or equal to 0.5, not 0.6",
+    ),
+    "a certificate without its key": (
+        ("tls: null ", "tls: {certificate: /etc/ssl/model.pem} "),
+        "params.yaml: deploy.tls: give certificate and key, two absolute paths on the host, or name, .*",
+    ),
+    "a certificate by a relative path": (
+        ("tls: null ", "tls: {certificate: model.pem, key: /etc/ssl/model.key} "),
+        "params.yaml: deploy.tls: give certificate and key, two absolute paths on the host, or name, .*",
+    ),
+    "a certificate twice": (
+        ("tls: null ", "tls: {certificate: /a.pem, key: /a.key, name: model.example.com} "),
+        "params.yaml: deploy.tls: give certificate and key, two absolute paths on the host, or name, .*",
+    ),
+    "a name that is an address": (
+        ("tls: null ", "tls: {name: 10.0.0.1} "),
+        "params.yaml: deploy.tls: give certificate and key, two absolute paths on the host, or name, .*",
+    ),
+    "a name that would be configuration": (
+        ("tls: null ", 'tls: {name: "model.example.com {"} '),
+        "params.yaml: deploy.tls: give certificate and key, two absolute paths on the host, or name, .*",
+    ),
     "a group that is no column": (
         ("group: null ", "group: family "),
         "params.yaml: data.group: no column 'family' in data/flights.csv.gz; it has scheduled, .*",

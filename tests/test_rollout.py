@@ -3,8 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -22,7 +25,8 @@ from engine import clear, free_port, until
 sys.path.insert(0, str(ROOT / "bench"))
 from load import Load  # noqa: E402
 
-# Where one deployer after another is killed. A rollout is begun anew up to "watched", and only finished after it: then all requests go to the new release.
+# Where one deployer after another is killed. A rollout is begun anew up to "watched", and only finished from "switched"
+# on, when all requests go to the new release.
 POINTS = (
     ("deployer at work", "replicas ready", "joined", "switched"),
     ("replicas created", "answers compared", "one replica drained", "before live"),
@@ -89,6 +93,19 @@ class Stage:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.loads(answer.read())
 
+    def status(self, token: str) -> int:
+        """What a caller with a token gets."""
+        rows = json.loads((self.bundle(self.first) / "golden.json").read_text())["rows"]
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        body = json.dumps({"rows": rows}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/predict", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
     def serves(self) -> str:
         """The key of the model that answers at the edge."""
         return self.ask()["model"]
@@ -96,6 +113,18 @@ class Stage:
     def containers(self, role: str) -> list:
         found = self.engine.containers.list(all=True, filters={"label": f"{LABEL}role={role}"}, ignore_removed=True)
         return [container for container in found if container.labels[f"{LABEL}environment"].startswith(f"{NAME}-")]
+
+    def rotation(self) -> dict[str, str]:
+        """What the edge reads for each request."""
+        edge = self.containers("edge")[0]
+        names = ("main", "next", "share")
+        return {name: edge.exec_run(["cat", f"/rotation/{name}"]).output.decode() for name in names}
+
+    def left(self) -> list[str]:
+        """Networks and volumes of this deployment, but for the log of predictions."""
+        networks = [network.name for network in self.engine.networks.list() if network.name.startswith(f"{NAME}-")]
+        volumes = [volume.name for volume in self.engine.volumes.list() if volume.name.startswith(f"{NAME}-")]
+        return [name for name in networks + volumes if not name.endswith("-predictions")]
 
     def running(self) -> list[str]:
         """The keys of the replicas that run, one entry each."""
@@ -238,8 +267,16 @@ def test_deployers_that_are_killed_leave_what_the_next_one_finishes_or_undoes(se
         ("sick", 0.0, "replica 1 is not ready within 3 s"),
         ("wrong", 0.0, "replica 1 gives other answers to the golden rows"),
         ("crash", 4.0, "replica [12] has ended with 3|answers the golden rows with nothing"),
-        ("slow", 0.2, "of [0-9]+ requests took over 0.1 s"),
-        ("failing", 0.0, "of [0-9]+ requests failed at the edge"),
+        ("slow", 0.2, "of [0-9]+ answers took over 0.1 s"),
+        ("failing", 0.0, "callers got status 500 where the model gives 200|requests to the new release failed"),
+        ("golden-only", 0.0, "in [0-9]+ of [0-9]+ requests (made|live) rows get other predictions, unlike the model"),
+        ("empty", 0.0, "in [0-9]+ of [0-9]+ requests (made|live) rows get an answer that holds no predictions"),
+        (
+            "turns",
+            130.0,
+            "in [0-9]+ of [0-9]+ requests callers got other predictions, .*: [0-9a-f-]{36}(, [0-9a-f-]{36})*",
+        ),
+        ("leak", 30.0, "replica [12] (was killed at|uses [0-9]+ MB, which is nearly) its memory limit, deploy.memory"),
     ],
 )
 def test_a_bad_image_is_rolled_back_by_itself_and_its_model_is_aborted(serving, one_line, fault, seconds, reason):
@@ -256,14 +293,16 @@ def test_a_bad_image_is_rolled_back_by_itself_and_its_model_is_aborted(serving, 
     assert serving.running() == [serving.key(serving.first)] * 2, "nothing of it is left"
     assert serving.serves() == serving.key(serving.first)
     serving.settled()
-    if fault not in ("slow", "failing"):  # those do harm what a client sees, until they are found
+    if fault not in ("failing", "turns"):  # these tell who asks, and so harm callers until they are found
         assert (load.total()["lost"], load.total()["wrong"]) == (0, 0), load.losses[:5]
 
 
 def test_a_first_deployment_that_fails_leaves_nothing_behind(stage, one_line):
-    stage.put(stage.bad("wrong"))
-    one_line(stage.deploy(check=False), 1, "deploy: .* rolled back: nothing serves, as before")
+    stage.put(stage.bad("golden-only"))
+    one_line(stage.deploy(check=False), 1, "deploy: .* made rows get other .* rolled back: nothing serves, as before")
     assert stage.events()[-1] == "aborted" and not stage.containers("replica")
+    stage.cli("undeploy")
+    assert not stage.left(), "neither a network nor a volume but the log's"
 
 
 def test_a_slow_start_is_waited_for(serving):
@@ -376,7 +415,7 @@ def test_an_engine_that_does_not_answer_is_named(stage, one_line):
 def test_a_port_that_is_taken_is_named_and_nothing_is_started(stage, one_line):
     with socket.create_server(("127.0.0.1", stage.port)):
         one_line(stage.deploy(check=False), 2, f"deploy: port {stage.port} of the host is taken; .*")
-    assert not stage.containers("replica") and not stage.containers("edge")
+    assert not stage.containers("replica") and not stage.containers("edge") and not stage.left()
     assert stage.events()[-1] == "accepted", "it waits for the next deployment"
     stage.deploy()
     assert stage.serves() == stage.key(stage.project)
@@ -449,6 +488,133 @@ def test_with_a_token_only_who_bears_it_is_answered_and_the_deployment_still_see
         stage.ask()
     assert refused.value.code == 401
     refused.value.close()
+
+
+def test_while_a_token_is_changed_both_are_taken(stage):
+    stage.deploy(stage.first, PREDICT_TOKEN="old-one")
+    assert stage.status("old-one") == 200 and stage.status("new-one") == 401
+    stage.deploy(stage.first, PREDICT_TOKEN="new-one,old-one")
+    assert stage.status("old-one") == stage.status("new-one") == 200
+    stage.deploy(stage.first, PREDICT_TOKEN="new-one")
+    assert stage.status("new-one") == 200 and stage.status("old-one") == stage.status("new-one,old-one") == 401
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.7"])
+def test_a_token_does_not_cross_a_network_in_the_clear_unasked(stage, one_line, address):
+    stage.project.edit("params.yaml", "bind: 127.0.0.1 ", f"bind: {address} ")
+    done = stage.deploy(check=False)
+    one_line(done, 2, f"deploy: params.yaml: deploy.bind is {address}, where .* in the clear; set deploy.tls, or .*")
+    assert not stage.containers("edge") and stage.events()[-1] == "accepted"
+    stage.project.edit("params.yaml", "behind_tls: false ", "behind_tls: true ")
+    if address == "0.0.0.0":
+        stage.deploy()
+        assert stage.serves() == stage.key(stage.project)
+
+
+def test_the_edge_speaks_tls_with_the_certificate_of_the_host(stage, one_line):
+    place = Path(tempfile.mkdtemp(prefix="certificate-"))
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", place / "key.pem", "-out", place / "cert.pem"]
+    subprocess.run([str(word) for word in words], check=True, capture_output=True)
+    place.chmod(0o755)
+    (place / "key.pem").chmod(0o644)
+    stage.project.edit("params.yaml", "tls: null ", f"tls: {{certificate: {place}/cert.pem, key: {place}/key.pem}} ")
+    stage.project.edit("params.yaml", "bind: 127.0.0.1 ", "bind: 0.0.0.0 ")
+    stage.deploy()
+    known = ssl.create_default_context(cafile=place / "cert.pem")
+    url = f"https://localhost:{stage.port}/readyz"
+    with urllib.request.urlopen(url, timeout=10, context=known) as answer:
+        assert answer.status == 200
+    with pytest.raises(OSError):
+        urllib.request.urlopen(f"http://localhost:{stage.port}/readyz", timeout=10)
+    assert "unchanged: model" in stage.deploy().stdout
+    stage.cli("undeploy")
+    (place / "key.pem").chmod(0o600)
+    done = stage.deploy(check=False)
+    one_line(done, 2, "deploy: params.yaml: deploy.tls: the edge does not start with these files; .* by user 10001 .*")
+    (place / "key.pem").unlink()
+    one_line(stage.deploy(check=False), 2, "deploy: params.yaml: deploy.tls: the host has no file .*")
+    shutil.rmtree(place)
+    assert not stage.containers("edge") and not stage.left()
+
+
+def test_a_certificate_for_a_name_wants_the_port_where_it_is_asked_for(stage, one_line):
+    stage.project.edit("params.yaml", "tls: null ", "tls: {name: model.example.com} ")
+    done = stage.deploy(check=False, DEPLOY_PORT="")
+    one_line(done, 2, "deploy: params.yaml: deploy.tls.name wants deploy.port: 443, .*")
+
+
+def test_a_new_release_gets_the_share_that_is_asked_for(serving):
+    serving.project.edit("params.yaml", "canary: 0.5 ", "canary: 0.1 ")
+    serving.project.edit("params.yaml", "watch_seconds: 1.0 ", "watch_seconds: 17.0 ")
+    with serving.load(40) as load:
+        said = serving.deploy().stdout
+    assert "in the rotation, with 10% of the requests" in said
+    told = re.search("watched for 1[0-9] of 17 s: ([0-9]+) requests, ([0-9]+) of them to the new release", said)
+    requests, new = int(told[1]), int(told[2])
+    assert requests > 200 and abs(new - requests / 10) < 5 * (requests * 0.09) ** 0.5
+    assert (load.total()["lost"], load.total()["wrong"]) == (0, 0), load.losses[:5]
+    assert re.search("[0-9]+ live and 100 made requests compared; predictions of the same rows .* -> ", said)
+
+
+def test_few_requests_are_said_to_be_too_few_to_tell(serving):
+    said = serving.deploy().stdout
+    assert "not enough requests to tell whether 0.01 of them fail, that takes 299" in said
+
+
+def test_a_release_leaves_the_rotation_before_anything_of_it_is_stopped(serving):
+    command = [sys.executable, "-m", *serving.stopped("held", "switched")]
+    options = {"env": environment(**serving.variables), "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=serving.project.path, text=True, **options) as one:
+        while "held" not in one.stdout.readline():
+            pass
+        assert len(serving.running()) == 4, "all of the old one run"
+        assert {serving.serves() for _ in range(12)} == {serving.key(serving.project)}
+        rotation = serving.rotation()
+        assert rotation["main"].startswith("release-") and not rotation["next"] and not rotation["share"]
+        one.communicate("go on\n")
+    assert one.returncode == 0 and serving.running() == [serving.key(serving.project)] * 2
+
+
+def test_a_deployment_of_before_the_rotation_goes_on_serving_and_is_followed(serving):
+    """Its replicas share one name in the network, its edge has no volume."""
+    for container in serving.containers("edge"):
+        container.remove(force=True)
+    serving.engine.volumes.get(f"{NAME}-production-rotation").remove()
+    network = serving.engine.networks.get(f"{NAME}-production")
+    for container in serving.containers("replica"):
+        network.disconnect(container)
+        if container.status == "running":
+            network.connect(container, aliases=["replicas"])
+    said = serving.deploy(serving.first).stdout
+    assert "the edge listens at" in said and "unchanged: model" in said
+    assert serving.serves() == serving.key(serving.first) and serving.rotation()["main"] == "replicas"
+    serving.deploy()
+    assert serving.serves() == serving.key(serving.project) and serving.rotation()["main"].startswith("release-")
+    serving.settled()
+
+
+def test_a_replica_that_died_stays_known(serving):
+    serving.deploy()
+    replica = next(c for c in serving.containers("replica") if c.status == "running")
+    os.kill(replica.attrs["State"]["Pid"], signal.SIGKILL)
+
+    def again() -> bool:
+        replica.reload()
+        return replica.attrs["RestartCount"] == 1 and replica.status == "running"
+
+    until(again, 20, "it is not started again")
+    said = serving.cli("monitor", GITHUB_ACTIONS="true", GITHUB_RUN_ID="1", GITHUB_REPOSITORY="acme/model").stdout
+    assert f"A replica has died::{replica.name} has died" in said
+    assert f"{replica.name} has died" in (serving.project.path / "build" / "monitor.md").read_text()
+
+
+def test_the_edge_has_bounds(serving):
+    host = serving.containers("edge")[0].attrs["HostConfig"]
+    assert 0 < host["Memory"] <= 300e6 and 0 < host["PidsLimit"] <= 512
+    assert host["CapDrop"] == ["ALL"] and host["SecurityOpt"] == ["no-new-privileges"]
+    replica = next(c for c in serving.containers("replica") if c.status == "running").attrs["HostConfig"]
+    assert 0 < replica["CpuShares"] < 1024, "the edge goes first where the cores are wanted by all"
 
 
 def test_what_answers_behind_the_edge_cannot_reach_the_outside(serving):

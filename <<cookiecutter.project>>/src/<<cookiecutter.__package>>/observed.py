@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,11 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .forms import Rows
+from .prediction_log import PredictionLog
 from .signature import Column
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -33,7 +33,7 @@ class Observed:
         classes: of a multiclass model, whose probabilities are counted apart; else empty.
         bounds: of the histogram of predictions, but for the last one, which is infinite.
         about: labels of the model.
-        dropped: how many rows the log of predictions dropped so far.
+        log: of predictions, or None.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Observed:
         classes: list[str],
         bounds: list[float],
         about: dict[str, str],
-        dropped: Callable[[], int],
+        log: PredictionLog | None,
     ) -> None:
         disable_created_metrics()  # a time beside each counter that nobody asks for
         self._registry = CollectorRegistry()
@@ -58,7 +58,8 @@ class Observed:
         Gauge("model", "The model that answers.", list(about), **new).labels(**about).set(1)
         self._predictions = _Predictions(classes, bounds)
         self._registry.register(self._predictions)
-        self._registry.register(_Dropped(dropped))
+        if log:
+            self._registry.register(_Log(log))
         ProcessCollector(registry=self._registry)
         self._texts = [
             (column.name, column.categories, self._unseen.labels(column.name))
@@ -113,9 +114,14 @@ class _Predictions(Collector):
         yield made
 
 
-class _Dropped(Collector):
-    def __init__(self, dropped: Callable[[], int]) -> None:
-        self._dropped = dropped
+class _Log(Collector):
+    """What the log of predictions says of itself when it is asked."""
 
-    def collect(self) -> Iterator[Any]:
-        yield CounterMetricFamily("log_dropped_rows", "Rows that the log could not take.", value=self._dropped())
+    def __init__(self, log: PredictionLog) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[Metric]:
+        log = self._log
+        yield CounterMetricFamily("log_dropped_rows", "Rows that the log could not take.", value=log.dropped)
+        yield GaugeMetricFamily("log_failing", "Whether the log could not be written last.", value=int(log.failing))
+        yield GaugeMetricFamily("log_waiting_rows", "Rows that wait to be written.", value=log.waiting)

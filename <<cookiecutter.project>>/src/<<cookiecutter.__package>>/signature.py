@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from .bundle import Bundle
@@ -155,9 +156,12 @@ class Signature:
             BadRows: naming the first row and column that is wrong.
         """
         try:
-            rows = self._adapter.validate_json(body)["rows"]
+            # Not in one step: each of its errors would hold a copy of the whole row.
+            rows = self._adapter.validate_python(from_json(body))["rows"]
         except ValidationError as error:
             raise self._complaint(error) from None
+        except ValueError as error:
+            raise BadRows(f"the body is no JSON: {error}") from None
         return rows, {name: [row[name] for row in rows] for name in self.columns}
 
     def _complaint(self, error: ValidationError) -> BadRows:
@@ -165,8 +169,6 @@ class Signature:
         # An unknown column is named first: it explains the missing one that it was meant to be.
         first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
         kind, place, given = first["type"], first["loc"], first["input"]
-        if kind == "json_invalid":
-            return BadRows(f"the body is no JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
         if len(place) < 2:
             if kind == "extra_forbidden":
                 return BadRows(f"unknown field {_shown(place[0])}; the body holds `rows` and nothing else")
