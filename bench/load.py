@@ -134,9 +134,15 @@ class Load:
 
     def row(self, phase: str) -> dict[str, Any]:
         """What became of a phase: sent, lost and wrong, and of those that were answered p50, p99 and max in seconds."""
-        took, counts = sorted(self.seconds.get(phase, [])) or [float("nan")], self.counts.get(phase, Counter())
-        shares = {"p50": took[len(took) // 2], "p99": took[int(0.99 * len(took))], "max": took[-1]}
-        return {"phase": phase, **{name: counts[name] for name in ("sent", "lost", "wrong")}, **shares}
+        counts = self.total(phase)
+        told = {name: counts[name] for name in ("sent", "lost", "wrong")}
+        return {"phase": phase, **told, **shares(self.seconds.get(phase, []))}
+
+
+def shares(seconds: list[float]) -> dict[str, float]:
+    """p50, p99 and max; NaN of nothing."""
+    took = sorted(seconds) or [float("nan")]
+    return {"p50": took[len(took) // 2], "p99": took[int(0.99 * len(took))], "max": took[-1]}
 
 
 def fault(question: Question, id: str, headers: dict[str, str], content: bytes) -> str | None:
