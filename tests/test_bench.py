@@ -96,12 +96,16 @@ def test_the_ledger_survives_races_kills_and_a_full_disk():
     assert len(re.findall(r"^\| [^|]+ \| \d+ \| 0 \|", done.stdout, re.M)) == 4
 
 
+REFUSED = {"never healthy", "wrong answers", "right on golden rows only", "empty answers but on golden rows", "slow"}
+PHASES = REFUSED | {"crashes later", "deployer killed", "finished by the next", "control 1", "control 2"}
+
+
 def test_clients_lose_nothing_through_good_and_bad_rollouts_and_a_killed_deployer(libraries):
     done = run("rollout.py", "short")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((ROOT / "build" / "bench" / "rollout.json").read_text())
     rows = {row["phase"]: row for row in found["rows"]}
-    assert {"never healthy", "wrong answers", "crashes later", "deployer killed", "finished by the next"} <= set(rows)
+    assert set(rows) >= PHASES
     assert sum(name.startswith("good rollout") for name in rows) == 2
     for name, row in rows.items():
         assert row["sent"] > 0, name
@@ -109,6 +113,8 @@ def test_clients_lose_nothing_through_good_and_bad_rollouts_and_a_killed_deploye
             assert (row["lost"], row["wrong"]) == (0, 0), name
     assert rows["engine restarted"]["wrong"] == 0 and rows["after it"]["sent"] > 50
     assert found["last"]["type"] == "live"
+    assert found["rollouts"]["p99"] <= 3 * found["quiet"]["p99"]
+    assert all(found["hostile"].values()), "the hostile caller has sent all that it has"
 
 
 def test_the_image_weighs_no_more_of_what_mlflow_would_install_than_it_says():
@@ -137,10 +143,17 @@ def test_the_page_about_rollouts_holds_every_phase_and_no_loss_but_that_of_the_r
     page = (ROOT / "docs" / "rollout.md").read_text()
     rows = {
         phase: tuple(map(int, counts))
-        for phase, *counts in re.findall(r"^\| ([^|]+) \| (\d+) \| (\d+) \| (\d+) \| \d+ \|", page, re.M)
+        for phase, *counts in re.findall(r"^\| ([^|]+) \| (\d+) \| (\d+) \| (\d+) \|(?: \d+ \|){3}$", page, re.M)
     }
     assert sum(phase.startswith("good rollout") for phase in rows) >= 10
-    assert {"never healthy", "wrong answers", "crashes later", "deployer killed", "engine restarted"} <= set(rows)
+    assert set(rows) >= PHASES | {"engine restarted"}
     assert all(sent > 200 for phase, (sent, _, _) in rows.items() if phase != "before")
     assert all((lost, wrong) == (0, 0) for phase, (_, lost, wrong) in rows.items() if phase != "engine restarted")
+    assert sum(sent for sent, _, _ in rows.values()) >= 100_000
     assert int(re.search(r"^(\d+) requests a second", page, re.M)[1]) >= 200
+
+
+def test_the_page_about_rollouts_names_each_thing_that_the_hostile_caller_sends(bench):
+    page = (ROOT / "docs" / "rollout.md").read_text()
+    told = re.findall(r"`(\w+)`", page[page.index("The hostile caller") : page.index("<!-- measured -->")])
+    assert sorted(name for name in told if name in bench("hostile").SHAPES) == sorted(bench("hostile").SHAPES)

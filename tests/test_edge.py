@@ -180,15 +180,18 @@ def test_a_body_that_ends_early_is_never_answered_as_if_it_were_whole(recorded, 
     assert not replica.seen, "a whole request reached the replica"
 
 
-def test_marks_that_only_the_inside_may_set_do_not_pass_the_edge(recorded):
+def test_marks_that_only_the_inside_may_set_and_offers_of_other_protocols_do_not_pass_the_edge(recorded):
     front, replica = recorded
     for body in (b'{"rows": []}', b" " * 100_000):
         twice = [f"{name.lower()}: {text}" for name, text in MARKS.items()]
         marks = [f"{name}: {text}" for name, text in MARKS.items()] + twice
         assert hostile.ask(front.port, hostile.whole(body, *marks, "Connection: X-Again, X-Probe")) == "200"
-    assert len(replica.seen) == 2
+        offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+        assert hostile.ask(front.port, hostile.whole(body, *offer)) == "200"
+    assert [len(body) for _, body in replica.seen] == [12, 12, 100_000, 100_000]
     for headers, _ in replica.seen:
         assert not {name.lower(): text for name, text in MARKS.items()}.items() & headers.items()
+        assert not {"upgrade", "http2-settings"} & headers.keys()
 
 
 def test_the_name_of_a_request_comes_through_and_is_made_where_it_has_none(recorded):
