@@ -188,7 +188,9 @@ class Door:
             return to_json(vars(problem))
         except Exception as error:
             told = not self._service.settings.private
-            return to_json({"status": 500, "error": "the server failed at this request", "trace": trace_of(error, told)})
+            return to_json(
+                {"status": 500, "error": "the server failed at this request", "trace": trace_of(error, told)}
+            )
 
     def _allowed(self, authorization: bytes) -> bool:
         """Whether a token is borne, compared in a time that does not tell how much of it is right."""
