@@ -4,7 +4,8 @@
     .venv/bin/python bench/rollout.py short  # minutes, with fewer rollouts and requests, and no page
 
 A generated repository, two models that were champion, their images, and a load of at least 200 requests a second on
-the edge. Every rollout is a command of that repository. The engine is one of its own, in a network of its own.
+the edge, each with a body and an answer of its own, beside a hostile caller. Every rollout is a command of that
+repository. The engine is one of its own, in a network of its own.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import host as hosts
-from load import Load
+from hostile import hostile
+from load import Load, shares
 from product import ROOT, bake
+from questions import questions
 
 PACKAGE = "late_flights"
 PLACE = ROOT / "build" / "bench"
@@ -29,21 +32,32 @@ OUT = PLACE / "rollout.json"
 PORT = 18080
 EDGE = "caddy:2.11.7-alpine"
 STANDINS = ROOT / "tests" / "standins"
+# What is wrong with an image, the phase in which it is deployed, and a value: see tests/standins/replica/variant.py.
+BAD = {
+    "sick": ("never healthy", "0"),
+    "wrong": ("wrong answers", "0"),
+    "golden-only": ("right on golden rows only", "0"),
+    "empty": ("empty answers but on golden rows", "0"),
+    "slow": ("slow", "0.15"),
+    "crash": ("crashes later", "{crash_after}"),
+}
 
 
 @dataclass(frozen=True)
 class Size:
-    """How long a run is, and how many requests a second it sends."""
+    """How long a run is, and how many requests a second it sends; the hostile caller sends so many shapes a second."""
 
     rate: float
+    hostile: float
+    control: float
     good: int
     watch: float
     crash_after: float
     crash_watch: float
 
 
-FULL = Size(rate=220.0, good=10, watch=5.0, crash_after=60.0, crash_watch=90.0)
-SHORT = Size(rate=30.0, good=2, watch=4.0, crash_after=6.0, crash_watch=12.0)
+FULL = Size(rate=220.0, hostile=2.0, control=20.0, good=10, watch=5.0, crash_after=60.0, crash_watch=90.0)
+SHORT = Size(rate=60.0, hostile=2.0, control=8.0, good=2, watch=4.0, crash_after=6.0, crash_watch=12.0)
 
 
 class Repository:
@@ -107,7 +121,7 @@ def prepare() -> tuple[Repository, dict[str, dict], dict[str, str]]:
     """Two champions with their images, and bad images of the second one; made with the engine of this machine.
 
     Returns:
-        The repository; image.json, golden rows and answers of each model, by name; the bad images, by fault.
+        The repository; image.json of each model, by name; the bad images, by fault.
     """
     path = PLACE / "rollout"
     for old in (path, PLACE / "baked"):  # one baked over another would be full of changes
@@ -124,17 +138,16 @@ def prepare() -> tuple[Repository, dict[str, dict], dict[str, str]]:
         print(f"prepare   model {name}: pipeline and image")
         repository.run("pipeline")
         repository.run("image")
-        golden = json.loads((path / "build" / "candidate" / "golden.json").read_text())
         if not estimator:
             shutil.rmtree(PLACE / "rollout-first", ignore_errors=True)
             shutil.copytree(path, PLACE / "rollout-first", symlinks=True)
-        models[name] = {"image": repository.json("image.json"), **golden}
+        models[name] = repository.json("image.json")
         # An id is lost on the way to another engine's store only if nothing names it.
-        run(["docker", "tag", models[name]["image"]["reference"], f"bench-rollout:{name}"])
+        run(["docker", "tag", models[name]["reference"], f"bench-rollout:{name}"])
     bad = {}
-    for fault, seconds in (("sick", 0.0), ("wrong", 0.0), ("crash", size().crash_after)):
-        words = ["--build-arg", f"GOOD={models['second']['image']['reference']}"]
-        words += ["--build-arg", f"FAULT={PACKAGE} {fault} {seconds}", "--tag", f"bench-rollout:{fault}"]
+    for fault, (_, value) in BAD.items():
+        words = ["--build-arg", f"GOOD={models['second']['reference']}", "--tag", f"bench-rollout:{fault}"]
+        words += ["--build-arg", f"FAULT={PACKAGE} {fault} {value.format(crash_after=size().crash_after)}"]
         run(["docker", "build", "--quiet", *words, str(STANDINS / "replica")])
         told = run(["docker", "image", "inspect", "--format", "{{.Id}}", f"bench-rollout:{fault}"])
         bad[fault] = told.strip()
@@ -153,94 +166,96 @@ def size() -> Size:
 
 
 def play(repository: Repository, models: dict[str, dict], bad: dict[str, str], own: hosts.Host) -> dict:
-    """All phases under load; returns the counts of each."""
+    """All phases under load; returns what became of each."""
     now = size()
     repository.variables |= {"DOCKER_HOST": own.address, "DEPLOY_PORT": str(PORT)}
-    repository.replace("watch_seconds: 90.0 ", f"watch_seconds: {now.watch} ")
-    repository.replace("max_seconds: 0.5 ", "max_seconds: 5.0 ")  # a busy machine is not what is measured
+    begun = Repository(PLACE / "rollout-first", repository.variables)  # as it was with its first champion
+    for each in (begun, repository):
+        each.replace("watch_seconds: 90.0 ", f"watch_seconds: {now.watch} ")
+        each.replace("max_seconds: 0.5 ", "max_seconds: 5.0 ")  # a busy machine is not what is measured
     lived = {e["key"]: e["number"] for e in repository.events() if e["type"] == "live"}
     first, second = models["first"], models["second"]
-    serves = {"key": second["image"]["key"]}
-
-    def image(reference: str, of: dict) -> None:
-        made = {**of["image"], "reference": reference}
-        (repository.path / "build" / "image.json").write_text(json.dumps(made))
-
-    begun = Repository(PLACE / "rollout-first", repository.variables)  # as it was with its first champion
-    begun.replace("watch_seconds: 90.0 ", f"watch_seconds: {now.watch} ")
-    begun.replace("max_seconds: 0.5 ", "max_seconds: 5.0 ")
-    print(begun.run("deploy"))
-    image(second["image"]["reference"], second)
-    print(repository.run("deploy"))
-    body = json.dumps({"rows": second["rows"]}).encode()
-    answers = {model["image"]["key"]: model["answers"] for model in models.values()}
-    # Both models have the same golden rows: the newest of the same data.
-    if first["rows"] != second["rows"]:
-        raise SystemExit("error: the golden rows of the two models differ")
+    serves = second
+    sys.path.insert(0, str(repository.path / "src"))
+    asked = questions(PACKAGE, [each.path / "build" / "candidate" for each in (begun, repository)])
     notes: dict[str, str] = {}
 
-    def other() -> dict:
-        return first if serves["key"] == second["image"]["key"] else second
+    def image(reference: str) -> None:
+        (repository.path / "build" / "image.json").write_text(json.dumps({**second, "reference": reference}))
+
+    def note(load: Load, text: str) -> None:
+        notes[load.phase] = text
+        print(f"{load.phase:<34} {text[:120]}")
 
     def roll(load: Load, phase: str) -> None:
         """Back to the other model, as a person would."""
-        load.phase, to = phase, other()
-        notes[phase] = repository.run("rollback", "--to", str(lived[to["image"]["key"]]), "--because", phase)
-        serves["key"] = to["image"]["key"]
-        print(f"{phase:<28} {notes[phase][:90]}")
+        nonlocal serves
+        load.phase, serves = phase, first if serves is second else second
+        note(load, repository.run("rollback", "--to", str(lived[serves["key"]]), "--because", phase))
 
-    with Load(PORT, body, answers, now.rate) as load:
+    def control(load: Load, phase: str) -> None:
+        load.phase = phase
+        time.sleep(now.control)
+        note(load, "no rollout")
+
+    def deploy(load: Load, fault: str) -> None:
+        """A bad image, which must be refused."""
+        load.phase = BAD[fault][0]
+        image(bad[fault])
+        note(load, repository.run("deploy", code=1))
+
+    print(begun.run("deploy"))
+    image(second["reference"])
+    print(repository.run("deploy"))
+    with Load(PORT, asked, now.rate) as load, hostile(PORT, now.hostile) as came:
         time.sleep(2)
+        control(load, "control 1")
         for number in range(1, now.good + 1):
             roll(load, f"good rollout {number}")
-        if serves["key"] != second["image"]["key"]:  # the bad images are of the second model
+        if serves is first:  # the bad images are of the second model
             roll(load, "good rollout, once more")
-        for fault in ("sick", "wrong", "crash"):
-            load.phase = {"sick": "never healthy", "wrong": "wrong answers", "crash": "crashes later"}[fault]
-            if fault == "crash":
-                repository.replace(f"watch_seconds: {now.watch} ", f"watch_seconds: {now.crash_watch} ")
-            if fault == "sick":
-                repository.replace("ready_seconds: 60.0 ", "ready_seconds: 8.0 ")
-            image(bad[fault], second)
-            notes[load.phase] = repository.run("deploy", code=1)
-            print(f"{load.phase:<28} {notes[load.phase][:90]}")
+        control(load, "control 2")
+        for fault in ("wrong", "golden-only", "empty"):
+            deploy(load, fault)
+        repository.replace("max_seconds: 5.0 ", "max_seconds: 0.1 ")
+        deploy(load, "slow")
+        repository.replace("max_seconds: 0.1 ", "max_seconds: 5.0 ")
+        repository.replace(f"watch_seconds: {now.watch} ", f"watch_seconds: {now.crash_watch} ")
+        deploy(load, "crash")
+        repository.replace("ready_seconds: 60.0 ", "ready_seconds: 8.0 ")
+        deploy(load, "sick")
         repository.replace(f"watch_seconds: {now.crash_watch} ", f"watch_seconds: {now.watch + 3} ")
         load.phase = "deployer killed"
-        killed = repository.start("rollback", "--to", str(lived[first["image"]["key"]]), "--because", "to be killed")
+        killed = repository.start("rollback", "--to", str(lived[first["key"]]), "--because", "to be killed")
         for line in killed.stdout:
             if "in the rotation" in line:
                 time.sleep(1)
                 killed.send_signal(signal.SIGKILL)
         killed.wait()
-        notes[load.phase] = f"kill -9 while both releases served; exit code {killed.returncode}"
-        print(f"{load.phase:<28} {notes[load.phase]}")
+        note(load, f"kill -9 while both releases served; exit code {killed.returncode}")
         load.phase = "finished by the next"
-        notes[load.phase] = repository.run("rollback", "--because", "go on")
-        serves["key"] = first["image"]["key"]
-        print(f"{load.phase:<28} {notes[load.phase][:90]}")
+        note(load, repository.run("rollback", "--because", "go on"))
         load.phase = "engine restarted"
         own.stop()
         own.start()
-        came = back(load)
-        notes[load.phase] = f"everything was away until {came:.1f} s after the engine was told to stop"
+        note(load, f"everything was away until {back(load):.1f} s after the engine was told to stop")
         load.phase = "after it"
         time.sleep(3)
-    phases = [phase for phase in load.counts]
-    rows = []
-    for phase in phases:
-        counts, took = load.counts[phase], sorted(load.seconds.get(phase, [0.0]))
-        rows.append(
-            {
-                "phase": phase,
-                "sent": counts["sent"],
-                "lost": counts["lost"],
-                "wrong": counts["wrong"],
-                "p99": took[int(0.99 * len(took))],
-                "note": notes.get(phase, ""),
-            }
-        )
     served = repository.events()[-1]
-    return {"rows": rows, "losses": load.losses[:20], "last": {k: served[k] for k in ("type", "key")}, "rate": now.rate}
+    return {
+        "rows": [{**load.row(phase), "note": notes.get(phase, "")} for phase in load.counts],
+        "quiet": together(load, "control"),
+        "rollouts": together(load, "good rollout"),
+        "losses": load.losses[:20],
+        "last": {name: served[name] for name in ("type", "key")},
+        "rate": now.rate,
+        "hostile": came,
+    }
+
+
+def together(load: Load, name: str) -> dict[str, float]:
+    """p50, p99 and max of all phases whose name begins so."""
+    return shares([took for phase in load.seconds if phase.startswith(name) for took in load.seconds[phase]])
 
 
 def back(load: Load) -> float:
@@ -254,10 +269,22 @@ def back(load: Load) -> float:
 
 
 def table(found: dict) -> str:
-    rate = f"{found['rate']:.0f} requests a second; the p99 is that of the time until the answer."
-    lines = [rate, "", "| phase | sent | lost | wrong | p99 (ms) |", "|---|---:|---:|---:|---:|"]
+    quiet, rollouts, sent = found["quiet"], found["rollouts"], sum(row["sent"] for row in found["rows"])
+    attacks = sum(sum(counts.values()) for counts in found["hostile"].values())
+    lines = [
+        f"{found['rate']:.0f} requests a second, {sent} in all, beside {attacks} of the hostile caller. p50, p99 and"
+        " max are of the milliseconds until the answer.",
+        "",
+        f"In the good rollouts p99 is {rollouts['p99'] / quiet['p99']:.1f} x that of the control phases; the longest"
+        f" answer took {1000 * rollouts['max']:.0f} ms there and {1000 * quiet['max']:.0f} ms in the control phases.",
+        "",
+        "| phase | sent | lost | wrong | p50 | p99 | max |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for row in found["rows"]:
-        lines.append(f"| {row['phase']} | {row['sent']} | {row['lost']} | {row['wrong']} | {1000 * row['p99']:.0f} |")
+        counts = " | ".join(str(row[name]) for name in ("sent", "lost", "wrong"))
+        shares = " | ".join(f"{1000 * row[name]:.0f}" for name in ("p50", "p99", "max"))
+        lines.append(f"| {row['phase']} | {counts} | {shares} |")
     return "\n".join(lines)
 
 
@@ -272,7 +299,7 @@ def main() -> None:
     given = json.loads(prepared.read_text())
     with hosts.host() as own:
         print("prepare   the images go to an engine of their own")
-        names = ("first", "second", *given["bad"])
+        names = ("first", "second", *BAD)
         own.take(EDGE, *(f"bench-rollout:{name}" for name in names))
         found = play(Repository(PLACE / "rollout", {}), given["models"], given["bad"], own)
     OUT.write_text(json.dumps(found, indent=2) + "\n")

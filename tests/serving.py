@@ -74,11 +74,13 @@ class Server:
 
 
 @contextmanager
-def serving(project: BakedProject, settings: Path, bundle: Path, **variables: str) -> Iterator[Server]:
-    """A server for a bundle; it is ended with the block."""
+def serving(
+    project: BakedProject, settings: Path, bundle: Path, *program: str | Path, **variables: str
+) -> Iterator[Server]:
+    """A server for a bundle, the product's own or another program; it is ended with the block."""
     known = {"BUNDLE": str(bundle), "SETTINGS": str(settings), "HOST": "127.0.0.1", "PORT": "0", "PYTHONPATH": "src"}
     process = subprocess.Popen(
-        [sys.executable, "-m", f"{project.package}.serve"],
+        [sys.executable, *(program or ("-m", f"{project.package}.serve"))],
         cwd=project.path,
         env=environment(**known | {"PREDICTION_LOG": ""} | variables),
         stdout=subprocess.PIPE,
