@@ -15,7 +15,6 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from engine import clear, free_port, until
 
 sys.path.insert(0, str(ROOT / "bench"))
 from load import Load  # noqa: E402
+from questions import questions  # noqa: E402
 
 # Where one deployer after another is killed. A rollout is begun anew up to "watched", and only finished from "switched"
 # on, when all requests go to the new release.
@@ -75,13 +75,9 @@ class Stage:
         return project.path / "build" / "candidate"
 
     def load(self, rate: float = 16.0) -> Load:
-        """A load whose answers are known for both models."""
-        golden = {
-            self.key(project): json.loads((self.bundle(project) / "golden.json").read_text())
-            for project in (self.first, self.project)
-        }
-        body = json.dumps({"rows": golden[self.key(self.first)]["rows"]}).encode()
-        return Load(self.port, body, {key: value["answers"] for key, value in golden.items()}, rate)
+        """A load of different requests, whose answers are known for both models."""
+        bundles = [self.bundle(project) for project in (self.first, self.project)]
+        return Load(self.port, questions(self.project.package, bundles), rate)
 
     def ask(self) -> dict:
         rows = json.loads((self.bundle(self.first) / "golden.json").read_text())["rows"]
@@ -204,7 +200,7 @@ def port(engine) -> int:
 
 
 @pytest.fixture
-def projects(accepted, bake, engine, port) -> Stage:
+def projects(accepted, bake, engine, port, product) -> Stage:
     made = []
     for name in ("first", "second"):
         project = bake()
@@ -708,12 +704,6 @@ def test_what_was_said_when_it_was_deployed_holds_for_the_next_one(stage, one_li
         done = stage.cli("rollback", "--because", "too slow", check=False)
         one_line(done, 2, "deploy: production answers only who bears a token, and PREDICT_TOKEN is not set; .*")
         assert stage.events()[-1] == "live", "it is said before the ledger is written"
-
-
-def test_an_edge_that_does_not_tell_its_metrics_is_no_model_s_fault(product):
-    rollout = import_module(f"{product.__name__}.rollout")
-    with pytest.raises(rollout.Misuse, match="the edge does not tell its metrics: refused; deploy again"):
-        rollout.Traffic.read({"status": 0, "body": "refused"})
 
 
 def test_an_image_with_other_settings_than_params_yaml_is_not_deployed(stage, one_line):
