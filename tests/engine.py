@@ -77,6 +77,9 @@ def clear(client: DockerClient, name: str) -> None:
     for network in client.networks.list(filters={"label": label}):
         if network.attrs["Labels"][label].startswith(f"{name}-"):
             network.remove()
+    for volume in client.volumes.list():
+        if volume.name.startswith(f"{name}-") and volume.name.endswith("-rotation"):
+            volume.remove()
 
 
 def _start(pid: Path, log: Path) -> DockerClient:
