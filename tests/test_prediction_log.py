@@ -59,14 +59,14 @@ def until(condition, seconds: float = 10.0) -> None:
 
 def test_a_row_is_a_line_with_what_is_needed_to_find_it_again(log, tmp_path):
     first = log()
-    first.put(
-        "an id", [{"size": 1.0, "name": None}, {"size": 2.0, "name": "b"}], np.array([[0.25, 0.75], [0.5, 0.5]]), 99
-    )
+    rows = [{"size": 1.0, "name": None}, {"size": 2.0, "name": "b"}]
+    first.put("an id", rows, np.array([[0.25, 0.75], [0.5, 0.5]]), 99, "the caller's")
     first.close()
     one, two = lines(tmp_path / "log")
     assert abs(time.time() - datetime.fromisoformat(one.pop("time")).timestamp()) < 60
     assert one == {
         "id": "an id",
+        "request": "the caller's",
         "row": 1,
         "model": "the key",
         "features": {"size": 1.0, "name": None},

@@ -5,7 +5,6 @@ What they say is described in described.py, and a test holds the two together.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 import time
@@ -61,6 +60,9 @@ class Door:
         environment: tokens, and where the server stands.
         refusals: the log of what is not answered.
         connections: that may be open at a time.
+
+    Attributes:
+        max_seconds: for a body to arrive.
     """
 
     def __init__(self, service: Service, environment: Environment, refusals: Refusals, connections: int) -> None:
@@ -73,7 +75,7 @@ class Door:
         self._kept = Kept() if self._key else None
         self._clients = Clients(limits.client_rate, limits.client_open, limits.max_bytes)
         self._apart = Apart(limits.max_seconds)
-        self._max_bytes, self._max_seconds = limits.max_bytes, limits.max_seconds
+        self._max_bytes, self.max_seconds = limits.max_bytes, limits.max_seconds
         self._counted: dict[tuple[str, int], Callable[[], None]] = {}
         info = Info.model_validate(service.about).model_dump_json().encode()
         description = to_json(described(service, bool(self._tokens)))
@@ -205,27 +207,25 @@ class Door:
         length = given.get(b"content-length", b"0")
         if len(length) > 18 or int(length) > self._max_bytes:
             raise self._too_long()
-        parts, size, held = [], 0, 0
+        message = await receive()
+        if message["type"] == "http.request" and not message["more_body"] and len(message["body"]) <= self._max_bytes:
+            return message["body"]
+        parts, size = [], 0
         try:
-            async with asyncio.timeout(self._max_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Problem(408, "the connection was closed before the body was whole")
-                    part = message["body"]
-                    size += len(part)
-                    if size > self._max_bytes:
-                        raise self._too_long()
-                    parts.append(part)
-                    if not message["more_body"]:
-                        return part if len(parts) == 1 else b"".join(parts)
-                    self._clients.hold(len(part))
-                    held += len(part)
-        except TimeoutError:
-            error = f"the body did not arrive within {self._max_seconds:g} seconds"
-            raise Problem(408, error) from None
+            while message["type"] == "http.request":
+                self._clients.hold(len(message["body"]))
+                parts.append(message["body"])
+                size += len(message["body"])
+                if size > self._max_bytes:
+                    raise self._too_long()
+                if not message["more_body"]:
+                    return b"".join(parts)
+                message = await receive()
         finally:
-            self._clients.release(held)
+            self._clients.release(size)
+        if message.get("late"):
+            raise Problem(408, f"the body did not arrive within {self.max_seconds:g} seconds")
+        raise Problem(408, "the connection was closed before the body was whole")
 
     def _too_long(self) -> Problem:
         return Problem(413, f"the body has more than {self._max_bytes} bytes; send fewer rows at once")

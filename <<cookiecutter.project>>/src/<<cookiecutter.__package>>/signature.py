@@ -188,7 +188,8 @@ class Signature:
         wanted = WORDS[column.kind] + (" or null" if column.missing else "")
         if kind == "missing":
             return BadRows(f"column {name!r} is missing; it should be {wanted}", row, name)
-        if kind in ("greater_than_equal", "less_than_equal", "finite_number"):
+        beyond = kind == "float_type" and type(given) is int  # one of more digits than a float holds
+        if beyond or kind in ("greater_than_equal", "less_than_equal", "finite_number"):
             wanted = f"a finite number of at most {LARGEST:g}"
         if kind == "literal_error" and column.categories:
             wanted = f"one of the {len(column.categories)} texts of training"
