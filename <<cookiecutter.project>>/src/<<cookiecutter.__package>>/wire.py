@@ -6,6 +6,7 @@ What is refused here never reaches a route. The first of these that is passed is
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -39,9 +40,11 @@ class Cycle(RequestResponseCycle):
 
     Attributes:
         late: whether the body did not arrive in time.
+        hang_up: ends the connection.
     """
 
     late = False
+    hang_up: Callable[[], None]
     _start: Message
 
     async def receive(self) -> Message:
@@ -68,7 +71,7 @@ class Cycle(RequestResponseCycle):
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
-            self.transport.close()
+            self.hang_up()
         self.on_response()
 
 
@@ -232,6 +235,7 @@ class Protocol(HttpToolsProtocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
+        self.cycle.hang_up = self._hang_up
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
@@ -281,9 +285,21 @@ class Protocol(HttpToolsProtocol):
 
     def _write_last(self, last: bytes) -> None:
         self._last = None
-        if self.transport.is_closing():
-            return
-        self.transport.write(last)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        if not self.transport.is_closing():
+            self.transport.write(last)
+            self._linger()
+
+    def _hang_up(self) -> None:
+        if self._in_body and not self.pipeline and not self.transport.is_closing():
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Say nothing more, and read on for a moment: to close at once would take back what was said last."""
+        self._refused = True
+        self._disarm()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.transport.write_eof()
         self._arm(LINGER)
