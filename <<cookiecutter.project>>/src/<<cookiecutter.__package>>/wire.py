@@ -254,11 +254,12 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        others = bool(self.pipeline)
         super().on_response_complete()
-        if self._in_body and self.cycle.response_complete:
-            self._arm(HEAD_SECONDS)
-        if self._last and self.cycle.response_complete and not self.pipeline:
+        if self._last is not None and not others:
             self._write_last(self._last)
+        elif self._in_body and self.cycle.response_complete:
+            self._arm(HEAD_SECONDS)
 
     # The end of a connection
 
@@ -269,16 +270,15 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         headers, content = self.app.refused(problem, self.client[0] if self.client else "", quiet)
         last = _response(problem.status, headers, content)
-        if self._in_body:  # of a request that waits for the rest of it
-            if self.pipeline:
-                self.pipeline.popleft()
-            else:
-                answered = self.cycle.response_started
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
-                self._write_last(b"" if answered else last)
-                return
-        if self.pipeline or (self.cycle is not None and not self.cycle.response_complete):
+        if self._in_body and self.pipeline:  # of the newest request, which is never handed over
+            self.pipeline.popleft()
+            self._last = last
+        elif self._in_body:  # of a request that waits for the rest of it
+            answered = self.cycle.response_started
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._write_last(b"" if answered else last)
+        elif self.cycle is not None and not self.cycle.response_complete:
             self._last = last
         else:
             self._write_last(last)
