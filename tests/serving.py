@@ -5,14 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,14 +108,14 @@ def serving(
     settings: Path,
     bundle: Path,
     *words: str,
-    files: int | None = None,
+    before: Callable[[], Any] | None = None,
     **variables: str,
 ) -> Iterator[Server]:
     """A server for a bundle; it is ended with the block.
 
     Args:
         words: what Python runs instead of the module.
-        files: how many descriptors the process may have.
+        before: what the process does before it becomes the server.
     """
     known = {"BUNDLE": str(bundle), "SETTINGS": str(settings), "HOST": "127.0.0.1", "PORT": "0", "PYTHONPATH": "src"}
     process = subprocess.Popen(
@@ -126,7 +125,7 @@ def serving(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=files and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))),
+        preexec_fn=before,
     )
     try:
         said = process.stdout.readline()

@@ -8,6 +8,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -238,7 +239,8 @@ def test_probes_are_asked_by_head_too(server):
 
 
 def test_no_descriptor_for_another_connection_is_told_once_and_ends_with_the_reason(trained, image, bundle):
-    with ExitStack() as stack, serving(trained, image, bundle, files=80) as server:
+    few = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (80, 80))
+    with ExitStack() as stack, serving(trained, image, bundle, before=few) as server:
         assert server.predict(server.row())[0] == 200
         for _ in range(150):
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
