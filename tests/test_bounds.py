@@ -146,8 +146,8 @@ def test_a_hostile_body_is_refused_at_little_cost(server, kind):
     "kind, message, row, column",
     [
         ("unknown columns in one row", "row 1: unknown column '0'; leave it out", 1, "0"),
-        ("unknown columns after many rows", r"row 1: column '\w+' is missing; it should be .*", 1, None),
-        ("one column again and again", r"row 1: column '\w+' is missing; .*", 1, None),
+        ("one column again and again", r"row 1: holds \d+ values; the model has \d+ columns", 1, None),
+        ("a list of numbers for a value", r"row 1: column 'distance' should be a number.*, not list", 1, "distance"),
         ("braces in names of columns", "row 1: unknown column '}{0'; leave it out", 1, "}{0"),
         ("unknown fields of the body", r"row 1: holds \d+ values; the model has \d+ columns", 1, None),
         ("objects for rows", r"`rows` should hold 1 to 1000 rows; the body holds \d+ objects", None, None),
