@@ -24,10 +24,11 @@ class Beyond(Exception):
 
     Attributes:
         row: the number of the row that does, the first is 1, or None.
-        beginning: a body that holds the beginning of that row, small enough to be judged, or None.
+        beginning: the beginning of the body, or of it up to the beginning of that row: a whole body, and small enough
+            to be judged; None: it is no JSON.
     """
 
-    def __init__(self, text: str, row: int | None = None, beginning: bytes | None = None) -> None:
+    def __init__(self, text: str, beginning: bytes | None, row: int | None = None) -> None:
         self.row, self.beginning = row, beginning
         super().__init__(text)
 
@@ -40,56 +41,64 @@ def check(body: bytes, columns: int, max_rows: int) -> None:
     """
     if len(body) <= SMALL:
         return
-    found = skeleton(body)
+    text, some = plain(body), 4 * columns + SPARE
+    found = skeleton(text)
     objects, lists, keys, commas = map(found.count, (b"{", b"[", b":", b","))
     if objects > max_rows + 1 + SPARE:
-        raise Beyond(f"`rows` should hold 1 to {max_rows} rows; the body holds {objects} objects")
+        told = f"`rows` should hold 1 to {max_rows} rows; the body holds {objects} objects"
+        raise Beyond(told, _beginning(body, text, some))
     if lists > 1 + SPARE or commas > keys + max_rows + SPARE:
         values = "lists" if lists > 1 + SPARE else "values"
-        raise Beyond(f"the body holds too many {values}; a row is one object, {{column: value, ...}}")
+        told = f"the body holds too many {values}; a row is one object, {{column: value, ...}}"
+        raise Beyond(told, _beginning(body, text, some))
     parts = found.split(b"}")  # an object that ends in each, and what it stands in
     counts = list(map(bytes.count, parts, repeat(b":")))
     most = columns + SPARE
     if max(counts) > most:
         row = next(number for number, count in enumerate(counts) if count > most)
         before = sum(map(len, parts[:row])) + row
-        text = f"holds {counts[row]} values; the model has {columns} columns"
-        raise Beyond(text, row + 1, _beginning(body, before + 4 * columns + SPARE))
+        told = f"holds {counts[row]} values; the model has {columns} columns"
+        raise Beyond(told, _beginning(body, text, before + some), row + 1)
 
 
-def skeleton(body: bytes) -> bytes:
-    """The braces, brackets, colons and commas of a JSON text that stand outside of its strings."""
-    found = _plain(body).translate(None, _OTHERS)
-    # Of a string that holds none of them two quotes are left. Once no quote is, there was no other string.
-    bare = found.replace(b'""', b"")
-    return _outside(found) if b'"' in bare else bare
-
-
-def _plain(body: bytes) -> bytes:
-    """The text with another character for each escaped quote; no place moves."""
+def plain(body: bytes) -> bytes:
+    """A JSON text with other characters for each escaped quote and backslash; no place moves."""
     return body.replace(b"\\\\", b"xx").replace(b'\\"', b"xx") if b"\\" in body else body
 
 
-def _outside(text: bytes) -> bytes:
-    given = np.frombuffer(text, np.uint8)
-    return given[_structural(given)].tobytes()
+def skeleton(text: bytes) -> bytes:
+    """The braces, brackets, colons and commas of a plain text that stand outside of its strings."""
+    found = text.translate(None, _OTHERS)
+    # Of a string that holds none of them two quotes are left. Once no quote is, there was no other string.
+    bare = found.replace(b'""', b"")
+    if b'"' not in bare:
+        return bare
+    given = np.frombuffer(found, np.uint8)
+    return given[_outside(given)].tobytes()
 
 
-def _structural(given: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which characters are structure, and stand outside of strings."""
-    quotes = given == ord('"')
-    inside = np.bitwise_xor.accumulate(quotes.view(np.uint8)).view(np.bool_)
-    return _IS_STRUCTURE[given] & ~inside & ~quotes
+def _outside(given: NDArray[np.uint8], inside: int = 0) -> NDArray[np.bool_]:
+    """Which characters stand outside of strings; a quote does not.
+
+    Args:
+        inside: 1 if the text begins in a string.
+    """
+    quotes = (given == ord('"')).view(np.uint8)
+    strings = np.bitwise_xor.accumulate(quotes) ^ inside
+    return (strings | quotes) == 0
 
 
-def _beginning(body: bytes, length: int) -> bytes | None:
+def _beginning(body: bytes, text: bytes, length: int) -> bytes | None:
     """A body of what stands before the character of the skeleton with this number."""
-    found = _structural(np.frombuffer(_plain(body), np.uint8))
-    end, left = 0, length
-    while end < len(found) and left > (more := np.count_nonzero(found[end : end + SMALL])):
-        end, left = end + SMALL, left - more
-    places = np.flatnonzero(found[end : end + SMALL])
-    end += int(places[left - 1]) if 0 < left <= len(places) else len(places)
+    inside, end = 0, len(body)
+    for start in range(0, len(body), SMALL):
+        given = np.frombuffer(text, np.uint8, min(SMALL, len(body) - start), start)
+        places = np.flatnonzero(_IS_STRUCTURE[given] & _outside(given, inside))
+        if len(places) >= length:
+            end = start + int(places[length - 1])
+            break
+        length -= len(places)
+        inside ^= np.count_nonzero(given == ord('"')) & 1
     try:
         return to_json(from_json(body[:end], allow_partial=True))
     except ValueError:

@@ -72,9 +72,7 @@ def described(service: Service, token: bool) -> dict[str, Any]:
 
     # These functions are the description alone: door.py answers.
 
-    @app.post(
-        "/predict", response_class=JSONResponse, response_model=None, responses=responses, openapi_extra=extra
-    )
+    @app.post("/predict", response_class=JSONResponse, response_model=None, responses=responses, openapi_extra=extra)
     async def predict() -> None:
         """Ask the model."""
 

@@ -20,7 +20,7 @@ STATUSES = {
     503: "The model does not answer as it did in training, or too much is asked at once",
 }
 # The rest of what such a request sends is not wanted.
-CLOSING = frozenset({400, 408, 413, 414, 431})
+CLOSING = frozenset({400, 408, 413, 414, 431, 505})
 
 
 class Told(BaseModel):

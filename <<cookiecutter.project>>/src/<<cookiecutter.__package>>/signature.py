@@ -181,14 +181,15 @@ class Signature:
         name = str(place[2])
         if kind == "extra_forbidden":
             lacking = [str(e["loc"][2]) for e in errors if e["type"] == "missing" and e["loc"][1:2] == place[1:2]]
-            close = get_close_matches(name[:100], lacking or self.columns, n=1)
+            close = get_close_matches(name[:100], (lacking or list(self.columns))[:1000], n=1)
             mend = f"did you mean {close[0]!r}?" if close else "leave it out"
             return BadRows(f"unknown column {_shown(name)}; {mend}", row, name[:100])
         column = self.columns[name]
         wanted = WORDS[column.kind] + (" or null" if column.missing else "")
         if kind == "missing":
             return BadRows(f"column {name!r} is missing; it should be {wanted}", row, name)
-        if kind in ("greater_than_equal", "less_than_equal", "finite_number"):
+        beyond = kind == "float_type" and type(given) is int  # one of more digits than a float holds
+        if beyond or kind in ("greater_than_equal", "less_than_equal", "finite_number"):
             wanted = f"a finite number of at most {LARGEST:g}"
         if kind == "literal_error" and column.categories:
             wanted = f"one of the {len(column.categories)} texts of training"

@@ -6,11 +6,13 @@ What is refused here never reaches a route. The first of these that is passed is
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Message
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from .problem import Problem
 
@@ -26,10 +28,58 @@ LINGER = 1.0  # seconds in which what is still sent is thrown away, so that the 
 OFFER = frozenset({b"upgrade", b"http2-settings", b"connection"})  # the headers of another protocol
 
 
+def _response(status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> bytes:
+    lines = [STATUS_LINE[status]]
+    for name, value in headers:
+        lines += (name, b": ", value, b"\r\n")
+    return b"".join([*lines, b"\r\n", content])
+
+
+class Cycle(RequestResponseCycle):
+    """A request and its response, which is one message and leaves in one write.
+
+    Attributes:
+        late: whether the body did not arrive in time.
+        hang_up: ends the connection.
+    """
+
+    late = False
+    hang_up: Callable[[], None]
+    _start: Message
+
+    async def receive(self) -> Message:
+        """Like uvicorn's; a body that is late ends as one that was broken off, and says so."""
+        message: Message = await super().receive()  # type: ignore[assignment]
+        return {"type": "http.disconnect", "late": True} if self.late else message
+
+    async def send(self, message: Message) -> None:  # type: ignore[override]
+        """Take the start of the response, then its only body."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start":
+            self._start, self.response_started, self.waiting_for_100_continue = message, True, False
+            return
+        headers = [*self.default_headers, *self._start["headers"]]
+        if (b"connection", b"close") in headers:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            headers.append((b"connection", b"close"))
+        content = b"" if self.scope["method"] == "HEAD" else message["body"]
+        self.transport.write(_response(self._start["status"], headers, content))
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.hang_up()
+        self.on_response()
+
+
 class Protocol(HttpToolsProtocol):
     """A connection."""
 
     app: Door
+    cycle: Cycle
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -68,8 +118,11 @@ class Protocol(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._timer = None
-        if self._in_body or self._refused:  # its answer was given, and the rest of it does not come
+        if self._refused or (self._in_body and self.cycle.response_complete):  # nothing more is said
             self.transport.close()
+        elif self._in_body:
+            self.cycle.late = True
+            self.cycle.message_event.set()
         else:
             self._refuse(Problem(408, f"the headers did not arrive within {HEAD_SECONDS:g} seconds"))
 
@@ -98,7 +151,9 @@ class Protocol(HttpToolsProtocol):
             if self._beside > BESIDE_BODY:
                 self._refuse(Problem(400, f"more than {BESIDE_BODY} bytes of the request are neither head nor body"))
                 return
-        if not self._in_body and (self._in_head or self.cycle is None or self.cycle.response_complete):
+        if self._in_body:
+            self._arm(self.app.max_seconds)
+        elif self._in_head or self.cycle is None or self.cycle.response_complete:
             self._arm(HEAD_SECONDS)
 
     def _read_plain(self, rest: bytes) -> None:
@@ -157,7 +212,35 @@ class Protocol(HttpToolsProtocol):
                 self._stop(Problem(400, "the only transfer-encoding is chunked, in HTTP/1.1"))
         self._in_head, self._in_body = False, True
         self._disarm()
-        super().on_headers_complete()
+        self._begin(version)
+
+    def _begin(self, version: str) -> None:
+        """Hand the request over; one that comes before the last is answered waits for that."""
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope["path"] = unquote(path) if "%" in path else path
+        self.scope["raw_path"], self.scope["query_string"] = url.path, url.query or b""
+        self.scope["method"], self.scope["http_version"] = self.parser.get_method().decode("ascii"), version
+        before = self.cycle
+        self.cycle = Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self.cycle.hang_up = self._hang_up
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._brought = True
@@ -171,11 +254,12 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        others = bool(self.pipeline)
         super().on_response_complete()
-        if self._in_body and self.cycle.response_complete:
-            self._arm(HEAD_SECONDS)
-        if self._last and self.cycle.response_complete and not self.pipeline:
+        if self._last is not None and not others:
             self._write_last(self._last)
+        elif self._in_body and self.cycle.response_complete:
+            self._arm(HEAD_SECONDS)
 
     # The end of a connection
 
@@ -185,28 +269,37 @@ class Protocol(HttpToolsProtocol):
         self._disarm()
         self._unset_keepalive_if_required()
         headers, content = self.app.refused(problem, self.client[0] if self.client else "", quiet)
-        head = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}".encode()]
-        head += [name + b": " + value for name, value in headers]
-        last = b"\r\n".join(head) + b"\r\n\r\n" + content
-        if self._in_body:  # of a request that waits for the rest of it
-            if self.pipeline:
-                self.pipeline.popleft()
-            else:
-                answered = self.cycle.response_started
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
-                self._write_last(b"" if answered else last)
-                return
-        if self.pipeline or (self.cycle is not None and not self.cycle.response_complete):
+        last = _response(problem.status, headers, content)
+        if self._in_body and self.pipeline:  # of the newest request, which is never handed over
+            self.pipeline.popleft()
+            self._last = last
+        elif self._in_body:  # of a request that waits for the rest of it
+            answered = self.cycle.response_started
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._write_last(b"" if answered else last)
+        elif self.cycle is not None and not self.cycle.response_complete:
             self._last = last
         else:
             self._write_last(last)
 
     def _write_last(self, last: bytes) -> None:
         self._last = None
-        if self.transport.is_closing():
-            return
-        self.transport.write(last)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        if not self.transport.is_closing():
+            self.transport.write(last)
+            self._linger()
+
+    def _hang_up(self) -> None:
+        if self._in_body and not self.pipeline and not self.transport.is_closing():
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Say nothing more, and read on for a moment: to close at once would take back what was said last."""
+        self._refused = True
+        self._disarm()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.transport.write_eof()
         self._arm(LINGER)
