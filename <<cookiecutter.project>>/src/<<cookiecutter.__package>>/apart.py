@@ -12,6 +12,7 @@ from .problem import Problem
 
 OPEN_FILES = 1_048_576  # a descriptor is below it
 MOST = 4  # at a time
+WAITING = 256  # for their turn: what a replica held that went away comes at once
 WHOLE = b"\n"  # what ends an answer that is whole
 ENDED = "this request ended the process that answered it; send other rows, or fewer at once"
 
@@ -20,23 +21,24 @@ class Apart:
     """Answers in children, each of which has so many seconds."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._running = seconds, 0
+        self._seconds, self._asked, self._turn = seconds, 0, asyncio.Semaphore(MOST)
 
     async def answer(self, give: Callable[[], bytes]) -> bytes:
         """What ``give`` gives in a child. The event loop goes on meanwhile.
 
         Raises:
-            Problem: 500 where the child ends or takes too long, 503 where too many run.
+            Problem: 500 where the child ends or takes too long, 503 where too many wait for their turn.
         """
-        if self._running >= MOST:
+        if self._asked >= MOST + WAITING:
             raise Problem(503, "too many requests are asked again at once", retry=1)
-        self._running += 1
+        self._asked += 1
         try:
-            said = await self._said(give)
+            async with self._turn:
+                said = await self._said(give)
         except OSError as error:  # no process, no memory or no descriptor for it
             raise Problem(503, f"no process to answer in: {error.strerror}", retry=1) from None
         finally:
-            self._running -= 1
+            self._asked -= 1
         if not said.endswith(WHOLE):
             raise Problem(500, ENDED)
         return said.removesuffix(WHOLE)
