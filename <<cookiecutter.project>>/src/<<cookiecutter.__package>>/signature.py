@@ -13,12 +13,11 @@ from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, V
 from typing_extensions import TypedDict
 
 from .bundle import Bundle
-from .forms import Rows, kind_of
+from .rows import LARGEST, Rows, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGEST = 1e30  # beyond it the 32-bit floats of a compiled model may overflow
 CATEGORIES = 1000  # of a column with more distinct texts none is kept: it holds names, not categories
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 WORDS = {"number": "a number", "text": "text", "truth": "true or false", "time": "a time as 2013-06-30T12:00:00Z"}
@@ -48,7 +47,7 @@ def profile(
     """What profile.json holds, of the features of both sides of the split.
 
     Args:
-        missing, closed: the columns that the model answers without, and without another text; see forms.Chosen.
+        missing, closed: the columns that the model answers without, and without another text; see choice.Chosen.
         predicted: its answers for the holdout: bounds of a histogram of numbers are their tenths.
     """
     columns = []
@@ -120,6 +119,8 @@ class Signature:
     def __init__(self, columns: list[Column], max_rows: int, example: dict[str, Any] | None = None) -> None:
         self.columns = {column.name: column for column in columns}
         self.max_rows = max_rows
+        self._numbers = tuple(column.name for column in columns if column.kind == "number")
+        self._others = tuple(column.name for column in columns if column.kind != "number")
         types = {
             "number": Annotated[float, Field(ge=-LARGEST, le=LARGEST)],
             "text": str,
@@ -158,7 +159,9 @@ class Signature:
             rows = self._adapter.validate_json(body)["rows"]
         except ValidationError as error:
             raise self._complaint(error) from None
-        return rows, {name: [row[name] for row in rows] for name in self.columns}
+        numbers = np.array([[row[name] for name in self._numbers] for row in rows], dtype=np.float64)
+        others = {name: [row[name] for row in rows] for name in self._others}
+        return rows, Rows(self._numbers, numbers.reshape(len(rows), len(self._numbers)), others)
 
     def _complaint(self, error: ValidationError) -> BadRows:
         errors = error.errors(include_url=False, include_context=False)
