@@ -13,7 +13,7 @@ import numpy as np
 ML = "ai.onnx.ml"
 KNOWN, WANTED = 3, 5  # versions of these operators: the last one that skl2onnx knows, and that of TreeEnsemble
 # Operators that give 32-bit numbers whatever they are given, and those of them that take no others.
-ROUNDING = {"Normalizer", "OneHotEncoder", "Scaler", "TfIdfVectorizer", "FeatureVectorizer"}
+ROUNDING = {"Normalizer", "OneHotEncoder", "Scaler", "TfIdfVectorizer"}
 SINGLE = {"LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor"}
 JOINED = ("number", "text")  # kinds of columns that come as one input
 
@@ -32,6 +32,8 @@ def doubled(model: Any) -> None:
     for tensor in graph.initializer:
         wide(tensor)
     for number, node in enumerate(graph.node):
+        if node.op_type == "FeatureVectorizer":  # puts columns side by side, in 32 bits
+            node.CopyFrom(helper.make_node("Concat", list(node.input), list(node.output), axis=1))
         for attribute in node.attribute:
             if attribute.type == attribute.TENSOR and node.op_type != "LabelEncoder":
                 wide(attribute.t)
