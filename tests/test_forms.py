@@ -102,7 +102,6 @@ def asked(task: str) -> dict:
     return {"task": task, "classes": {"binary": ["0", "1"], "multiclass": ["a", "b", "c"], "regression": []}[task]}
 
 
-
 def test_boosting_of_numbers_is_compiled_too(chosen):
     frame = sample()
     numbers = SimpleImputer(strategy="median")
@@ -253,7 +252,9 @@ def test_a_compiled_model_decides_as_its_original_at_every_threshold_and_just_be
 
 def in_32_bits(fitted, features, task, classes) -> bytes:
     """As models were compiled before: an input for each column, and every number in 32 bits."""
-    kinds = {name: StringTensorType if dtype in ("str", "object") else FloatTensorType for name, dtype in features.items()}
+    kinds = {
+        name: FloatTensorType if dtype[:3] in ("flo", "int") else StringTensorType for name, dtype in features.items()
+    }
     options = None if task == "regression" else {"zipmap": False}
     inputs = [(name, kind([None, 1])) for name, kind in kinds.items()]
     return convert_sklearn(fitted, initial_types=inputs, options=options).SerializeToString()
@@ -408,6 +409,18 @@ def test_on_a_frame_the_answer_to_a_row_does_not_depend_on_the_gaps_of_others(fo
     beside = told([None, 5.0, 5.5, 5.0], [True, False, False, None])
     assert alone == pytest.approx([10]) and beside[1] == alone and beside[[0, 2, 3]] != pytest.approx([10] * 3)
     assert told([1e20, 5.0], [False, False])[1] == alone, "beyond the type"
+
+
+def test_a_model_to_which_the_type_of_a_column_is_not_all_the_same_is_asked_about_one_column_at_a_time(chosen):
+    """A gap in one row makes floats of a column of whole numbers, also in rows that were to ask something else."""
+    frame = sample()[["count", "size"]].assign(whole=lambda rows: rows["count"] + 1)
+    columns = [
+        ("texts", make_pipeline(FunctionTransformer(as_text), OneHotEncoder(handle_unknown="ignore")), ["count"])
+    ]
+    columns += [("size", SimpleImputer(), ["size", "whole"])]
+    fitted = make_pipeline(ColumnTransformer(columns), LinearRegression()).fit(frame, labels(sample(), "regression"))
+    taken = chosen(fitted, frame, "regression")
+    assert (taken.form, taken.missing) == ("frame", ("count", "size", "whole")) and taken.difference <= 1e-8
 
 
 def sorry(rows):

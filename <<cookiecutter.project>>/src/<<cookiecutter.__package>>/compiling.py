@@ -17,7 +17,7 @@ from .rows import kind_of
 
 
 def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> bytes:
-    """A fitted pipeline as ONNX. Its last output is the answer; its inputs are those that ``graphs.joined`` makes.
+    """A fitted pipeline as ONNX. Its output is the answer; its inputs are those that ``graphs.joined`` makes.
 
     Raises:
         Misuse: a column is of a kind, or the model of a shape, that has no such input or answer.
@@ -45,7 +45,7 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
         )
     graphs.doubled(made)
     graphs.pruned(made)
-    graphs.joined(made, {kind: [n for n, dtype in features.items() if kind_of(dtype) == kind] for kind in graphs.JOINED})
+    graphs.joined(made, {kind: [n for n in features if kind_of(features[n]) == kind] for kind in graphs.JOINED})
     return made.SerializeToString()
 
 

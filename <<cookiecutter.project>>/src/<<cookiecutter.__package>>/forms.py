@@ -94,11 +94,13 @@ def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
                 whole = rows.numbers if columns == rows.names else rows.numbers[:, list(map(rows.names.index, columns))]
                 feed[name] = whole.astype(bits, copy=False)
                 continue
-            cells = np.empty((len(rows), len(columns)), dtype=object if text else bits)
+            cells = np.empty((len(columns), len(rows)), dtype=object if text else bits)
             for place, column in enumerate(columns):
                 values = rows.others[column]
-                cells[:, place] = [TOLD.get(value, value) for value in values] if text else values
-            feed[name] = cells
+                if text and (None in values or MISSING in values):
+                    values = [TOLD.get(value, value) for value in values]
+                cells[place] = values
+            feed[name] = cells.T
         said = run(outputs, feed)[0].astype(np.float64, copy=False)
         return said[:, 1] if task == "binary" else said.ravel() if task == "regression" else said
 
@@ -188,13 +190,13 @@ def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answ
 
     def answer(rows: Rows) -> NDArray[np.float64]:
         columns = {name: _column(rows, name) for name in features}
-        fits = np.array([_fit(columns[name], features[name]) for name in strict]).reshape(len(strict), len(rows)).T
-        kinds, of = np.unique(fits, axis=0, return_inverse=True) if strict else (fits[:1], np.zeros(len(rows), int))
+        fit = np.array([fits(columns[name], features[name]) for name in strict]).reshape(len(strict), len(rows)).T
+        kinds, of = np.unique(fit, axis=0, return_inverse=True) if strict else (fit[:1], np.zeros(len(rows), int))
         said = None
         for number, kind in enumerate(kinds):
             places = np.flatnonzero(of.ravel() == number)
-            fit = dict(zip(strict, kind, strict=True))
-            asked = {n: series(columns[n][places], dtype, fit.get(n, True)) for n, dtype in features.items()}
+            keeps = dict(zip(strict, kind, strict=True))
+            asked = {n: series(columns[n][places], dtype, keeps.get(n, True)) for n, dtype in features.items()}
             part = predict(model, pd.DataFrame(asked), task, classes)
             said = np.empty((len(rows), *part.shape[1:])) if said is None else said
             said[places] = part
@@ -211,7 +213,7 @@ def _column(rows: Rows, name: str) -> NDArray[Any]:
     return cells
 
 
-def _fit(values: NDArray[Any], dtype: str) -> NDArray[np.bool_]:
+def fits(values: NDArray[Any], dtype: str) -> NDArray[np.bool_]:
     """With which of these values a column of truth values or whole numbers stays one."""
     if dtype == "bool":
         return np.array([value is not None for value in values])

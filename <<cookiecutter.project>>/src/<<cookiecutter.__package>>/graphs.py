@@ -1,4 +1,4 @@
-"""What is done to an ONNX graph that skl2onnx made: 64-bit numbers throughout, nothing that no answer needs, two inputs.
+"""What is done to an ONNX graph that skl2onnx made: 64-bit numbers only, no needless node, an input for each kind.
 
 Each function changes the model that it is given.
 """
@@ -73,38 +73,40 @@ def joined(model: Any, columns: dict[str, list[str]]) -> None:
     Args:
         columns: the names of the inputs to be joined, by kind.
     """
-    from onnx import helper
-
-    graph = model.graph
     for kind, names in columns.items():
-        inputs = {given.name: given for given in graph.input}
-        names = [name for name in names if name in inputs]
-        if not names:
+        known = {given.name for given in model.graph.input}
+        if wanted := [name for name in names if name in known]:
+            told = model.metadata_props.add()
+            told.key, told.value = f"all of kind {kind}", json.dumps(wanted)
+            _join(model.graph, told.key, wanted)
+
+
+def _join(graph: Any, input: str, names: list[str]) -> None:
+    from onnx import helper, numpy_helper
+
+    places = {name: place for place, name in enumerate(names)}
+    element = next(given for given in graph.input if given.name in places).type.tensor_type.elem_type
+    others = [given for given in graph.input if given.name not in places]
+    _set(graph.input, [*others, helper.make_tensor_value_info(input, element, [None, len(names)])])
+    made, there = [], set()
+
+    def taken(wanted: list[str], output: str) -> Any:
+        if wanted == names:
+            return helper.make_node("Identity", [input], [output])
+        numbers = np.array([places[name] for name in wanted])
+        graph.initializer.append(numpy_helper.from_array(numbers, f"places of {output}"))
+        return helper.make_node("Gather", [input, f"places of {output}"], [output], axis=1)
+
+    for node in graph.node:
+        if node.op_type == "Concat" and all(name in places for name in node.input):
+            made.append(taken(list(node.input), node.output[0]))
             continue
-        element, input = inputs[names[0]].type.tensor_type.elem_type, f"all of kind {kind}"
-        others = [given for name, given in inputs.items() if name not in names]
-        _set(graph.input, [*others, helper.make_tensor_value_info(input, element, [None, len(names)])])
-        made, places = [], {name: place for place, name in enumerate(names)}
-
-        def taken(wanted: list[str], output: str) -> Any:
-            if wanted == names:
-                return helper.make_node("Identity", [input], [output])
-            index = helper.make_tensor(f"places of {output}", 7, [len(wanted)], [places[name] for name in wanted])
-            graph.initializer.append(index)
-            return helper.make_node("Gather", [input, index.name], [output], axis=1)
-
-        for node in graph.node:
-            if node.op_type == "Concat" and all(name in places for name in node.input):
-                made.append(taken(list(node.input), node.output[0]))
-                continue
-            for name in node.input:
-                if name in inputs and name in places:
-                    made.append(taken([name], name))
-                    del inputs[name]  # it is there from now on
-            made.append(node)
-        _set(graph.node, made)
-        known = model.metadata_props.add()
-        known.key, known.value = input, json.dumps(names)
+        for name in node.input:
+            if name in places and name not in there:
+                made.append(taken([name], name))
+                there.add(name)
+        made.append(node)
+    _set(graph.node, made)
 
 
 def _set(field: Any, values: list[Any]) -> None:

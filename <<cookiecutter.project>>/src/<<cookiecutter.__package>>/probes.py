@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .forms import MISSING, UNSEEN
+from .forms import MISSING, UNSEEN, fits
 from .rows import LARGEST, kind_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,12 @@ def _numbers(few: pd.DataFrame) -> Iterator[Question]:
                 *(_beside(place) for place in (near, middle)),
             ]
         )
-        yield number(few, name, np.arange(len(values)) % len(few), values)
+        values, rows = np.clip(values, -LARGEST, LARGEST), np.arange(len(values)) % len(few)
+        # A number that its column's type does not hold makes the column another one, so these are asked for apart.
+        fit = fits(values, str(few.dtypes[name])) if few.dtypes[name].kind in "iu" else np.ones(len(values), bool)
+        for part in (fit, ~fit):
+            if part.any():
+                yield number(few, name, rows[part], values[part], keep=part is fit)
 
 
 def _known(few: pd.DataFrame) -> Iterator[tuple[str, NDArray[np.float64]]]:
@@ -149,14 +154,15 @@ def _beside(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([values, np.nextafter(values, np.inf), np.nextafter(values, -np.inf), single])
 
 
-def number(few: pd.DataFrame, name: str, rows: NDArray[np.int64], values: NDArray[np.float64]) -> Question:
-    """Some of the rows with these numbers in a column, which keeps its type where they fit it."""
+def number(
+    few: pd.DataFrame, name: str, rows: NDArray[np.int64], values: NDArray[np.float64], keep: bool = False
+) -> Question:
+    """Some of the rows with these numbers in a column, whose type they keep or not; that of narrow floats always."""
     import pandas as pd
 
-    dtype, made = few[name].dtype, pd.Series(np.clip(values, -LARGEST, LARGEST))
-    whole = dtype.kind in "iu" and (made % 1 == 0).all() and made.abs().max() < 2**31
-    narrow = dtype.kind == "f" and dtype.itemsize < 8
-    return Question(name, "number", rows, made.astype(dtype) if whole or narrow else made)
+    dtype = few.dtypes[name]
+    kept = keep or (dtype.kind == "f" and dtype.itemsize < 8)
+    return Question(name, "number", rows, pd.Series(values).astype(dtype if kept else np.float64))
 
 
 class Desk:
@@ -168,9 +174,7 @@ class Desk:
         tolerance: what makes no difference.
     """
 
-    def __init__(
-        self, original: Original, few: pd.DataFrame, predicted: NDArray[np.float64], tolerance: float
-    ) -> None:
+    def __init__(self, original: Original, few: pd.DataFrame, predicted: NDArray[np.float64], tolerance: float) -> None:
         self._original, self.few, self.predicted, self.tolerance = original, few, predicted, tolerance
         self._rows = max(len(few), min(BATCH, BATCH_CELLS // few.shape[1]))
         # Another value may make a whole column another type. Unless that is all the same to the model, the rows with
@@ -248,7 +252,8 @@ def changes(desk: Desk) -> Iterator[Question]:
     Between two values of a column of which a row is answered differently there is at least one such place. What is left
     is divided into parts, again and again, and the search goes on in the one where the answers differ most.
     """
-    few, columns = desk.few, [(n, v) for n, v in _known(desk.few) if desk.mixes or few[n].dtype.kind == "f"]
+    few = desk.few
+    columns = [(name, known) for name, known in _known(few) if desk.mixes or few[name].dtype.kind == "f"]
     names, rows, low, high = [], [], [], []
     for name, known in columns:
         order = np.argsort(known, kind="stable")
@@ -271,7 +276,7 @@ def changes(desk: Desk) -> Iterator[Question]:
         found = active[(jump > desk.tolerance) & (gap == 1)]
         for name in dict.fromkeys(places[found]):
             of = found[places[found] == name]
-            values = np.concatenate([_beside(_values(ends[of, side])) for side in (0, 1)])
+            values = np.concatenate([_beside(_values(ends[of, side])) for side in (0, 1)]).clip(-LARGEST, LARGEST)
             yield number(few, name, np.tile(rows[of], len(values) // len(of)), values)
         active = active[(jump > desk.tolerance) & (gap > 1)]
         if not len(active):
@@ -293,10 +298,8 @@ def _jumps(said: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isfinite(jumps), jumps, -1.0)
 
 
-def _ask_at(
-    desk: Desk, names: NDArray[Any], rows: NDArray[np.int64], ranks: NDArray[np.uint64]
-) -> NDArray[np.float64]:
-    """The answers to rows (n) with each of some numbers (n x points) in the column that is named: n x points x classes."""
+def _ask_at(desk: Desk, names: NDArray[Any], rows: NDArray[np.int64], ranks: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """The answers to rows (n) with each of some numbers (n x points) in the named column: n x points x classes."""
     questions, places = [], []
     for name in dict.fromkeys(names):
         of = np.flatnonzero(names == name)
