@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,17 +77,55 @@ class Server:
         return self.process.returncode, complaint
 
 
+def talk(server: Server, *parts: bytes, pause: float = 0.0, seconds: float = 20.0) -> bytes:
+    """What is said to bytes as they are sent, until the connection is closed or nothing comes for so many seconds."""
+    said = bytearray()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
+
+        def read() -> None:
+            with suppress(OSError):  # closed, or kept open for longer than we wait
+                while more := connection.recv(65536):
+                    said.extend(more)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        with suppress(OSError):  # closed while we were sending
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(pause)
+        reader.join()
+    return bytes(said)
+
+
+def statuses(said: bytes) -> list[int]:
+    """Those of all responses in what was said."""
+    return [int(number) for number in re.findall(rb"HTTP/1\.1 (\d+) [A-Z]", said)]
+
+
 @contextmanager
-def serving(project: BakedProject, settings: Path, bundle: Path, **variables: str) -> Iterator[Server]:
-    """A server for a bundle; it is ended with the block."""
+def serving(
+    project: BakedProject,
+    settings: Path,
+    bundle: Path,
+    *words: str,
+    before: Callable[[], Any] | None = None,
+    **variables: str,
+) -> Iterator[Server]:
+    """A server for a bundle; it is ended with the block.
+
+    Args:
+        words: what Python runs instead of the module.
+        before: what the process does before it becomes the server.
+    """
     known = {"BUNDLE": str(bundle), "SETTINGS": str(settings), "HOST": "127.0.0.1", "PORT": "0", "PYTHONPATH": "src"}
     process = subprocess.Popen(
-        [sys.executable, "-m", f"{project.package}.serve"],
+        [sys.executable, *(words or ("-m", f"{project.package}.serve"))],
         cwd=project.path,
         env=environment(**known | {"PREDICTION_LOG": ""} | variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=before,
     )
     try:
         said = process.stdout.readline()

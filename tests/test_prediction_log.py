@@ -1,5 +1,6 @@
 """Risk: the log of predictions holds up or breaks the service, fills the disk, tells private values, or is cut off."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -59,14 +60,14 @@ def until(condition, seconds: float = 10.0) -> None:
 
 def test_a_row_is_a_line_with_what_is_needed_to_find_it_again(log, tmp_path):
     first = log()
-    first.put(
-        "an id", [{"size": 1.0, "name": None}, {"size": 2.0, "name": "b"}], np.array([[0.25, 0.75], [0.5, 0.5]]), 99
-    )
+    rows = [{"size": 1.0, "name": None}, {"size": 2.0, "name": "b"}]
+    first.put("an id", rows, np.array([[0.25, 0.75], [0.5, 0.5]]), 99, "the caller's")
     first.close()
     one, two = lines(tmp_path / "log")
     assert abs(time.time() - datetime.fromisoformat(one.pop("time")).timestamp()) < 60
     assert one == {
         "id": "an id",
+        "request": "the caller's",
         "row": 1,
         "model": "the key",
         "features": {"size": 1.0, "name": None},
@@ -284,6 +285,65 @@ def test_a_url_that_nobody_knows_is_told_and_breaks_nothing(log, capfd):
     told = capfd.readouterr().err.splitlines()
     assert told[0].startswith("prediction log: gopher://log: ValueError: Protocol not known: gopher")
     assert told[-1] == "prediction log: gopher://log: 1 rows were not written"
+
+
+# A folder that takes nothing
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_the_first_row(log, module, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(module, "RETRY", 0.2)
+    monkeypatch.setattr(module, "EVERY", 0.1)
+    (tmp_path / "log").write_text("a file")
+    target = log()
+    assert target.failing and target.waiting == 0
+    put(target, 1, rows=3)
+    assert target.waiting == 3
+    time.sleep(1)
+    assert target.failing and target.waiting == 3 and target.dropped == 0
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 1 and "it is tried again" in told[0] and "tmp" in told[0]
+    (tmp_path / "log").unlink()
+    until(lambda: not target.failing)
+    until(lambda: target.waiting == 0)
+    assert len(lines(tmp_path / "log")) == 3
+
+
+def test_a_folder_that_takes_again_is_known_though_nothing_is_to_be_written(log, module, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RETRY", 0.2)
+    monkeypatch.setattr(module, "EVERY", 0.1)
+    (tmp_path / "log").write_text("a file")
+    target = log()
+    assert target.failing
+    (tmp_path / "log").unlink()
+    until(lambda: not target.failing)
+    assert list((tmp_path / "log").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a folder is given to another user, which root may")
+@pytest.mark.parametrize("mode, failing", [(0o770, 0), (0o700, 1)])
+def test_metrics_say_at_once_whether_the_log_can_be_written_by_any_user_of_its_group(
+    bootstrapped, product, tmp_path, mode, failing
+):
+    """Some clusters give a container a user of their own, of group 0: here that is root without its privilege."""
+    import_module(f"{product.__name__}.settings")
+    bundle = bootstrapped.path / "build" / "candidate"
+    folder = tmp_path / "log"
+    folder.mkdir()
+    os.chown(folder, 10001, 0)
+    folder.chmod(mode)
+    drop = ctypes.CDLL(None).prctl
+    image = settings(product, bootstrapped, bundle)
+
+    def unprivileged() -> None:
+        for capability in (1, 2):  # to write and to read what is another's
+            drop(24, capability, 0, 0, 0)
+
+    with serving(bootstrapped, image, bundle, before=unprivileged, PREDICTION_LOG=str(folder)) as server:
+        assert server.metric("log_failing") == failing
+        assert server.predict(server.row(), server.row())[0] == 200
+        until(lambda: server.metric("log_waiting_rows") == 2 * failing)
+        assert server.metric("log_failing") == failing and server.metric("log_dropped_rows_total") == 0
+        assert server.ask("GET", "/readyz")[0] == 200
 
 
 # In the server

@@ -10,13 +10,17 @@ import sys
 import time
 from contextlib import ExitStack, closing
 from importlib import import_module
+from pathlib import Path
 
+import jsonschema
 import pandas as pd
 import pytest
 from conftest import bootstrap, environment
 from serving import JSON, serving, settings
 
-TOKEN = "a secret of 32 letters and digits"
+PAGES = ("/healthz", "/readyz", "/metrics", "/info")
+DEADLY = str(Path(__file__).parent / "standins" / "replica" / "deadly.py")
+TOKEN = "a-secret-of-32-letters-and-digits"
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +166,7 @@ BODIES = {
     "cut off": (b'{"rows": [{"carrier": "A', 422, "the body is no JSON: .*"),
     "no UTF-8": (b'{"rows": [{"carrier": "\xff\xfe"}]}', 422, "the body is no JSON: .*"),
     "half a character": (rb'{"rows": [{"carrier": "\ud800"}]}', 422, "the body is no JSON: .*"),
-    "too deep": (b'{"rows": ' + b"[" * 50_000, 422, "the body is no JSON: recursion limit .*"),
+    "too deep": (b'{"rows": ' + b"[" * 5_000, 422, "the body is no JSON: recursion limit .*"),
     "a depth of objects": (b'{"rows": [' + b'{"a":' * 5000, 422, "the body is no JSON: recursion limit .*"),
     "more digits than Python reads": (
         b'{"rows": [{"distance": 1' + b"0" * 5000 + b"}]}",
@@ -294,7 +298,43 @@ def test_whatever_its_description_allows_or_forbids_is_answered_as_described(tra
         assert server.metric('requests_total{path="/predict",status="422"}') > 20
         counted = server.ask("GET", "/metrics")[1]
         assert not re.search(r'status="5', counted)
-        assert server.end() == (0, "")
+        assert server.end()[0] == 0
+
+
+def test_every_status_of_the_description_is_given_and_no_other(trained, bundle, product):
+    """The description is FastAPI's, the answers are not: each is provoked, and checked against its schema."""
+    limits = {"serve.max_bytes": 1000, "serve.max_seconds": 1.0, "serve.client_open": 1}
+    with serving(trained, settings(product, trained, bundle, **limits), bundle, PREDICT_TOKEN=TOKEN) as server:
+        status, described = server.ask("GET", "/openapi.json")
+        post = described["paths"]["/predict"]["post"]
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        wait = HEAD + f"Authorization: Bearer {TOKEN}\r\n".encode() + b"Content-Length: 100\r\n\r\n"
+        found = {
+            200: server.predict(server.row(), **bearer),
+            401: server.predict(server.row()),
+            413: server.ask("POST", "/predict", b" " * 2000, JSON | bearer),
+            415: server.ask("POST", "/predict", b"", bearer),
+            422: server.ask("POST", "/predict", b"", JSON | bearer),
+        }
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+            slow.sendall(wait)
+            time.sleep(0.3)
+            found[429] = server.ask("POST", "/predict", b"", JSON | bearer)
+        for code, sent in [(408, wait), (400, wait.replace(b"Content-Length: 100", b"Content-Length: 1, 1"))]:
+            status, said = raw(server, sent)
+            found[status] = status, json.loads(said.partition(b"\r\n\r\n")[2])
+            assert status == code
+    with serving(trained, settings(product, trained, bundle), bundle, DEADLY, trained.package) as deadly:
+        found[500] = deadly.predict(deadly.row(dest="EXIT"), **{"X-Again": "predict"})
+        deadly.process.send_signal(signal.SIGTERM)
+        found[503] = deadly.ask("GET", "/readyz")
+    assert sorted(map(str, found)) == sorted(post["responses"])
+    for code, (status, said) in found.items():
+        assert status == code
+        schema = post["responses"][str(code)]["content"]["application/json"]["schema"]
+        jsonschema.validate(said, {**schema, "components": described["components"]})
+    for path, methods in described["paths"].items():
+        assert (path, list(methods)) in [("/predict", ["post"]), *((p, ["get"]) for p in PAGES)]
 
 
 # Who may ask
@@ -440,7 +480,8 @@ def test_it_drains_when_it_is_ended_and_exits_with_zero(trained, image, bundle):
             last = time.monotonic()
         assert said.startswith(b"HTTP/1.1 200 OK") and b"connection: close" in said.lower()
         assert server.process.wait(timeout=10) == 0 and time.monotonic() - last < 1
-        assert server.process.stderr.read() == ""
+        [line] = map(json.loads, server.process.stderr)
+        assert (line["path"], line["status"], line["level"]) == ("/readyz", 503, "error")
 
 
 def test_a_caller_that_heeds_readyz_loses_no_request_while_it_is_ended(trained, image, bundle):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import Misuse
 from .metrics import METRICS, Task, of_task
+from .settings import tokens
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists, a frozen model wants tuples
 
@@ -92,13 +93,15 @@ def _known(metric: str) -> str:
 
 
 class Serve(Frozen):
-    """Limits of one request, and where predictions are logged."""
+    """Limits of one request and of one client, and where predictions are logged."""
 
     max_rows: int = Field(default=1000, ge=100)  # the golden rows are asked at once
     max_bytes: int = Field(default=2_000_000, ge=1000)
     max_seconds: float = Field(default=10.0, gt=0)
     log: str | None = "/var/log/predictions"
     log_bytes: int = Field(default=100_000_000, ge=100_000)
+    client_rate: float | None = Field(default=None, gt=0)
+    client_open: int | None = Field(default=None, ge=1)
 
 
 class Deploy(Frozen):
@@ -255,8 +258,8 @@ def _texts(value: Any) -> list[str]:
 
 
 def _token(text: str | None) -> str | None:
-    if text is not None and not re.fullmatch("[!-~]+", text):
-        raise Misuse("PREDICT_TOKEN: holds a blank or a character that no header takes; use ASCII without blanks")
+    if text is not None:
+        tokens(text, "PREDICT_TOKEN")
     return text
 
 

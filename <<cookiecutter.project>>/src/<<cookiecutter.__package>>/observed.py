@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,10 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .prediction_log import PredictionLog
 from .rows import Rows
 from .signature import Column
 
@@ -33,7 +33,7 @@ class Observed:
         classes: of a multiclass model, whose probabilities are counted apart; else empty.
         bounds: of the histogram of predictions, but for the last one, which is infinite.
         about: labels of the model.
-        dropped: how many rows the log of predictions dropped so far.
+        log: of predictions, or None.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Observed:
         classes: list[str],
         bounds: list[float],
         about: dict[str, str],
-        dropped: Callable[[], int],
+        log: PredictionLog | None,
     ) -> None:
         disable_created_metrics()  # a time beside each counter that nobody asks for
         self._registry = CollectorRegistry()
@@ -58,12 +58,16 @@ class Observed:
         Gauge("model", "The model that answers.", list(about), **new).labels(**about).set(1)
         self._predictions = _Predictions(classes, bounds)
         self._registry.register(self._predictions)
-        self._registry.register(_Dropped(dropped))
+        if log:
+            self._registry.register(_Log(log))
         ProcessCollector(registry=self._registry)
         numbers = [column for column in columns if column.kind == "number"]
         self._low, self._high = np.array([column.range or (-np.inf, np.inf) for column in numbers]).reshape(-1, 2).T
         self._numbers = [
-            (self._outside.labels(column.name) if column.range else None, self._missing.labels(column.name))
+            (
+                self._outside.labels(column.name) if column.range else None,
+                self._missing.labels(column.name) if column.missing else None,
+            )
             for column in numbers
         ]
         self._texts = [
@@ -90,11 +94,10 @@ class Observed:
         if not within.all():  # a gap is not within either
             missing = np.isnan(numbers)
             counts = zip(self._numbers, (~(within | missing)).sum(axis=0), missing.sum(axis=0), strict=True)
-            for (outside, missing_values), beyond, gaps in counts:
-                if beyond:
-                    outside.inc(int(beyond))
-                if gaps:
-                    missing_values.inc(int(gaps))
+            for counters, *found in counts:
+                for counter, count in zip(counters, found, strict=True):
+                    if count:
+                        counter.inc(int(count))
         for name, seen, unseen in self._texts:
             values = rows.others[name]
             if not seen.issuperset(values) and (new := sum(value not in seen for value in values if value is not None)):
@@ -134,9 +137,14 @@ class _Predictions(Collector):
         yield made
 
 
-class _Dropped(Collector):
-    def __init__(self, dropped: Callable[[], int]) -> None:
-        self._dropped = dropped
+class _Log(Collector):
+    """What the log of predictions says of itself when it is asked."""
 
-    def collect(self) -> Iterator[Any]:
-        yield CounterMetricFamily("log_dropped_rows", "Rows that the log could not take.", value=self._dropped())
+    def __init__(self, log: PredictionLog) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[Metric]:
+        log = self._log
+        yield CounterMetricFamily("log_dropped_rows", "Rows that the log could not take.", value=log.dropped)
+        yield GaugeMetricFamily("log_failing", "Whether the log could not be written last.", value=int(log.failing))
+        yield GaugeMetricFamily("log_waiting_rows", "Rows that wait to be written.", value=log.waiting)

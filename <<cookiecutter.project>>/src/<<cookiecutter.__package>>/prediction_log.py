@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,15 @@ class Folder:
                 raise
         return len(lines)
 
+    def try_out(self) -> None:
+        """Write a file of one byte, and take it away; raises what a write would."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        file = self._path / f"tried-{socket.gethostname()}-{os.getpid()}"
+        try:
+            file.write_bytes(b"\n")
+        finally:
+            file.unlink(missing_ok=True)
+
     def _make_room(self, wanted: int) -> None:
         files = sorted(self._path.glob("predictions-*.jsonl"))
         sizes = [self._size(file) for file in files]
@@ -115,6 +125,10 @@ class PredictionLog:
         key: of the model.
         private: columns that the log never holds.
         limit: bytes that a folder may take.
+
+    Attributes:
+        dropped: rows that found no room.
+        failing: whether what was tried last could not be written.
     """
 
     def __init__(self, target: str, key: str, private: tuple[str, ...], limit: int) -> None:
@@ -122,19 +136,36 @@ class PredictionLog:
         self._target, self._limit = target, limit
         self._store: Store | None = None
         self._key, self._private = key, frozenset(private)
-        self._waiting: deque[tuple[str, float, list[dict[str, Any]], NDArray[np.float64], int]] = deque()
+        self._waiting: deque[tuple[str, str | None, float, list[dict[str, Any]], NDArray[np.float64], int]] = deque()
         # Each counter is written by one thread alone: what was handed over by the server's, what is done by the log's.
         self._put_bytes, self._put_rows, self.dropped = 0, 0, 0
         self._done_bytes, self._done_rows, self._complained = 0, 0, ""
+        self.failing = False
+        if not self._remote:
+            self._try()
         self._wake, self._end = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="prediction log", daemon=True)
         self._thread.start()
 
-    def put(self, id: str, rows: list[dict[str, Any]], predicted: NDArray[np.float64], size: int) -> None:
+    @property
+    def waiting(self) -> int:
+        """Rows that are taken and not yet written."""
+        return self._put_rows - self._done_rows
+
+    def put(
+        self,
+        id: str,
+        rows: list[dict[str, Any]],
+        predicted: NDArray[np.float64],
+        size: int,
+        request: str | None = None,
+    ) -> None:
         """Hand over the rows of a request, which are the log's from then on, and its predictions; returns at once.
 
         Args:
+            id: of the answer, which no other one has.
             size: bytes of the request, by which the queue is bounded.
+            request: its id, which callers may choose.
         """
         queued = self._put_bytes - self._done_bytes + size
         if queued > QUEUED_BYTES or size > self._limit // 2:
@@ -142,7 +173,7 @@ class PredictionLog:
             return
         self._put_bytes += size
         self._put_rows += len(rows)
-        self._waiting.append((id, time.time(), rows, predicted, size))
+        self._waiting.append((id, request, time.time(), rows, predicted, size))
         if queued > QUEUED_BYTES // 4:
             self._wake.set()
 
@@ -159,6 +190,7 @@ class PredictionLog:
     def _work(self) -> None:
         full, patience = (OBJECT_BYTES, OBJECT_SECONDS) if self._remote else (BATCH_BYTES, EVERY)
         lines, taken, began = bytearray(), 0, time.monotonic()
+        tried = began
         while True:
             while self._waiting and len(lines) < full:
                 *request, size = self._waiting.popleft()
@@ -181,31 +213,57 @@ class PredictionLog:
                     return
             elif self._wake.wait(EVERY):
                 self._wake.clear()
+            elif self.failing and not lines and not self._remote and time.monotonic() - tried >= RETRY:
+                self._try()
+                tried = time.monotonic()
+
+    def _try(self) -> None:
+        """Find out whether the folder takes anything, before there is something to write."""
+        self._attempt(lambda: self._folder().try_out())
+
+    def _folder(self) -> Folder:
+        if self._store is None:
+            self._store = Folder(Path(self._target), self._limit)
+        return cast(Folder, self._store)
 
     def _write(self, lines: bytearray) -> bool:
-        try:
-            if self._store is None:
-                self._store = Remote(self._target) if self._remote else Folder(Path(self._target), self._limit)
+        def write() -> None:
+            store = self._store = self._store or (Remote(self._target) if self._remote else self._folder())
             while lines:
-                done = self._store.write(bytes(lines))
+                done = store.write(bytes(lines))
                 self._done_rows += lines.count(b"\n", 0, done)
                 del lines[:done]
+
+        return self._attempt(write)
+
+    def _attempt(self, do: Callable[[], None]) -> bool:
+        """Whether it could be done; if not, that is told once."""
+        try:
+            do()
         except Exception as error:
             # Each file system raises its own, and none of them may end the log, less so the server.
             complaint = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             if complaint != self._complained:
                 print(f"prediction log: {self._target}: {complaint}; it is tried again", file=sys.stderr, flush=True)
-            self._complained = complaint
+            self._complained, self.failing = complaint, True
             return False
-        self._complained = ""
+        self._complained, self.failing = "", False
         return True
 
-    def _lines(self, id: str, seconds: float, rows: list[dict[str, Any]], predicted: NDArray[np.float64]) -> bytes:
+    def _lines(
+        self,
+        id: str,
+        request: str | None,
+        seconds: float,
+        rows: list[dict[str, Any]],
+        predicted: NDArray[np.float64],
+    ) -> bytes:
         at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         said: list[bytes] = []
         for number, (row, answer) in enumerate(zip(rows, predicted.tolist(), strict=True), start=1):
             for name in self._private:
                 row.pop(name, None)
-            line = {"id": id, "row": number, "time": at, "model": self._key, "features": row, "prediction": answer}
+            line = {"id": id, "request": request, "row": number, "time": at, "model": self._key}
+            line |= {"features": row, "prediction": answer}
             said.append(to_json(line))
         return b"\n".join(said) + b"\n"

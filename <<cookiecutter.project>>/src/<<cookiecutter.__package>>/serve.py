@@ -6,61 +6,45 @@
     GET  /metrics    for Prometheus
     GET  /info       which model this is
 
-BUNDLE and SETTINGS name the bundle and the settings of the image; HOST, PORT, PREDICT_TOKEN and PREDICTION_LOG come
-from where it runs. With --check it answers the golden rows of the bundle, says so, and ends.
+BUNDLE and SETTINGS name the bundle and the settings of the image; HOST, PORT, PREDICT_TOKEN, PREDICTION_LOG,
+BEHIND_EDGE and MIRROR_KEY come from where it runs. With --check it answers the golden rows of the bundle, says so, and
+ends. A request passes wire.py (HTTP/1.1), door.py (the routes) and ``Service.answer``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import os
+import resource
 import socket
 import sys
 import time
-import traceback
 import uuid
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import uvicorn
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, Field, create_model
-from pydantic_core import to_json
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from numpy.typing import NDArray
+from pydantic_core import from_json, to_json
 
-from . import forms
+from . import bounds, forms
+from .asked import ASKED
 from .bundle import Bundle
+from .door import Door
 from .errors import Misuse, Refused
 from .observed import Observed
 from .prediction_log import PredictionLog
+from .problem import Problem, trace_of
+from .ready import Ready
+from .refusals import Refusals
 from .settings import Environment, Settings
 from .signature import BadRows, Signature, columns_of
+from .wire import Protocol
 
-PATHS = ("/predict", "/healthz", "/readyz", "/metrics", "/info", "/openapi.json")
 KEEP_ALIVE = 120  # seconds that an idle connection stays: longer than a proxy keeps it, which would send into the close
 LINGER = 0.5  # seconds between the word to end and the end of listening: a proxy sees /readyz, and sends elsewhere
-
-
-class Problem(Exception):
-    """A request that is not answered: the status, and what is wrong in words."""
-
-    def __init__(self, status: int, error: str, row: int | None = None, column: str | None = None) -> None:
-        self.status, self.error, self.row, self.column = status, error, row, column
-        super().__init__(error)
-
-    def response(self) -> Response:
-        """The one shape of all errors."""
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
-        if self.status in (408, 413):  # the rest of the body is not wanted
-            headers["Connection"] = "close"
-        content = {"error": self.error, "row": self.row, "column": self.column}
-        return JSONResponse(content, self.status, headers)
+OPEN_FILES = 65_536  # that the process takes if it may
+SPARE_FILES = 32  # descriptors that connections leave to the log, to children, and to whom is told to come again
 
 
 class Service:
@@ -74,13 +58,13 @@ class Service:
         Misuse: the bundle is not the one that the settings name, or damaged.
     """
 
-    def __init__(self, bundle: Bundle, settings: Settings, token: str | None = None, log: str | None = None) -> None:
+    def __init__(self, bundle: Bundle, settings: Settings, log: str | None = None) -> None:
         if bundle.digest != settings.digest or bundle.key != settings.key:
             raise Misuse(
                 f"{bundle.path}: has digest {bundle.digest[:12]}…, the settings say {settings.digest[:12]}…;"
                 " build the image again"
             )
-        self.settings, self.token = settings, token.encode() if token else None
+        self.settings = settings
         asked, profile = bundle.asked, bundle.profile
         self.task, self.classes = asked["task"], asked["classes"]
         self.form, self._answer = forms.load(bundle, settings.trusted_types, settings.tolerance)
@@ -117,13 +101,28 @@ class Service:
             self.classes if self.task == "multiclass" else [],
             profile["bounds"] if profile else np.linspace(0.1, 0.9, 9).round(1).tolist(),
             {name: self.about[name] for name in ("key", "digest", "commit", "form")},
-            lambda: self.log.dropped if self.log else 0,
+            self.log,
         )
+        self._bundle, self.ready = bundle, Ready(self._look)
 
     @property
     def not_ready(self) -> str | None:
         """Why /readyz says no, or None."""
-        return "draining: the process is about to end" if self.draining else self.broken
+        return "draining: the process is about to end" if self.draining else self.broken or self.ready.reason()
+
+    def _look(self) -> str | None:
+        """Why the model does not answer a golden row as it did, or None."""
+        if not self.golden_rows:
+            return None
+        row, wanted = self._bundle.golden["rows"][0], self._bundle.golden["answers"][0]
+        try:
+            features = self._bundle.features
+            said = self._answer(forms.Rows.of({name: [row.get(name)] for name in features}, features))
+        except Exception as error:
+            return f"the model does not answer a golden row: {type(error).__name__}"
+        if not np.isfinite(said).all() or forms.apart(said, np.asarray([wanted])) > self.settings.tolerance:
+            return "the model answers a golden row otherwise than in training"
+        return None
 
     def answer(self, body: bytes, probe: bool = False) -> bytes:
         """The response to the body of a request for /predict. A probe is no traffic: it is neither logged nor observed.
@@ -133,203 +132,73 @@ class Service:
         """
         if self.broken:
             raise Problem(503, self.broken)
-        try:
-            rows, columns = self.signature.read(body)
-        except BadRows as bad:
-            raise Problem(422, str(bad), bad.row, bad.column) from None
+        rows, columns = self._read(body)
         try:
             predicted = self._answer(columns)
         except Exception as error:
-            # What a model raises of values that it cannot take is up to its libraries. The log of the process has all.
-            traceback.print_exception(error)
-            reason = " ".join(str(error).split())[:200]
-            raise Problem(422, f"the model cannot answer these rows: {type(error).__name__}: {reason}") from None
+            # What a model raises of values that it cannot take is up to its libraries.
+            reason, kind = " ".join(str(error).split())[:200], type(error).__name__
+            told = f"the model cannot answer these rows: {kind}"
+            open_ = not self.settings.private
+            logged = f"{told}: {reason}" if open_ else told
+            raise Problem(422, f"{told}: {reason}", logged=logged, trace=trace_of(error, open_)) from None
         if not np.isfinite(predicted).all():
             row = int(np.flatnonzero(~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1))[0]) + 1
             raise Problem(422, f"row {row}: the model gives no answer", row)
         id = str(uuid.uuid4())
-        if not probe:
-            self.observed.rows(columns, predicted)
-        if self.log and not probe:
-            self.log.put(id, rows, predicted, len(body))
+        if not probe and ASKED.get().recorded:
+            self._record(id, rows, columns, predicted, len(body))
         content = {"id": id, "model": self.settings.key, "predictions": predicted.tolist()}
         return to_json({**content, "classes": self.classes} if self.task == "multiclass" else content)
 
+    def record_again(self, body: bytes, content: bytes) -> None:
+        """Count and log what another process answered to a body."""
+        said = from_json(content)
+        rows, columns = self._read(body)
+        self._record(said["id"], rows, columns, np.asarray(said["predictions"], dtype=np.float64), len(body))
 
-# HTTP
+    def _record(
+        self, id: str, rows: list[dict[str, Any]], columns: forms.Rows, predicted: NDArray[np.float64], size: int
+    ) -> None:
+        self.observed.rows(columns, predicted)
+        if self.log:
+            self.log.put(id, rows, predicted, size, ASKED.get().request)
 
+    def _read(self, body: bytes) -> tuple[list[dict[str, Any]], forms.Rows]:
+        """The rows of a body; whatever is in it, this takes some megabytes more than the body.
 
-async def read_body(request: Request, max_bytes: int, max_seconds: float) -> bytes:
-    """The body of a request, whether or not it says its length before.
+        Raises:
+            Problem: naming the first row and column that is wrong.
+        """
+        body = body.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put before UTF-8
+        if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise Problem(422, "the body is UTF-16; send it as UTF-8")
+        try:
+            bounds.check(body, len(self.signature.columns), self.settings.max_rows)
+            return self.signature.read(body)
+        except bounds.Beyond as beyond:
+            bad = self._beyond(beyond)
+        except BadRows as found:
+            bad = found
+        text = str(bad)
+        hidden = bad.column in self.settings.private
+        raise Problem(422, text, bad.row, bad.column, logged=_without_value(text, bad.column) if hidden else text)
 
-    Raises:
-        Problem: it is longer, or takes longer.
-    """
-    too_long = Problem(413, f"the body has more than {max_bytes} bytes; send fewer rows at once")
-    length = request.headers.get("content-length", "0")
-    if len(length) > 18 or int(length) > max_bytes:
-        raise too_long
-    body = b""
-    try:
-        async with asyncio.timeout(max_seconds):
-            more = True
-            while more:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise Problem(408, "the connection was closed before the body was whole")
-                body += message.get("body", b"")
-                more = message.get("more_body", False)
-                if len(body) > max_bytes:
-                    raise too_long
-    except TimeoutError:
-        raise Problem(408, f"the body did not arrive within {max_seconds:g} seconds") from None
-    return body
-
-
-def allowed(request: Request, token: bytes | None) -> bool:
-    """Whether the request bears the token, compared in a time that does not tell how much of it is right."""
-    if token is None:
-        return True
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return hmac.compare_digest(given.strip().encode("latin-1", "replace"), token) and scheme.lower() == "bearer"
-
-
-class Told(BaseModel):
-    """What an error says."""
-
-    error: str
-    row: int | None = Field(description="the number of the row that is wrong, the first is 1")
-    column: str | None
+    def _beyond(self, beyond: bounds.Beyond) -> BadRows:
+        """What is wrong in a body that holds too much: the column at its beginning that is, if there is one."""
+        if beyond.beginning is not None:
+            try:
+                self.signature.read(beyond.beginning)
+            except BadRows as bad:
+                if bad.column is not None:
+                    return bad
+        return BadRows(str(beyond), beyond.row)
 
 
-class Status(BaseModel):
-    """A probe's answer."""
-
-    status: Literal["ok"]
-
-
-class Info(BaseModel):
-    """Which model answers."""
-
-    key: str
-    digest: str
-    commit: str = Field(description="of the serving code")
-    form: Literal["compiled", "arrays", "frame"]
-    task: Literal["binary", "multiclass", "regression"]
-    target: str
-    classes: list[str]
-    features: dict[str, str]
-
-
-def application(service: Service) -> ASGIApp:
-    """The server's routes. Handlers run on the event loop: an answer takes less time than a change of threads."""
-    said = {
-        "binary": (list[float], "of each row the probability of the second class"),
-        "multiclass": (list[list[float]], "of each row the probability of each class, in the order of `classes`"),
-        "regression": (list[float], "of each row the number"),
-    }[service.task]
-    fields: dict[str, Any] = {"id": (str, ...), "model": (str, Field(description="its key"))}
-    fields["predictions"] = (said[0], Field(description=said[1]))
-    if service.task == "multiclass":
-        fields["classes"] = (list[str], ...)
-    problem = {"model": Told}
-    app = FastAPI(
-        title="<< cookiecutter.project >>",
-        version=service.settings.key[:12],
-        docs_url=None,  # these pages would load scripts from elsewhere
-        redoc_url=None,
-        redirect_slashes=False,
-    )
-    media = {"schema": service.signature.schema(), "example": {"rows": [service.example]}}
-    extra: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": media}}}
-    if service.token:
-        extra["security"] = [{"bearer": []}]
-
-    @app.post(
-        "/predict",
-        response_class=JSONResponse,
-        response_model=None,
-        responses={
-            200: {"model": create_model("Predictions", **fields)},
-            401: {**problem, "description": "The bearer token is missing or wrong"},
-            408: {**problem, "description": "The body did not arrive in time"},
-            413: {**problem, "description": "The body is too long"},
-            415: {**problem, "description": "The body is not declared as JSON"},
-            422: {**problem, "description": "A row is not what the model takes; it is named with its column"},
-            503: {**problem, "description": "The model does not answer as it did in training"},
-        },
-        openapi_extra=extra,
-    )
-    async def predict(request: Request) -> Response:
-        if not allowed(request, service.token):
-            raise Problem(401, "the bearer token is missing or wrong")
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Problem(415, "send the body as application/json")
-        body = await read_body(request, service.settings.max_bytes, service.settings.max_seconds)
-        return Response(service.answer(body, probe="x-probe" in request.headers), media_type="application/json")
-
-    @app.get("/healthz", response_model=Status)
-    async def healthz() -> Any:
-        return {"status": "ok"}
-
-    @app.get("/readyz", response_model=Status, responses={503: problem})
-    async def readyz() -> Any:
-        if service.not_ready:
-            raise Problem(503, service.not_ready)
-        return {"status": "ok"}
-
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        return PlainTextResponse(service.observed.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @app.get("/info", response_model=Info)
-    async def info() -> Any:
-        return service.about
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            if service.token:
-                app.openapi_schema["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-        return app.openapi_schema
-
-    app.openapi = openapi
-
-    @app.exception_handler(Problem)
-    async def on_problem(request: Request, error: Problem) -> Response:
-        return error.response()
-
-    @app.exception_handler(HTTPException)
-    async def on_http(request: Request, error: HTTPException) -> Response:
-        made = Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}".lower()).response()
-        made.headers.update(error.headers or {})
-        return made
-
-    return Door(app, service)
-
-
-class Door:
-    """Counts what comes and goes, and ends kept connections when the process is about to end."""
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._service = app, service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        service, began, path = self._service, time.perf_counter(), scope["path"]
-
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                service.observed.requests.labels(path if path in PATHS else "other", message["status"]).inc()
-                if service.draining:
-                    message["headers"] = [*message["headers"], (b"connection", b"close")]
-            await send(message)
-
-        await self._app(scope, receive, answer)
-        if path == "/predict":
-            service.observed.seconds.observe(time.perf_counter() - began)
+def _without_value(text: str, column: str | None) -> str:
+    """What is wrong with a column, without the value that is."""
+    end = text.find(", not ", text.index(repr(column)) + len(repr(column))) if repr(column) in text else -1
+    return text if end < 0 else text[:end]
 
 
 class Server(uvicorn.Server):
@@ -358,12 +227,22 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def serve(service: Service, host: str, port: int) -> None:
+def _room() -> int:
+    """How many connections may be open at a time, by the descriptors that the process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < OPEN_FILES:
+        soft = OPEN_FILES if hard == resource.RLIM_INFINITY else max(soft, min(hard, OPEN_FILES))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(soft - len(os.listdir("/proc/self/fd")) - SPARE_FILES, 1)
+
+
+def serve(service: Service, environment: Environment) -> None:
     """Serve until a signal says to end; returns when the last answer is given and the log is written.
 
     Raises:
         Misuse: the port cannot be listened at.
     """
+    host, port = environment.host, environment.port
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=2048)
@@ -371,9 +250,13 @@ def serve(service: Service, host: str, port: int) -> None:
         raise Misuse(f"HOST {host}, PORT {port}: cannot be listened at: {_reason(error)}; name others") from None
     # A thread that writes the log gives way to a request at once.
     sys.setswitchinterval(0.0005)
+    refusals = Refusals()
     config = uvicorn.Config(
-        application(service),
-        http="httptools",
+        Door(service, environment, refusals, _room()),
+        http=Protocol,
+        ws="none",
+        interface="asgi3",
+        proxy_headers=False,
         lifespan="off",
         access_log=False,
         log_level="error",
@@ -389,6 +272,7 @@ def serve(service: Service, host: str, port: int) -> None:
     finally:
         if service.log:
             service.log.close()
+        refusals.close()
 
 
 def main(words: list[str]) -> int:
@@ -400,9 +284,9 @@ def main(words: list[str]) -> int:
         environment = Environment.read()
         settings = Settings.read(environment.settings)
         log = settings.log if environment.log is None else environment.log
-        service = Service(Bundle(environment.bundle), settings, environment.token, None if check else log or None)
+        service = Service(Bundle(environment.bundle), settings, None if check else log or None)
         if not check:
-            serve(service, environment.host, environment.port)
+            serve(service, environment)
             return 0
         if service.broken:
             raise Refused(service.broken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ class Settings(BaseModel):
     max_seconds: float = Field(gt=0)
     log: str | None
     log_bytes: int = Field(ge=100_000)
+    client_rate: float | None = Field(gt=0)
+    client_open: int | None = Field(ge=1)
 
     @classmethod
     def of(cls, params: Any, key: str, digest: str, commit: str) -> Settings:
@@ -74,8 +77,28 @@ class Settings(BaseModel):
             raise Misuse(f"{path}: {where + ': ' if where else ''}{first['msg']}; build the image again") from None
 
 
+def tokens(text: str, name: str) -> tuple[str, ...]:
+    """The token that a variable holds, or both of them.
+
+    Raises:
+        Misuse: one is empty, or holds what no header takes, or there are more; the line shows none of it.
+    """
+    found = tuple(text.split(","))
+    if len(found) > 2:
+        raise Misuse(f"{name}: holds more than two tokens; give one, or the new and the old one as new,old")
+    if not all(found):
+        raise Misuse(f"{name}: is empty where a token should be; give it, or leave the variable out")
+    if not all(re.fullmatch("[!-~]+", token) for token in found):
+        raise Misuse(f"{name}: holds a blank or a character that no header takes; use ASCII without blanks")
+    return found
+
+
 class Environment(BaseModel):
-    """What the container's environment says. Unset and empty are the same but for PREDICTION_LOG: empty means none."""
+    """What the container's environment says. An empty variable is an unset one, but for two.
+
+    PREDICTION_LOG: empty means none. PREDICT_TOKEN: empty is refused, for a service that everybody may ask says so by
+    having none.
+    """
 
     model_config = CONFIG
 
@@ -83,25 +106,35 @@ class Environment(BaseModel):
     settings: Path
     host: str
     port: int = Field(ge=0, le=65535)
-    token: str | None
+    tokens: tuple[str, ...]
     log: str | None
+    mirror_key: str | None
+    behind_edge: bool
 
     @classmethod
     def read(cls) -> Environment:
         """The environment of this process.
 
         Raises:
-            Misuse: PORT is no port.
+            Misuse: PORT is no port, PREDICT_TOKEN or MIRROR_KEY no token, BEHIND_EDGE neither 0 nor 1.
         """
         given = os.environ
         port = given.get("PORT") or "8000"
-        if not port.isdecimal() or int(port) > 65535:
+        if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise Misuse(f"PORT: {port!r} is no port; give a number up to 65535")
+        key = given.get("MIRROR_KEY") or None
+        if key and len(tokens(key, "MIRROR_KEY")) > 1:
+            raise Misuse("MIRROR_KEY: holds a comma; give one key")
+        behind = given.get("BEHIND_EDGE") or "0"
+        if behind not in ("0", "1"):
+            raise Misuse(f"BEHIND_EDGE: {behind!r} is neither 0 nor 1")
         return cls(
             bundle=Path(given.get("BUNDLE") or "/app/bundle"),
             settings=Path(given.get("SETTINGS") or "/app/settings.json"),
             host=given.get("HOST") or "0.0.0.0",
             port=int(port),
-            token=given.get("PREDICT_TOKEN") or None,
+            tokens=tokens(given["PREDICT_TOKEN"], "PREDICT_TOKEN") if "PREDICT_TOKEN" in given else (),
             log=given.get("PREDICTION_LOG"),
+            mirror_key=key,
+            behind_edge=behind == "1",
         )

@@ -164,12 +164,17 @@ class Signature:
         Raises:
             BadRows: naming the first row and column that is wrong.
         """
+        try:
+            content = from_json(body)
+        except ValueError as error:
+            raise BadRows(f"the body is no JSON: {error}") from None
         if body.count(b"}", 0, 100_000) > FEW:
-            with suppress(ValueError, TypeError, KeyError, OverflowError, RecursionError):
-                if found := self._sound(from_json(body, allow_inf_nan=False)):
+            with suppress(ValueError, TypeError, KeyError, OverflowError):
+                if found := self._sound(content):
                     return found
         try:
-            rows = self._adapter.validate_json(body)["rows"]
+            # Not in one step from the body: each of its errors would hold a copy of the whole row.
+            rows = self._adapter.validate_python(content)["rows"]
         except ValidationError as error:
             raise self._complaint(error) from None
         numbers = np.array(list(map(self._numbers_of, rows)), dtype=np.float64)
@@ -197,7 +202,8 @@ class Signature:
         numbers = np.array(flat, dtype=np.float64).reshape(len(rows), len(self._numbers))
         if (np.abs(numbers) > (WHOLE if int in types else LARGEST)).any():
             return None
-        if type(None) in types and np.isnan(numbers[:, self._needed]).any():
+        gaps = np.isnan(numbers)
+        if gaps.any() and (np.count_nonzero(gaps) != flat.count(None) or gaps[:, self._needed].any()):
             return None
         others = list(zip(*map(self._others_of, rows), strict=True))
         for name, values in zip(self._others, others, strict=True):
@@ -210,8 +216,6 @@ class Signature:
         # An unknown column is named first: it explains the missing one that it was meant to be.
         first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
         kind, place, given = first["type"], first["loc"], first["input"]
-        if kind == "json_invalid":
-            return BadRows(f"the body is no JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
         if len(place) < 2:
             if kind == "extra_forbidden":
                 return BadRows(f"unknown field {_shown(place[0])}; the body holds `rows` and nothing else")
@@ -231,7 +235,8 @@ class Signature:
         wanted = WORDS[column.kind] + (" or null" if column.missing else "")
         if kind == "missing":
             return BadRows(f"column {name!r} is missing; it should be {wanted}", row, name)
-        if kind in ("greater_than_equal", "less_than_equal", "finite_number"):
+        beyond = kind == "float_type" and type(given) is int  # one of more digits than a float holds
+        if beyond or kind in ("greater_than_equal", "less_than_equal", "finite_number"):
             wanted = f"a finite number of at most {LARGEST:g}"
         if kind == "literal_error" and column.categories:
             wanted = f"one of the {len(column.categories)} texts of training"

@@ -1,0 +1,102 @@
+"""How much a body may hold, looked at before anything is built of it.
+
+A parser builds an object for each value, and an error for each column that is unknown: a body of 2 MB so became 800 MB.
+What stands outside of strings is counted here, at some 2 ns a byte.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import from_json, to_json
+
+SMALL = 32_768  # bytes; whatever a body of this size holds costs some megabytes at most
+SPARE = 2000  # objects, lists, values and columns beyond what rows need: a mistake is still named as what it is
+STRUCTURE = b'{}[]:,"'
+_OTHERS = bytes(set(range(256)) - set(STRUCTURE))
+_IS_STRUCTURE = np.isin(np.arange(256), list(STRUCTURE))
+
+
+class Beyond(Exception):
+    """A body holds more than rows of this model need.
+
+    Attributes:
+        row: the number of the row that does, the first is 1, or None.
+        beginning: a body that holds the beginning of that row, small enough to be judged, or None.
+    """
+
+    def __init__(self, text: str, row: int | None = None, beginning: bytes | None = None) -> None:
+        self.row, self.beginning = row, beginning
+        super().__init__(text)
+
+
+def check(body: bytes, columns: int, max_rows: int) -> None:
+    """Let pass what rows of so many columns may look like.
+
+    Raises:
+        Beyond: the body holds more objects, lists, values or columns.
+    """
+    if len(body) <= SMALL:
+        return
+    text = plain(body)
+    found = skeleton(text)
+    objects, lists, keys, commas = map(found.count, (b"{", b"[", b":", b","))
+    if objects > max_rows + 1 + SPARE:
+        raise Beyond(f"`rows` should hold 1 to {max_rows} rows; the body holds {objects} objects")
+    if lists > 1 + SPARE or commas > keys + max_rows + SPARE:
+        values = "lists" if lists > 1 + SPARE else "values"
+        raise Beyond(f"the body holds too many {values}; a row is one object, {{column: value, ...}}")
+    parts = found.split(b"}")  # an object that ends in each, and what it stands in
+    counts = list(map(bytes.count, parts, repeat(b":")))
+    most = columns + SPARE
+    if max(counts) > most:
+        row = next(number for number, count in enumerate(counts) if count > most)
+        before = sum(map(len, parts[:row])) + row
+        told = f"holds {counts[row]} values; the model has {columns} columns"
+        raise Beyond(told, row + 1, _beginning(body, text, before + 4 * columns + SPARE))
+
+
+def plain(body: bytes) -> bytes:
+    """A JSON text with other characters for each escaped quote and backslash; no place moves."""
+    return body.replace(b"\\\\", b"xx").replace(b'\\"', b"xx") if b"\\" in body else body
+
+
+def skeleton(text: bytes) -> bytes:
+    """The braces, brackets, colons and commas of a plain text that stand outside of its strings."""
+    found = text.translate(None, _OTHERS)
+    # Of a string that holds none of them two quotes are left. Once no quote is, there was no other string.
+    bare = found.replace(b'""', b"")
+    if b'"' not in bare:
+        return bare
+    given = np.frombuffer(found, np.uint8)
+    return given[_outside(given)].tobytes()
+
+
+def _outside(given: NDArray[np.uint8], inside: int = 0) -> NDArray[np.bool_]:
+    """Which characters stand outside of strings; a quote does not.
+
+    Args:
+        inside: 1 if the text begins in a string.
+    """
+    quotes = (given == ord('"')).view(np.uint8)
+    strings = np.bitwise_xor.accumulate(quotes) ^ inside
+    return (strings | quotes) == 0
+
+
+def _beginning(body: bytes, text: bytes, length: int) -> bytes | None:
+    """A body of what stands before the character of the skeleton with this number."""
+    inside, end = 0, len(body)
+    for start in range(0, len(body), SMALL):
+        given = np.frombuffer(text, np.uint8, min(SMALL, len(body) - start), start)
+        places = np.flatnonzero(_IS_STRUCTURE[given] & _outside(given, inside))
+        if len(places) >= length:
+            end = start + int(places[length - 1])
+            break
+        length -= len(places)
+        inside ^= np.count_nonzero(given == ord('"')) & 1
+    try:
+        return to_json(from_json(body[:end], allow_partial=True))
+    except ValueError:
+        return None
