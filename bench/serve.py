@@ -1,10 +1,12 @@
-"""How fast the service answers: a row, a hundred rows, sixteen callers at a time; beside it `mlflow models serve`.
+"""How fast the service answers: a row, a hundred rows, sixteen callers at a time; beside it `mlflow models serve`, and
+the least that a service on FastAPI can do, see noop.py.
 
     make bench-serve                          # writes docs/serving.md
     .venv/bin/python bench/serve.py --quick   # one model, fewer and shorter runs, and no page
 
 A server has one core and the client another one. All servers are up, and are asked in turn; each figure is the median
-of the runs, so a busy moment of the machine meets all. build/bench/serve.json holds every run.
+of the runs, so a busy moment of the machine meets all. Each request has other rows than the one before, and each answer
+is compared with what the model says of them. build/bench/serve.json holds every run.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from product import ROOT, import_product
@@ -35,7 +38,10 @@ SERVER, CLIENT = CORES[0], CORES[-1]
 ESTIMATORS = ("logistic", "forest", "boosting")
 FORMS = ("compiled", "arrays")  # every one of these models compiles: its arrays stand for a model that does not
 LOADS = {"1 row": (1, 1), "100 rows": (100, 1), "1 row, 16 callers": (1, 16)}
-MLFLOW = "mlflow models serve"
+MLFLOW, NOOP = "mlflow models serve", "no-op"
+BODIES = {1: 4000, 100: 300}  # how many requests differ, by their rows
+RIGHT = 1e-5  # how far an answer may be from the model's own
+AIMS = {"rate": 0.75, "p99": 1.5}  # of a compiled model, by the no-op: requests a second for a row, and of 16 callers
 OURS = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONPATH": "src"}
 
 
@@ -43,14 +49,41 @@ bake = cache(baked)  # once: the template may be edited while this measures
 
 
 @dataclass(frozen=True)
+class Request:
+    """The bytes that are sent, and the predictions that must come back."""
+
+    sent: bytes
+    right: list[float]
+
+
+@dataclass(frozen=True)
 class Subject:
-    """A server that listens at ``port``, its session, and the request for some number of rows as it wants it."""
+    """A server that listens at ``port``, its session, and its requests by their number of rows."""
 
     name: str
     form: str
     port: int
     session: int
-    request: Callable[[int], bytes]
+    requests: dict[int, list[Request]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Rows of the data, and what a model says of each: the probability, and the class."""
+
+    rows: list[dict[str, Any]]
+    probabilities: list[float]
+    classes: list[float]
+
+    def requests(self, path: str, body: Callable[[list[dict[str, Any]]], object], said: list[float]) -> dict:
+        """Requests for a path, each for other rows."""
+        made: dict[int, list[Request]] = {}
+        for count, bodies in BODIES.items():
+            step = len(self.rows) // bodies
+            places = [slice(number * step, number * step + count) for number in range(bodies)]
+            places = [place for place in places if place.stop <= len(self.rows)]
+            made[count] = [Request(post(path, body(self.rows[place])), said[place]) for place in places]
+        return made
 
 
 def pinned(core: int) -> Callable[[], None]:
@@ -77,6 +110,19 @@ def train(place: Path, estimator: str) -> Path:
         subprocess.run([*words, step], cwd=project, env=os.environ | OURS, check=True, stdout=subprocess.DEVNULL)
     shutil.copytree(project / "build" / "candidate", kept)
     return kept
+
+
+def known(product, bundle: Path) -> Known:
+    """All rows of the data, as the model itself answers them in a data frame, on no server."""
+    import pandas as pd
+
+    found = product.bundle.Bundle(bundle)
+    model = found.load_model(product.config.load(bake() / "params.yaml").model.trusted_types)
+    rows = pd.read_csv(bake() / "data" / "flights.csv.gz")[list(found.features)]
+    listed = [
+        {name: None if value != value else value for name, value in row.items()} for row in rows.to_dict("records")
+    ]
+    return Known(listed, model.predict_proba(rows)[:, 1].tolist(), model.predict(rows).astype(float).tolist())
 
 
 def served_as(form: str, bundle: Path) -> Path:
@@ -122,38 +168,51 @@ def running(words: list[str], port: int, **variables: str) -> Iterator[int]:
 
 
 @contextmanager
-def ours(product, estimator: str, bundle: Path, place: Path) -> Iterator[Subject]:
+def ours(product, estimator: str, bundle: Path, place: Path, rows: Known) -> Iterator[Subject]:
     """The service with the bundle of an estimator and all that it does by default, so the log of predictions, too."""
     found, port = product.bundle.Bundle(bundle), free_port()
     params = product.config.load(bake() / "params.yaml")
     image = place / f"{bundle.name}.json"
     image.write_text(product.settings.Settings.of(params, found.key, found.digest, "0" * 40).to_json())
     variables = {"BUNDLE": str(bundle), "SETTINGS": str(image), "HOST": "127.0.0.1", "PORT": str(port)}
-    rows = found.golden["rows"]
+    requests = rows.requests("/predict", lambda some: {"rows": some}, rows.probabilities)
     with running(
         [sys.executable, "-m", "late_flights.serve"], port, PREDICTION_LOG=str(place / "log"), **variables
     ) as session:
-        yield Subject(estimator, found.form, port, session, lambda n: post("/predict", {"rows": (rows * n)[:n]}))
+        yield Subject(estimator, found.form, port, session, requests)
 
 
 @contextmanager
-def mlflows(product, bundle: Path) -> Iterator[Subject]:
-    """MLflow's server with the model that training logged."""
+def noop(rows: Known) -> Iterator[Subject]:
+    """A FastAPI app that answers with a constant."""
+    port = free_port()
+    requests = rows.requests("/predict", lambda some: {"rows": some}, [0.5] * len(rows.rows))
+    constant = {count: [Request(each.sent, [0.5]) for each in some] for count, some in requests.items()}
+    with running([sys.executable, str(ROOT / "bench" / "noop.py"), str(port)], port) as session:
+        yield Subject(NOOP, NOOP, port, session, constant)
+
+
+@contextmanager
+def mlflows(product, bundle: Path, rows: Known) -> Iterator[Subject]:
+    """MLflow's server with the model that training logged; it answers with classes."""
     found, port = product.bundle.Bundle(bundle), free_port()
     columns = list(found.features)
-    rows = [[row[name] for name in columns] for row in found.golden["rows"]]
     words = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--workers", "1"]
     words += ["--host", "127.0.0.1", "--port", str(port), "--model-uri", f"runs:/{found.lineage['mlflow_run']}/model"]
     uri = f"sqlite:///{bake() / 'mlruns' / 'mlflow.db'}"
     path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])  # it looks for uvicorn there
+    # Whole numbers are declared as doubles in the model's signature.
+    requests = rows.requests(
+        "/invocations",
+        lambda some: {"dataframe_split": {"columns": columns, "data": [list(map(_double, r.values())) for r in some]}},
+        rows.classes,
+    )
     with running(words, port, MLFLOW_TRACKING_URI=uri, PATH=path) as session:
-        yield Subject(
-            bundle.name,
-            MLFLOW,
-            port,
-            session,
-            lambda n: post("/invocations", {"dataframe_split": {"columns": columns, "data": (rows * n)[:n]}}),
-        )
+        yield Subject(bundle.name, MLFLOW, port, session, requests)
+
+
+def _double(value: Any) -> Any:
+    return float(value) if type(value) is int else value
 
 
 def bare(product, bundle: Path, runs: int) -> float:
@@ -187,20 +246,25 @@ def cpu(session: int) -> float:
 # The client
 
 
-def load(port: int, request: bytes, callers: int, seconds: float) -> tuple[float, list[float]]:
-    """Send a request again and again over kept connections: answers per second, and the seconds of each, sorted.
+def load(port: int, requests: list[Request], callers: int, seconds: float) -> tuple[float, list[float]]:
+    """Send one request after the other over kept connections: answers per second, and the seconds of each, sorted.
 
     Raises:
-        SystemExit: an answer is no 200.
+        SystemExit: an answer is no 200, or not the one to its request.
     """
-    took, waiting = [], selectors.DefaultSelector()
+    took, given, waiting, number = [], [], selectors.DefaultSelector(), 0
+
+    def send(connection: socket.socket, state: list) -> None:
+        nonlocal number
+        state[:] = b"", time.perf_counter(), number
+        connection.sendall(requests[number % len(requests)].sent)
+        number += 1
+
     with ExitStack() as stack:
         for _ in range(callers):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            waiting.register(connection, selectors.EVENT_READ, [b"", 0.0])
-            waiting.get_key(connection).data[1] = time.perf_counter()
-            connection.sendall(request)
+            send(connection, waiting.register(connection, selectors.EVENT_READ, [b"", 0.0, 0]).data)
         began = time.perf_counter()
         while time.perf_counter() < began + seconds or len(took) < 2 * callers:
             for key, _ in waiting.select(10):
@@ -212,10 +276,14 @@ def load(port: int, request: bytes, callers: int, seconds: float) -> tuple[float
                 if b" 200 " not in head[:20]:
                     sys.exit(f"error: port {port} says {said[:300]!r}")
                 took.append(now - key.data[1])
-                key.data[:] = b"", time.perf_counter()
-                key.fileobj.sendall(request)
+                given.append((key.data[2], body))
+                send(key.fileobj, key.data)
         rate = len(took) / (time.perf_counter() - began)
     waiting.close()
+    for asked, body in given:
+        right, said = requests[asked % len(requests)].right, json.loads(body)["predictions"]
+        if len(said) != len(right) or any(abs(a - b) > RIGHT for a, b in zip(said, right, strict=True)):
+            sys.exit(f"error: port {port} answers request {asked} with {said[:3]}, and right is {right[:3]}")
     return rate, sorted(took)
 
 
@@ -236,18 +304,22 @@ def measure(estimators: tuple[str, ...], rounds: int, seconds: float) -> dict:
     bundles = {estimator: train(place, estimator) for estimator in estimators}
     os.sched_setaffinity(0, {CLIENT})
     runs: dict[str, list] = {}
+    answers = 0
     with ExitStack() as stack:
-        subjects = [
-            stack.enter_context(ours(product, name, served_as(form, bundle), place))
+        rows = {name: known(product, bundle) for name, bundle in bundles.items()}
+        subjects = [stack.enter_context(noop(next(iter(rows.values()))))]
+        subjects += [
+            stack.enter_context(ours(product, name, served_as(form, bundle), place, rows[name]))
             for form in FORMS
             for name, bundle in bundles.items()
         ]
-        subjects += [stack.enter_context(mlflows(product, bundle)) for bundle in bundles.values()]
+        subjects += [stack.enter_context(mlflows(product, bundle, rows[name])) for name, bundle in bundles.items()]
         for number in range(rounds + 1):  # the first one warms up
-            for what, (rows, callers) in LOADS.items():
+            for what, (count, callers) in LOADS.items():
                 for subject in subjects:
                     before = cpu(subject.session)
-                    rate, took = load(subject.port, subject.request(rows), callers, seconds if number else 0.3)
+                    rate, took = load(subject.port, subject.requests[count], callers, seconds if number else 0.3)
+                    answers += len(took)
                     p50, p99 = (1e3 * took[int(share * len(took))] for share in (0.5, 0.99))
                     used = 1e3 * (cpu(subject.session) - before) / len(took)
                     said = {"rate": rate, "p50": p50, "p99": p99, "cpu": used}
@@ -261,12 +333,18 @@ def measure(estimators: tuple[str, ...], rounds: int, seconds: float) -> dict:
         name: {figure: statistics.median(run[figure] for run in each) for figure in each[0]}
         for name, each in runs.items()
     }
-    made = {"rounds": rounds, "seconds": seconds, "median": median, "runs": runs, "ratios": {}}
-    for name, form in ((subject.name, subject.form) for subject in subjects if subject.form != MLFLOW):
+    made = {"rounds": rounds, "seconds": seconds, "answers": answers, "median": median, "runs": runs, "ratios": {}}
+    for name, form in ((subject.name, subject.form) for subject in subjects if subject.form in FORMS):
         for what in LOADS:
-            mine, theirs = (median[f"{name} | {of} | {what}"] for of in (form, MLFLOW))
-            made["ratios"][f"{name} | {form} | {what}"] = mine["rate"] / theirs["rate"]
-            made["ratios"][f"{name} | {form} | {what}, cpu"] = theirs["cpu"] / mine["cpu"]
+            mine, theirs, least = (
+                f"{of} | {what}" for of in (f"{name} | {form}", f"{name} | {MLFLOW}", f"{NOOP} | {NOOP}")
+            )
+            made["ratios"][mine] = median[mine]["rate"] / median[theirs]["rate"]
+            made["ratios"][f"{mine}, cpu"] = median[theirs]["cpu"] / median[mine]["cpu"]
+            # Runs that follow each other meet the same machine: the median of their ratios.
+            for figure in AIMS:
+                each = [a[figure] / b[figure] for a, b in zip(runs[mine], runs[least], strict=True)]
+                made["ratios"][f"{mine}, no-op {figure}"] = statistics.median(each)
         alone = median[f"{name} | bare | 100 rows"]
         made["ratios"][f"{name} | {form} | 100 rows, bare"] = (
             median[f"{name} | {form} | 100 rows"]["p50"] / alone["p50"]
@@ -284,10 +362,27 @@ def table(made: dict) -> str:
     for name, of in made["median"].items():
         model, form, what = name.split(" | ")
         ratio = made["ratios"].get(name)
-        by = {"bare": "the model alone, in process", MLFLOW: f"`{MLFLOW}`"}.get(form, f"this service, {form}")
+        model = "" if form == NOOP else model
+        by = {
+            "bare": "the model alone, in process",
+            MLFLOW: f"`{MLFLOW}`",
+            NOOP: "a FastAPI app that answers a constant",
+        }
+        by = by.get(form, f"this service, {form}")
         rest = f"{of['p99']:.2f} | {of['cpu']:.2f}" if form != "bare" else "|"
         shown = f"{ratio:.1f} x | 1/{made['ratios'][name + ', cpu']:.1f}" if ratio else "|"
         lines.append(f"| {model} | {by} | {what} | {of['rate']:,.0f} | {of['p50']:.2f} | {rest} | {shown} |")
+    return "\n".join(lines)
+
+
+def beside(made: dict) -> str:
+    """The figures of compiled models by those of the no-op, as Markdown."""
+    lines = ["| model | load | requests/s, by the no-op's | p99, by the no-op's |", "|---|---|---:|---:|"]
+    for name in made["ratios"]:
+        model, form, what = name.split(" | ")
+        if form == "compiled" and what in LOADS:
+            rate, p99 = (made["ratios"][f"{name}, no-op {figure}"] for figure in AIMS)
+            lines.append(f"| {model} | {what} | {rate:.2f} | {p99:.2f} |")
     return "\n".join(lines)
 
 
@@ -298,8 +393,15 @@ server has one core, and the client another one. Python {python}, {machine}, {co
 does by default, so it checks each row, counts it and logs it; `mlflow models serve` answers with the same model, as
 training logged it, with one worker. All figures are of one run of the script. What else runs on the machine stretches
 the times, those of a server with many threads the more; the processor time of a request (CPU ms) hardly changes.
+Each request has other rows than the one before, and each answer was what the model itself says of them: {answers} of
+them, 0 wrong.
 
 {table}
+
+The no-op is a FastAPI app that reads the JSON of the same requests and answers with a constant, in the same uvicorn on
+the same core. A compiled model by it, the medians of {rounds} pairs of runs:
+
+{beside}
 
 The time of the service for a hundred rows, by that of the stored model alone for a data frame of them:
 {bare}.
@@ -325,6 +427,8 @@ def page(made: dict) -> str:
         machine=platform.machine(),
         cores=len(CORES),
         table=table(made),
+        beside=beside(made),
+        answers=f"{made['answers']:,}",
         bare=";\n".join(f"{form}: {', '.join(ratios)}" for form, ratios in bare.items()),
     )
 
@@ -333,7 +437,7 @@ def main(words: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the servers are ended, too
     quick = words == ["--quick"]
     made = measure(ESTIMATORS[:1], 3, 0.3) if quick else measure(ESTIMATORS, 5, 1.0)
-    print(table(made))
+    print(table(made), beside(made), sep="\n\n")
     if not quick:
         (ROOT / "docs" / "serving.md").write_text(page(made))
 

@@ -18,8 +18,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .forms import Rows
 from .prediction_log import PredictionLog
+from .rows import Rows
 from .signature import Column
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -61,29 +61,50 @@ class Observed:
         if log:
             self._registry.register(_Log(log))
         ProcessCollector(registry=self._registry)
+        numbers = [column for column in columns if column.kind == "number"]
+        self._low, self._high = np.array([column.range or (-np.inf, np.inf) for column in numbers]).reshape(-1, 2).T
+        self._numbers = [
+            (
+                self._outside.labels(column.name) if column.range else None,
+                self._missing.labels(column.name) if column.missing else None,
+            )
+            for column in numbers
+        ]
         self._texts = [
             (column.name, column.categories, self._unseen.labels(column.name))
             for column in columns
             if column.categories is not None
         ]
-        self._numbers = [
-            (column.name, *column.range, self._outside.labels(column.name)) for column in columns if column.range
+        self._gaps = [
+            (column.name, self._missing.labels(column.name))
+            for column in columns
+            if column.missing and column.kind != "number"
         ]
-        self._gaps = [(column.name, self._missing.labels(column.name)) for column in columns if column.missing]
 
     def rows(self, rows: Rows, predicted: NDArray[np.float64]) -> None:
-        """Count the rows of one request and the answers to them."""
+        """Count the rows of one request and the answers to them.
+
+        Args:
+            rows: their numbers are of the columns of the model in its order.
+        """
         self._rows.inc(len(predicted))
         self._predictions.add(predicted)
+        numbers = rows.numbers
+        within = (self._low <= numbers) & (numbers <= self._high)
+        if not within.all():  # a gap is not within either
+            missing = np.isnan(numbers)
+            counts = zip(self._numbers, (~(within | missing)).sum(axis=0), missing.sum(axis=0), strict=True)
+            for counters, *found in counts:
+                for counter, count in zip(counters, found, strict=True):
+                    if count:
+                        counter.inc(int(count))
         for name, seen, unseen in self._texts:
-            if new := sum(value not in seen for value in rows[name] if value is not None):
+            values = rows.others[name]
+            if not seen.issuperset(values) and (new := sum(value not in seen for value in values if value is not None)):
                 unseen.inc(new)
-        for name, low, high, outside in self._numbers:
-            if beyond := sum(not low <= value <= high for value in rows[name] if value is not None):
-                outside.inc(beyond)
         for name, missing in self._gaps:
-            if None in rows[name]:
-                missing.inc(rows[name].count(None))
+            if None in rows.others[name]:
+                missing.inc(rows.others[name].count(None))
 
     def text(self) -> bytes:
         """All of it, in the format of Prometheus."""
@@ -97,13 +118,15 @@ class _Predictions(Collector):
         self._classes, self._bounds = classes, np.asarray(bounds, dtype=np.float64)
         self._counts = np.zeros((max(len(classes), 1), len(bounds) + 1), dtype=np.int64)
         self._sums = np.zeros(len(self._counts))
+        self._first = np.arange(len(self._counts)) * self._counts.shape[1]  # the place of a class's first count
 
     def add(self, predicted: NDArray[np.float64]) -> None:
         """Count predictions, (n,) or (n x classes)."""
-        for number, values in enumerate(predicted.reshape(len(predicted), -1).T):
-            found = np.searchsorted(self._bounds, values)  # a bound belongs to the values below it
-            self._counts[number] += np.bincount(found, minlength=len(self._bounds) + 1)
-            self._sums[number] += values.sum()
+        values = predicted.reshape(len(predicted), -1)
+        found = np.searchsorted(self._bounds, values)  # a bound belongs to the values below it
+        found += self._first
+        self._counts += np.bincount(found.ravel(), minlength=self._counts.size).reshape(self._counts.shape)
+        self._sums += values.sum(axis=0)
 
     def collect(self) -> Iterator[Metric]:
         made = HistogramMetricFamily("prediction", "What was answered.", labels=["class"] if self._classes else [])

@@ -116,7 +116,8 @@ class Service:
             return None
         row, wanted = self._bundle.golden["rows"][0], self._bundle.golden["answers"][0]
         try:
-            said = self._answer({name: [row.get(name)] for name in self._bundle.features})
+            features = self._bundle.features
+            said = self._answer(forms.Rows.of({name: [row.get(name)] for name in features}, features))
         except Exception as error:
             return f"the model does not answer a golden row: {type(error).__name__}"
         if not np.isfinite(said).all() or forms.apart(said, np.asarray([wanted])) > self.settings.tolerance:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from . import data, forms, model, score, signature
+from . import choice, data, model, score, signature
 from .bundle import Bundle, pack, pack_code, unpack
 from .config import checked
 from .errors import Misuse, at_fault
@@ -121,7 +121,7 @@ def run(project: Project) -> str:
     held_out = features[~trained]
     predicted = predict(fitted, held_out, names.task, len(data.classes(frame, names)))
     measured = {name: _value(name, y[~trained], predicted) for name in of_task(names.task)}
-    served = forms.choose(fitted, held_out, predicted, score.question(project), project.params.model.tolerance)
+    served = choice.choose(fitted, held_out, predicted, score.question(project), project.params.model.tolerance)
     run_id = log(project, fitted, features[trained], params, measured)
     write(project, candidate, packed, predicted, rule, features[trained], held_out, served, run_id, wheel)
     return (
@@ -216,7 +216,7 @@ def write(
     rule: data.SplitRule,
     trained: pd.DataFrame,
     held_out: pd.DataFrame,
-    served: forms.Chosen,
+    served: choice.Chosen,
     run_id: str,
     wheel: tuple[str, bytes],
 ) -> None:

@@ -1,0 +1,70 @@
+"""Rows as a model takes them: the numbers of all columns in one array, what is no number column by column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGEST = 1e30  # a number beyond it is refused: its square is still one, and so it is for a model in 32 bits
+
+
+def kind_of(dtype: str) -> str:
+    """What the values of a column are: number, truth, time or text."""
+    if dtype.startswith("bool"):
+        return "truth"
+    if dtype.startswith("datetime64"):
+        return "time"
+    return "number" if dtype.lower().startswith(("int", "uint", "float")) else "text"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows (n).
+
+    Attributes:
+        names: the columns of numbers (k).
+        numbers: their values (n x k), 64-bit floats, NaN where one is missing.
+        others: the values of each other column: text, true or false, or a time as ISO 8601; None where it is missing.
+    """
+
+    names: tuple[str, ...]
+    numbers: NDArray[np.float64]
+    others: dict[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @classmethod
+    def of(cls, columns: dict[str, list[Any]], features: dict[str, str]) -> Rows:
+        """Rows from the values of each column, where None is missing, and the type of each column in training."""
+        names = tuple(name for name, dtype in features.items() if kind_of(dtype) == "number")
+        numbers = np.array([columns[name] for name in names], dtype=np.float64)  # None becomes NaN
+        count = len(next(iter(columns.values())))
+        others = {name: columns[name] for name in features if name not in names}
+        return cls(names, numbers.reshape(len(names), count).T, others)
+
+    @classmethod
+    def of_frame(cls, frame: pd.DataFrame) -> Rows:
+        """The rows of a data frame as a request brings them."""
+        kinds = {name: kind_of(str(dtype)) for name, dtype in frame.dtypes.items()}
+        names = tuple(name for name, kind in kinds.items() if kind == "number")
+        numbers = np.empty((len(frame), len(names)))
+        for place, name in enumerate(names):
+            numbers[:, place] = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        others = {}
+        for name, kind in kinds.items():
+            if kind != "number":
+                cells, gaps = frame[name].astype(object).tolist(), frame[name].isna().tolist()
+                shown = [cell.isoformat() for cell in cells] if kind == "time" else cells
+                others[name] = [None if gap else cell for gap, cell in zip(gaps, shown, strict=True)]
+        return cls(names, numbers, others)
+
+    def number(self, name: str) -> NDArray[np.float64]:
+        """A column of numbers (n,)."""
+        return self.numbers[:, self.names.index(name)]
