@@ -14,6 +14,7 @@ from conftest import OPTIONS
         ("https://ghp_secret@git.example.com:8443/a/b/c.git/", "https://git.example.com:8443/a/b/c"),
         ("http://x-access-token:secret@git.example.com/a/b?token=secret#secret", "https://git.example.com/a/b"),
         ("git@github.com:acme/late-flights.git", "https://github.com/acme/late-flights"),
+        ("git@github.com:acme/.github.git", "https://github.com/acme/.github"),
         ("github.com:acme/late-flights", "https://github.com/acme/late-flights"),
         ("ssh://git:secret@git.example.com:2222/acme/late-flights.git", "https://git.example.com/acme/late-flights"),
         ("git://git.example.com/acme/late-flights", "https://git.example.com/acme/late-flights"),

@@ -73,7 +73,7 @@ def test_a_damaged_list_of_what_was_left_out_is_one_line(bootstrapped, product, 
     one_line(done, 1, ".*left-out.json: .*")
 
 
-def test_what_an_image_holds_of_a_bundle_is_no_bundle_to_judge_or_to_store(bootstrapped, product, reduced, one_line):
+def test_what_an_image_holds_of_a_bundle_is_no_bundle_to_judge_or_to_store(bootstrapped, product, reduced):
     champion, candidate = (bootstrapped.path / "build" / name for name in ("champion", "candidate"))
     whole = product.bundle.Bundle(candidate).digest
     for place in (champion, candidate):
@@ -82,5 +82,8 @@ def test_what_an_image_holds_of_a_bundle_is_no_bundle_to_judge_or_to_store(boots
     ledger = product.project.Project(bootstrapped.path).ledger
     assert ledger.bundle(ledger.champion()).digest == whole
     assert "model.skops" in product.bundle.Bundle(champion).files  # it was brought again
-    done = bootstrapped.cli("promote", check=False)
-    one_line(done, 2, "decision.json: is about another candidate; run `make score compare` first")
+    # Not even one who says that it was judged brings it in.
+    reread = product.project.Project(bootstrapped.path)
+    with pytest.raises(product.errors.Misuse, match="is about another candidate"):
+        product.promote.judged(reread)
+    assert product.bundle.Bundle(candidate).digest != whole

@@ -49,20 +49,21 @@ def address(remote: str) -> str | None:
     """The https address of a remote, without who asks there and what lets them in; None: it is no host's."""
     if "://" in remote:
         try:
-            parts = urlsplit(remote)
-            host, port, path = parts.hostname, parts.port, parts.path
+            url = urlsplit(remote)
+            host, port, path = url.netloc.rpartition("@")[2], url.port, url.path
         except ValueError:
             return None
-        if parts.scheme not in ("https", "http", "ssh", "git"):
+        if url.scheme not in ("https", "http", "ssh", "git"):
             return None
-        if port and parts.scheme in ("https", "http"):  # a port of ssh is none of https
-            host = f"{host}:{port}"
+        if port and url.scheme in ("ssh", "git"):  # which is none of https
+            host = host.removesuffix(f":{port}")
     else:
         found = re.fullmatch(r"(?:[^@/:]+@)?([\w.-]{2,}):(?!:)/*(.+)", remote)  # as ssh writes it; C: is a disk
         if not found:
             return None
         host, path = found[1], found[2]
     path = path.strip("/").removesuffix(".git")
-    if not host or not re.fullmatch(r"[\w.~+-]+(/[\w.~+-]+)*", path):
+    parts = path.split("/")
+    if not host or {".", ".."} & set(parts) or not all(re.fullmatch(r"[\w.~+-]+", part) for part in parts):
         return None
     return f"https://{host}/{path}"
