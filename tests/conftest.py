@@ -23,7 +23,7 @@ from engine import NoEngine, Registry, SshHost, free_port, running_engine, until
 from filelock import FileLock
 from standins import images
 
-pytest_plugins = ["team"]
+pytest_plugins = ["team", "containers"]
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "<<cookiecutter.project>>"
@@ -423,6 +423,8 @@ def healthy(port: int, process: subprocess.Popen[bytes]) -> bool:
 # One worker's is what deploys by the same names or from the same images, and what shares what takes long to make.
 TOGETHER = {
     "tests/test_image.py": "images",
+    "tests/test_image_contents.py": "images",
+    "tests/test_platforms.py": "images",
     "tests/test_rollout.py": "images",
     "tests/test_demo.py": "product",
     "tests/test_workflows_by_hand.py": "product",

@@ -52,6 +52,18 @@ def test_a_value_reaches_the_command_as_it_is(baked, verb):
             assert not (project.path / "planted").exists(), value
 
 
+def test_a_platform_reaches_the_build_as_it_is(baked):
+    project, _ = baked
+    told = f"RUN={sys.executable} -c \"import os; print(os.environ['PLATFORM'])\""
+    for value in HOSTILE:
+        for done in (
+            project.make("-s", "image", told, PLATFORM=value),
+            project.make("-s", "image", told, f"PLATFORM={value}"),
+        ):
+            assert done.stdout == f"{value}\n"
+            assert not (project.path / "planted").exists(), value
+
+
 def test_what_is_not_given_is_not_passed_on(baked):
     project, told = baked
     for verb in ("accept", "compare", "deploy", "history", "prune"):

@@ -7,6 +7,8 @@ Both are a Debian made here from this machine's mirror, with Debian's own Python
 """
 
 import io
+import json
+import struct
 import subprocess
 import sys
 import tarfile
@@ -52,6 +54,10 @@ CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile
 """
 
 
+# The number of an architecture in the head of a program that Linux runs.
+MACHINES = {"amd64": 62, "arm64": 183}
+
+
 class NoStandIn(Exception):
     """There is no such image here, and none that could stand in for it."""
 
@@ -77,6 +83,45 @@ def provide(engine: DockerClient, tag: str) -> Image:
         raise NoStandIn(f"{tag} is not here and nothing stands in for it: only for python and caddy")
 
 
+def foreign(engine: DockerClient) -> str:
+    """An architecture that is not the engine's: as no hub has an image of it here, one is made up."""
+    return "amd64" if engine.version()["Arch"] == "arm64" else "arm64"
+
+
+def relabelled(engine: DockerClient, tag: str, name: str, architecture: str) -> Image:
+    """An image again under another name, which says that it is for another architecture; it still runs here."""
+    archive = io.BytesIO(b"".join(engine.images.get(tag).save()))
+    made = io.BytesIO()
+    with tarfile.open(fileobj=archive) as old, tarfile.open(fileobj=made, mode="w") as new:
+        [listed] = json.load(old.extractfile("manifest.json"))
+        config = json.load(old.extractfile(listed["Config"])) | {"architecture": architecture}
+        content = json.dumps(config).encode()
+        about = {"Config": f"{sha256(content).hexdigest()}.json", "RepoTags": [name], "Layers": listed["Layers"]}
+        for entry in old.getmembers():
+            if entry.name not in ("manifest.json", "repositories", listed["Config"]):
+                new.addfile(entry, old.extractfile(entry) if entry.isfile() else None)
+        _add(new, about["Config"], content)
+        _add(new, "manifest.json", json.dumps([about]).encode())
+    return engine.images.load(made.getvalue())[0]
+
+
+def unrunnable(engine: DockerClient, name: str, architecture: str) -> Image:
+    """A base of another architecture: its shell is a program that this machine cannot run."""
+    head = struct.pack("<4sBBB9xHHIQQQ", b"\x7fELF", 2, 1, 1, 2, MACHINES[architecture], 1, 0, 64, 0)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        _add(tar, "bin/sh", head + bytes(80))
+    repository, tag = name.split(":")
+    engine.api.import_image_from_data(archive.getvalue(), repository=repository, tag=tag)
+    return relabelled(engine, name, name, architecture)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), 0o755
+    tar.addfile(entry, io.BytesIO(content))
+
+
 def _pulled(engine: DockerClient, tag: str) -> Image | None:
     try:
         return engine.images.pull(tag)
@@ -94,9 +139,7 @@ def _build(engine: DockerClient, tag: str, found: Image | None, dockerfile: str,
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
         for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755
-            tar.addfile(entry, io.BytesIO(content))
+            _add(tar, name, content)
     context.seek(0)
     return engine.images.build(fileobj=context, custom_context=True, tag=tag, rm=True)[0]
 

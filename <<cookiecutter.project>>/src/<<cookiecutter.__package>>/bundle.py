@@ -9,7 +9,8 @@
     golden.json         some rows with the model's answers
     lineage.json        key, commit, data, parameters, versions, times
 
-Its key is the fingerprint of what it was made from; its digest is the sha256 over its files.
+Its key is the fingerprint of what it was made from; its digest is the sha256 over its files. An image holds only those
+that answer, and left-out.json with the sha256 of the others: together they still give the digest.
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from .errors import Misuse
-from .files import read_json, sha256
+from .files import read_json, sha256, to_json
 
 if TYPE_CHECKING:
-    from .data import SplitRule
     from .project import Project
 
+LEFT_OUT = "left-out.json"
 
-def digest_of(files: dict[str, bytes]) -> str:
-    """The sha256 over the names and contents of a bundle's files."""
-    return sha256("".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode())
+
+def digest_of(files: dict[str, bytes], left_out: dict[str, str] | None = None) -> str:
+    """The sha256 over the names and contents of a bundle's files.
+
+    Args:
+        left_out: of files that are not here, the sha256 of each.
+    """
+    hashes = {**(left_out or {}), **{name: sha256(content) for name, content in files.items()}}
+    return sha256("".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode())
 
 
 class Bundle:
@@ -62,6 +67,23 @@ class Bundle:
         return digest_of(self.files)
 
     @cached_property
+    def judged(self) -> str:
+        """The digest of the whole bundle where some of its files were left out, see ``answering``."""
+        if LEFT_OUT not in self.files:
+            return self.digest
+        left_out = self._json(LEFT_OUT)
+        if not all(isinstance(hash, str) for hash in left_out.values()):
+            raise Misuse(f"{self.path / LEFT_OUT}: damaged; build the image again")
+        return digest_of({name: self.files[name] for name in self.files if name != LEFT_OUT}, left_out)
+
+    def answering(self) -> dict[str, bytes]:
+        """The files that it answers with, and ``LEFT_OUT`` about all others."""
+        model = "model.onnx" if self.form == "compiled" else "model.skops"
+        kept = [name for name in ("lineage.json", "profile.json", "golden.json", model) if name in self.files]
+        left_out = {name: sha256(content) for name, content in self.files.items() if name not in kept}
+        return {**{name: self.file(name) for name in kept}, LEFT_OUT: to_json(left_out).encode()}
+
+    @cached_property
     def lineage(self) -> dict[str, Any]:
         return self._json("lineage.json", {"key": str})
 
@@ -80,16 +102,6 @@ class Bundle:
     def scoring_code(self) -> str:
         """Digest of the code that scored it when it was trained."""
         return self._json("lineage.json", {"scoring_code": str})["scoring_code"]
-
-    @cached_property
-    def split(self) -> SplitRule:
-        from .data import SplitRule  # brings pandas, which a server does without
-
-        try:
-            return SplitRule.model_validate(self._json("split.json"))
-        except ValidationError as error:
-            key = ".".join(map(str, error.errors()[0]["loc"]))
-            raise Misuse(f"{self.path / 'split.json'}: damaged (key {key}); delete it and run `make train`") from None
 
     def _json(self, name: str, keys: dict[str, type] | None = None) -> dict[str, Any]:
         return read_json(self.path / name, made_by="train", keys=keys)

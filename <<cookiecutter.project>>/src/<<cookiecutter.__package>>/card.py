@@ -28,7 +28,8 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
     """
     names, rule, lineage = project.params.data, project.params.gate, bundle.lineage
     frame = project.frame
-    unseen = ~data.split(frame, names, project.params.split).trained_on(frame) & ~bundle.split.trained_on(frame)
+    held_out = ~data.split(frame, names, project.params.split).trained_on(frame)
+    unseen = held_out & ~data.SplitRule.of(bundle).trained_on(frame)
     rows = frame.iloc[np.flatnonzero(unseen)]
     if not len(rows):
         raise Misuse(f"release: {names.path} holds no row that the model was not trained on; there is nothing to tell")

@@ -323,7 +323,7 @@ def run(project: Project) -> str:
     learnt = np.zeros(len(frame), dtype=bool)
     if champion:
         try:
-            learnt = held_out & project.ledger.bundle(champion).split.trained_on(frame)
+            learnt = held_out & data.SplitRule.of(project.ledger.bundle(champion)).trained_on(frame)
         except Misuse as unknown:
             error = error or str(unknown)
     altered = held_out & ~learnt & np.isin(np.arange(len(frame)), changed.altered_rows)

@@ -206,6 +206,7 @@ class Environment(Frozen):
     registry_user: str | None = None
     registry_token: str | None = None
     base_image: str | None = None
+    platform: str | None = None
     deploy_name: str | None = None
     deploy_port: int | None = None
     predict_token: str | None = None
@@ -243,6 +244,7 @@ class Environment(Frozen):
             registry_user=given.get("REGISTRY_USER") or given.get("GITHUB_ACTOR"),
             registry_token=given.get("REGISTRY_TOKEN"),
             base_image=given.get("BASE_IMAGE"),
+            platform=given.get("PLATFORM"),
             deploy_name=_name(given.get("DEPLOY_NAME")),
             deploy_port=_port(given.get("DEPLOY_PORT")),
             predict_token=_token(given.get("PREDICT_TOKEN")),

@@ -12,11 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from . import config
+from .bundle import Bundle
 from .config import Frozen
 from .errors import Misuse, Refused
-from .files import sha256
+from .files import read_json, sha256
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 BUCKETS = 10_000
@@ -236,6 +238,20 @@ class SplitRule(Frozen):
     columns: config.Names
     holdout: float
     watermark: str | None
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> SplitRule:
+        """The rule by which a bundle's model was trained.
+
+        Raises:
+            Misuse: its split.json is missing or damaged.
+        """
+        path = bundle.path / "split.json"
+        try:
+            return cls.model_validate(read_json(path, made_by="train"))
+        except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
+            raise Misuse(f"{path}: damaged (key {key}); delete it and run `make train`") from None
 
     def trained_on(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Mask (n,) of the rows on the training side.

@@ -107,15 +107,20 @@ def tunnel(host: str) -> Iterator[str]:
                 ssh.kill()
 
 
-def pull(client: docker.DockerClient, reference: str, auth: dict[str, str | None] | None = None) -> Image:
-    """An image from its registry, by a tag or a digest.
+def pull(
+    client: docker.DockerClient,
+    reference: str,
+    auth: dict[str, str | None] | None = None,
+    platform: str | None = None,
+) -> Image:
+    """An image from its registry, by a tag or a digest; for another platform than the engine's if that is given.
 
     Raises:
         DockerException: with the registry's or the engine's own words; the SDK's `pull` drops those of a full disk.
     """
     from docker.errors import DockerException
 
-    for line in client.api.pull(reference, auth_config=auth, stream=True, decode=True):
+    for line in client.api.pull(reference, auth_config=auth, platform=platform, stream=True, decode=True):
         if "error" in line:
             raise DockerException(line["error"])
     return client.images.get(reference)

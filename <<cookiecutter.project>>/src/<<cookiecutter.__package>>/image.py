@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
-import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import engine
+from . import engine, platforms, provenance
 from .bundle import Bundle, pack_code
 from .errors import Misuse, Refused
 from .files import new_directory, read_json, sha256, write_json
 from .ledger import Event
-from .project import Project
+from .project import Project, reached
 from .settings import Settings
 from .workflow import outputs
 
@@ -50,21 +51,26 @@ def make(project: Project, client: docker.DockerClient, event: Event, say: Calla
     repository = repository_of(project)
     if project.push and not project.environment.registry:
         raise Misuse("image: no registry to push to; set REGISTRY, as in REGISTRY=ghcr.io/acme")
-    base, pinned = _base(project, client, say)
+    asked = project.environment.platform
+    platform = platforms.given(asked) if asked else platforms.of_engine(client)
+    base, pinned = _base(project, client, platform, say)
     digest = pinned.rpartition("@")[2]
     labels = labels_of(project, event, bundle) | {
         "org.opencontainers.image.base.name": base,
         "org.opencontainers.image.base.digest": digest,
     }
-    identity = _build(client, context, pinned if "@" in pinned else base, labels, say)
+    identity = _build(client, context, pinned if "@" in pinned else base, labels, platform if asked else None, say)
     image = client.images.get(identity)
+    if not platforms.same(platforms.of(image), platform):
+        made = platforms.of(image)
+        raise Misuse(f"image: the engine built it for {made}, not {platform}; build it on such a machine")
     tag = tag_of(project, event)
     image.tag(repository, tag)
     reference = push(project, client, repository, tag, say) if project.push else image.id
     size = image.attrs["Size"]
-    about = {"base": {"name": base, "digest": digest}, "bytes": size}
+    about = {"base": {"name": base, "digest": digest}, "bytes": size, "platform": platforms.of(image)}
     note(project, event, reference, about)
-    return f"model {event.key[:12]}, {size / 1e6:.0f} MB: {reference}"
+    return f"model {event.key[:12]}, {platforms.of(image)}, {size / 1e6:.0f} MB: {reference}"
 
 
 def note(project: Project, event: Event, reference: str, about: dict[str, Any] | None = None) -> None:
@@ -112,9 +118,10 @@ def settings_of(project: Project) -> str:
 
 def labels_of(project: Project, event: Event, bundle: Bundle) -> dict[str, str]:
     """What an image says of itself."""
-    return {
+    return provenance.labels(project) | {
         "org.opencontainers.image.title": __package__.replace("_", "-"),
         "org.opencontainers.image.revision": revision(project),
+        "org.opencontainers.image.version": tag_of(project, event),
         LABEL + "key": event.key,
         LABEL + "digest": event.digest,
         LABEL + "settings": settings_of(project),
@@ -123,13 +130,16 @@ def labels_of(project: Project, event: Event, bundle: Bundle) -> dict[str, str]:
 
 
 def lay_out(project: Project, bundle: Bundle) -> Path:
-    """Write what the Dockerfile copies to build/image: locks, wheel, bundle and settings."""
+    """Write what the Dockerfile copies to build/image: locks, and in app/ code, bundle and settings.
+
+    Raises:
+        Misuse: data.private names a column that the model does not know.
+    """
     names = project.params.data
     known = {*bundle.features, *names.key, *names.ignore, names.target, names.time, names.group}
     for column in names.private:
         if column not in known:
             raise Misuse(f"params.yaml: data.private: no column {column!r}; the model has {', '.join(bundle.features)}")
-    name, wheel = pack_code(project)
     settings = Settings.of(project.params, bundle.key, bundle.digest, revision(project))
     locks = {"2-serve.txt": project.needed("requirements/serve.txt")}
     if bundle.form != "compiled":
@@ -137,14 +147,22 @@ def lay_out(project: Project, bundle: Bundle) -> Path:
     path = project.build / "image"
     with new_directory(path) as new:
         (new / "Dockerfile").write_bytes(project.needed("container/Dockerfile"))
-        for folder in ("locks", "wheel", "app"):
-            (new / folder).mkdir()
-        for lock, content in locks.items():
-            (new / "locks" / lock).write_bytes(content)
-        (new / "wheel" / name).write_bytes(wheel)
-        shutil.copytree(bundle.path, new / "app" / "bundle")
-        (new / "app" / "settings.json").write_text(settings.to_json())
+        parts = {f"locks/{name}": content for name, content in locks.items()}
+        parts |= {f"app/bundle/{name}": content for name, content in bundle.answering().items()}
+        parts |= {f"app/code/{name}": content for name, content in serving_code(project).items()}
+        parts["app/settings.json"] = settings.to_json().encode()
+        for name, content in parts.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(content)
     return path
+
+
+def serving_code(project: Project) -> dict[str, bytes]:
+    """Of the wheel of this package the modules that the server can import, and the name and version of it."""
+    wanted = {f"{__package__}/{module}.py" for module in ("__init__", *reached("serve", late=True))}
+    with zipfile.ZipFile(io.BytesIO(pack_code(project)[1])) as wheel:
+        names = [n for n in wheel.namelist() if n in wanted or n.endswith(".dist-info/METADATA")]
+        return {name: wheel.read(name) for name in names}
 
 
 def without(lock: bytes, package: str) -> bytes:
@@ -152,7 +170,7 @@ def without(lock: bytes, package: str) -> bytes:
     return re.sub(rb"^%s==.*\n(?:[ \t].*\n)*" % package.encode(), b"", lock, flags=re.M)
 
 
-def _base(project: Project, client: docker.DockerClient, say: Callable[[str], None]) -> tuple[str, str]:
+def _base(project: Project, client: docker.DockerClient, platform: str, say: Callable[[str], None]) -> tuple[str, str]:
     """The base image of the Dockerfile, and the same by the digest of its registry; its own id if it came from none."""
     import docker.errors
 
@@ -163,12 +181,17 @@ def _base(project: Project, client: docker.DockerClient, say: Callable[[str], No
     try:
         image = client.images.get(name)
     except docker.errors.ImageNotFound:
-        say(f"image     pulling {name}")
+        image = None
+    if image is None or not platforms.same(platforms.of(image), platform):
+        say(f"image     pulling {name} for {platform}")
+        mend = "name one that is there: ARG BASE of container/Dockerfile, or BASE_IMAGE"
         try:
-            image = engine.pull(client, name)
+            image = engine.pull(client, name, platform=platform)
         except docker.errors.DockerException as error:
-            mend = "name one that is there: ARG BASE of container/Dockerfile, or BASE_IMAGE"
-            raise Misuse(f"image: the base {name} cannot be pulled: {engine.told(error)}; {mend}") from None
+            told = engine.told(error)
+            raise Misuse(f"image: the base {name} cannot be pulled for {platform}: {told}; {mend}") from None
+        if not platforms.same(platforms.of(image), platform):
+            raise Misuse(f"image: the base {name} is for {platforms.of(image)}, not {platform}; {mend}")
     digests = image.attrs.get("RepoDigests") or [image.id]
     repository = re.sub(r":[^/:]*$", "", name)
     # The same image may have been pushed elsewhere, too.
@@ -176,12 +199,23 @@ def _base(project: Project, client: docker.DockerClient, say: Callable[[str], No
 
 
 def _build(
-    client: docker.DockerClient, context: Path, base: str, labels: dict[str, str], say: Callable[[str], None]
+    client: docker.DockerClient,
+    context: Path,
+    base: str,
+    labels: dict[str, str],
+    platform: str | None,
+    say: Callable[[str], None],
 ) -> str:
     """The id of the image, built from the context."""
     identity, step, said = None, "", ""
     for line in client.api.build(
-        path=str(context), buildargs={"BASE": base}, labels=labels, rm=True, forcerm=True, decode=True
+        path=str(context),
+        buildargs={"BASE": base},
+        labels=labels,
+        platform=platform,
+        rm=True,
+        forcerm=True,
+        decode=True,
     ):
         text = COLOUR.sub("", line.get("stream", ""))
         if STEP.match(text):
@@ -193,6 +227,9 @@ def _build(
         if "error" in line:
             # What a failing command said last, with the lines that are indented below it.
             last = " ".join(re.split(r"\n(?=\S)", said.strip())[-1].split())[:500]
+            if "exec format error" in said + line["error"]:
+                mend = "install its emulation there (Debian: qemu-user-static), or build on such a machine"
+                raise Misuse(f"image: the engine's machine runs no programs for {platform}; {mend}")
             if CHECK in step and line.get("errorDetail", {}).get("code") == 1:
                 told = last.removeprefix("error: ")
                 raise Refused(f"image: this code and lock around the model are refused: {told}; nothing was built")

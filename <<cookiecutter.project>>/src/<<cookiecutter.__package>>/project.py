@@ -153,6 +153,16 @@ def code_sha256(*modules: str) -> str:
 
     An import inside a function belongs to another step, which names its own modules.
     """
+    sources = reached(*modules)
+    return sha256("\n".join(f"{name} {sha256(sources[name])}" for name in sorted(sources)).encode())
+
+
+def reached(*modules: str, late: bool = False) -> dict[str, bytes]:
+    """The sources of modules of this package and of all that they import from it, at any depth, by name.
+
+    Args:
+        late: whether imports inside functions count; what stands below ``if TYPE_CHECKING`` never does.
+    """
     sources: dict[str, bytes] = {}
     waiting = list(modules)
     while waiting:
@@ -160,19 +170,25 @@ def code_sha256(*modules: str) -> str:
         place = PACKAGE / f"{module}.py"
         if module not in sources and place.is_file():
             sources[module] = place.read_bytes()
-            waiting += _imports(sources[module], place)
-    return sha256("\n".join(f"{name} {sha256(sources[name])}" for name in sorted(sources)).encode())
+            waiting += _imports(sources[module], place, late)
+    return sources
 
 
 @cache
-def _imports(source: bytes, place: Path) -> list[str]:
-    """What a module of that source imports from this package at its top."""
+def _imports(source: bytes, place: Path, late: bool) -> list[str]:
+    """What a module of that source imports from this package at its top, or wherever it does."""
     try:
         tree = ast.parse(source, place)
     except (SyntaxError, ValueError) as error:
         raise at_fault(error, place, "mend that line") from None
     found: list[str] = []
-    for node in tree.body:
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             found += [node.module] if node.module else [name.name for name in node.names]
+        elif late and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            waiting += node.orelse
+        elif late:
+            waiting += ast.iter_child_nodes(node)
     return found

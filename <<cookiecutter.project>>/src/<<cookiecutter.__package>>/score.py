@@ -236,7 +236,7 @@ def run(project: Project) -> str:
 
     challenger = Bundle(project.build / "candidate")
     frame = project.frame
-    positions = np.flatnonzero(~challenger.split.trained_on(frame))
+    positions = np.flatnonzero(~data.SplitRule.of(challenger).trained_on(frame))
     rows = data.features(frame.iloc[positions], project.params.data)
     champion = project.ledger.champion()
     about = {

@@ -59,9 +59,9 @@ class Service:
     """
 
     def __init__(self, bundle: Bundle, settings: Settings, log: str | None = None) -> None:
-        if bundle.digest != settings.digest or bundle.key != settings.key:
+        if bundle.judged != settings.digest or bundle.key != settings.key:
             raise Misuse(
-                f"{bundle.path}: has digest {bundle.digest[:12]}…, the settings say {settings.digest[:12]}…;"
+                f"{bundle.path}: has digest {bundle.judged[:12]}…, the settings say {settings.digest[:12]}…;"
                 " build the image again"
             )
         self.settings = settings
