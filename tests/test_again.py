@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Risk: what a deployment asks of two releases is not what callers asked, changes what is counted, or is told to all."""
+"""Risk: what a deployment asks of two releases is not what callers asked, is counted as theirs, or is told to all."""
 
 import json
 from importlib import import_module

@@ -19,4 +19,5 @@ class Asked:
     recorded: bool = True
 
 
-ASKED: ContextVar[Asked] = ContextVar("asked", default=Asked())
+OUTSIDE = Asked()
+ASKED: ContextVar[Asked] = ContextVar("asked", default=OUTSIDE)

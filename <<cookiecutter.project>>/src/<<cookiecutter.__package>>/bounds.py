@@ -24,10 +24,11 @@ class Beyond(Exception):
 
     Attributes:
         row: the number of the row that does, the first is 1, or None.
-        beginning: a body that holds the beginning of that row, small enough to be judged, or None.
+        beginning: the beginning of the body, or of it up to the beginning of that row: a whole body, and small enough
+            to be judged; None: it is no JSON.
     """
 
-    def __init__(self, text: str, row: int | None = None, beginning: bytes | None = None) -> None:
+    def __init__(self, text: str, beginning: bytes | None, row: int | None = None) -> None:
         self.row, self.beginning = row, beginning
         super().__init__(text)
 
@@ -40,14 +41,16 @@ def check(body: bytes, columns: int, max_rows: int) -> None:
     """
     if len(body) <= SMALL:
         return
-    text = plain(body)
+    text, some = plain(body), 4 * columns + SPARE
     found = skeleton(text)
     objects, lists, keys, commas = map(found.count, (b"{", b"[", b":", b","))
     if objects > max_rows + 1 + SPARE:
-        raise Beyond(f"`rows` should hold 1 to {max_rows} rows; the body holds {objects} objects")
+        told = f"`rows` should hold 1 to {max_rows} rows; the body holds {objects} objects"
+        raise Beyond(told, _beginning(body, text, some))
     if lists > 1 + SPARE or commas > keys + max_rows + SPARE:
         values = "lists" if lists > 1 + SPARE else "values"
-        raise Beyond(f"the body holds too many {values}; a row is one object, {{column: value, ...}}")
+        told = f"the body holds too many {values}; a row is one object, {{column: value, ...}}"
+        raise Beyond(told, _beginning(body, text, some))
     parts = found.split(b"}")  # an object that ends in each, and what it stands in
     counts = list(map(bytes.count, parts, repeat(b":")))
     most = columns + SPARE
@@ -55,7 +58,7 @@ def check(body: bytes, columns: int, max_rows: int) -> None:
         row = next(number for number, count in enumerate(counts) if count > most)
         before = sum(map(len, parts[:row])) + row
         told = f"holds {counts[row]} values; the model has {columns} columns"
-        raise Beyond(told, row + 1, _beginning(body, text, before + 4 * columns + SPARE))
+        raise Beyond(told, _beginning(body, text, before + some), row + 1)
 
 
 def plain(body: bytes) -> bytes:

@@ -68,13 +68,14 @@ def described(service: Service, token: bool) -> dict[str, Any]:
     extra: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": media}}}
     if token:
         extra["security"] = [{"bearer": []}]
-    app = FastAPI(title="<< cookiecutter.project >>", version=service.settings.key[:12])
+    app = FastAPI(
+        title="<< cookiecutter.project >>",
+        version=service.settings.key[:12],
+    )
 
     # These functions are the description alone: door.py answers.
 
-    @app.post(
-        "/predict", response_class=JSONResponse, response_model=None, responses=responses, openapi_extra=extra
-    )
+    @app.post("/predict", response_class=JSONResponse, response_model=None, responses=responses, openapi_extra=extra)
     async def predict() -> None:
         """Ask the model."""
 

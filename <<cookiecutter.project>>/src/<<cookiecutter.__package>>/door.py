@@ -96,8 +96,7 @@ class Door:
         except Problem as found:
             problem = found
         except Exception as error:
-            told = not self._service.settings.private
-            problem = Problem(500, "the server failed at this request", trace=trace_of(error, told))
+            problem = self._failed(error)
         headers = [(b"x-request-id", exchange.request)]
         if problem:
             exchange.status, kind, content = problem.status, JSON, problem.body()
@@ -189,8 +188,12 @@ class Door:
         except Problem as problem:
             return to_json(vars(problem))
         except Exception as error:
-            told = not self._service.settings.private
-            return to_json({"status": 500, "error": "the server failed at this request", "trace": trace_of(error, told)})
+            return to_json(vars(self._failed(error)))
+
+    def _failed(self, error: Exception) -> Problem:
+        """What is told of an exception that nobody foresaw."""
+        trace = trace_of(error, text=not self._service.settings.private)
+        return Problem(500, "the server failed at this request", trace=trace)
 
     def _allowed(self, authorization: bytes) -> bool:
         """Whether a token is borne, compared in a time that does not tell how much of it is right."""

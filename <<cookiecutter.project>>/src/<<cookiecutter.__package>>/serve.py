@@ -190,7 +190,8 @@ class Service:
             try:
                 self.signature.read(beyond.beginning)
             except BadRows as bad:
-                if bad.column is not None:
+                # What is missing there may come after it.
+                if bad.column is not None and f"column {bad.column!r} is missing" not in str(bad):
                     return bad
         return BadRows(str(beyond), beyond.row)
 

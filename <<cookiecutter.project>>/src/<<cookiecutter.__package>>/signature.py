@@ -228,7 +228,7 @@ class Signature:
         name = str(place[2])
         if kind == "extra_forbidden":
             lacking = [str(e["loc"][2]) for e in errors if e["type"] == "missing" and e["loc"][1:2] == place[1:2]]
-            close = get_close_matches(name[:100], lacking or self.columns, n=1)
+            close = get_close_matches(name[:100], (lacking or list(self.columns))[:1000], n=1)
             mend = f"did you mean {close[0]!r}?" if close else "leave it out"
             return BadRows(f"unknown column {_shown(name)}; {mend}", row, name[:100])
         column = self.columns[name]

@@ -153,7 +153,7 @@ class Protocol(HttpToolsProtocol):
                 return
         if self._in_body:
             self._arm(self.app.max_seconds)
-        elif (self._in_head or self.cycle is None or self.cycle.response_complete):
+        elif self._in_head or self.cycle is None or self.cycle.response_complete:
             self._arm(HEAD_SECONDS)
 
     def _read_plain(self, rest: bytes) -> None:
