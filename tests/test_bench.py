@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import ROOT, environment
@@ -60,6 +62,7 @@ def test_the_service_answers_several_times_as_often_as_mlflow_does():
     ratios = json.loads((ROOT / "build" / "bench" / "serve.json").read_text())["ratios"]
     for form, times in {"compiled": 5, "arrays": 2.5}.items():
         assert ratios[f"logistic | {form} | 1 row"] >= times and ratios[f"logistic | {form} | 1 row, cpu"] >= times
+    assert ratios["logistic | compiled | 1 row, no-op rate"] >= 0.4
     # Of a hundred rows: the time of the service by that of the stored model alone.
     assert ratios["logistic | compiled | 100 rows, bare"] < 1.5
     assert ratios["logistic | arrays | 100 rows, bare"] < 3
@@ -70,6 +73,7 @@ def test_the_page_about_the_service_names_every_subject_and_its_ratios_follow_fr
     table = [line.strip("|").split("|") for line in page.splitlines() if re.match(r"\| \w+ \| (this|`|the)", line)]
     rows = [[cell.strip() for cell in line] for line in table]
     assert len(rows) == 10 * len(serve.ESTIMATORS) and "`make bench-serve`" in page
+    assert int(re.search(r"said of them: ([\d,]+) of\nthem, 0 wrong", page)[1].replace(",", "")) > 10_000
     rates = {(name, by.split(", ")[-1], load): float(rate.replace(",", "")) for name, by, load, rate, *_ in rows}
     told = {(name, by.split(", ")[-1], load): (rate, cpu) for name, by, load, *_, rate, cpu in rows if rate}
     assert set(told) == {(name, f, load) for name in serve.ESTIMATORS for f in serve.FORMS for load in serve.LOADS}
@@ -82,6 +86,37 @@ def test_the_page_about_the_service_names_every_subject_and_its_ratios_follow_fr
     bare = dict(re.findall(r"^(compiled|arrays): (.+)[;.]$", page, re.M))
     ratios = [float(told.split()[1]) for form in serve.FORMS for told in bare[form].split(", ")]
     assert len(ratios) == len(serve.ESTIMATORS) * len(serve.FORMS) and max(ratios) <= 1.5
+
+
+def test_the_page_about_the_service_holds_it_to_the_least_that_a_fastapi_app_does(bench):
+    serve, page = bench("serve"), (ROOT / "docs" / "serving.md").read_text()
+    found = re.findall(r"^\| (\w+) \| ([^|]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.M)
+    told = {(name, load): (float(rate), float(p99)) for name, load, rate, p99 in found}
+    assert told.keys() == {(name, load) for name in serve.ESTIMATORS for load in serve.LOADS}
+    assert told["logistic", "1 row"][0] >= serve.AIMS["rate"]
+    assert told["logistic", "1 row, 16 callers"][1] <= serve.AIMS["p99"]
+
+
+def test_a_wrong_answer_ends_the_measurement(bench):
+    """The client of the bench knows what is right: other requests' answers are not counted as answers."""
+    serve, asked = bench("serve"), []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while said := connection.recv(65536):
+                    asked.append(said)
+                    body = json.dumps({"predictions": [0.25 if len(asked) < 3 else 0.75]}).encode()
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        requests = [serve.Request(serve.post("/predict", {"rows": [number]}), [0.25]) for number in range(5)]
+        with pytest.raises(SystemExit, match=r"answers request 2 with \[0.75\], and right is \[0.25\]"):
+            serve.load(listener.getsockname()[1], requests, 1, 0.05)
+        thread.join()
+    assert len(set(asked[:5])) == 5, "another body each time"
 
 
 def may_mount() -> bool:

@@ -134,3 +134,44 @@ def test_a_large_right_body_takes_four_times_its_size_at_most(signature, asked):
     finally:
         tracemalloc.stop()
     assert peak <= 4 * len(sent) + 20_000_000
+
+
+@pytest.mark.parametrize("classes", [[], ["a", "b", "c"]])
+@pytest.mark.parametrize("few", [1, 7])
+def test_what_is_counted_column_by_column_is_what_each_value_counts(product, signature, asked, classes, few):
+    observed = import_module(f"{product.__name__}.observed")
+    columns = [*asked.columns.values(), signature.Column("word", "text", False, None, frozenset({"a", "b"}))]
+    read = signature.Signature(columns, max_rows=9).read
+    counted = observed.Observed(columns, classes, [0.25, 0.5], {"key": "k"}, None)
+    draw, wanted = np.random.default_rng(3), dict.fromkeys(("beyond", "unseen", "size", "note", "open", "at"), 0)
+    sums, below = np.zeros(max(len(classes), 1)), np.zeros(max(len(classes), 1))
+    for _ in range(60):
+        rows = [
+            {
+                "size": draw.choice([-1.0, 0.0, 9.0, 9.5, None]),
+                "count": draw.normal() * 1e9,
+                "shop": "north",
+                "note": draw.choice(["x", None]),
+                "open": draw.choice([True, None]),
+                "at": draw.choice(["2013-06-30", None]),
+                "word": draw.choice(["a", "b", "c"]),
+            }
+            for _ in range(few)
+        ]
+        said = draw.choice([0.1, 0.25, 0.4, 0.9], (few, *([len(classes)] if classes else [])))
+        counted.rows(read(json.dumps({"rows": rows}).encode())[1], said)
+        wanted["beyond"] += sum(row["size"] in (-1.0, 9.5) for row in rows)
+        wanted["unseen"] += sum(row["word"] == "c" for row in rows)
+        for name in ("size", "note", "open", "at"):
+            wanted[name] += sum(row[name] is None for row in rows)
+        sums, below = sums + said.reshape(few, -1).sum(axis=0), below + (said.reshape(few, -1) <= 0.25).sum(axis=0)
+    values = dict(line.rsplit(" ", 1) for line in counted.text().decode().splitlines() if not line.startswith("#"))
+    missing = {
+        name: float(values[f'missing_values_total{{column="{name}"}}']) for name in ("size", "note", "open", "at")
+    }
+    beyond, unseen = values['out_of_range_total{column="size"}'], values['unseen_categories_total{column="word"}']
+    assert {"beyond": float(beyond), "unseen": float(unseen), **missing} == wanted and min(wanted.values()) > 5
+    for number, name in enumerate(classes or [None]):
+        label = f'class="{name}",' if name else ""
+        assert float(values[f'prediction_bucket{{{label}le="0.25"}}']) == below[number]
+        assert float(values["prediction_sum" + (f'{{class="{name}"}}' if name else "")]) == pytest.approx(sums[number])

@@ -6,6 +6,7 @@ value, a text that nobody has seen, and numbers, see probes.py.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,10 +92,12 @@ def choose(
             else:
                 answer = {"arrays": forms.arrays, "frame": forms.frame}[form](fitted, features, task, classes)
             difference = 0.0
-            for rows, said in questions():
-                difference = max(difference, forms.apart(answer(Rows.of_frame(rows)), said, largest))
-                if difference > tolerance:
-                    break
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of numbers that no data hold
+                for rows, said in questions():
+                    difference = max(difference, forms.apart(answer(Rows.of_frame(rows)), said, largest))
+                    if difference > tolerance:
+                        break
         except Exception as error:
             # A converter or a model that does not take this form raises what it likes: the next form is tried.
             reasons.append(f"{form}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")

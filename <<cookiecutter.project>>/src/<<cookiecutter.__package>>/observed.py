@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 import numpy as np
@@ -91,7 +92,7 @@ class Observed:
         self._predictions.add(predicted)
         numbers = rows.numbers
         within = (self._low <= numbers) & (numbers <= self._high)
-        if not within.all():  # a gap is not within either
+        if np.count_nonzero(within) < within.size:  # a gap is not within either
             missing = np.isnan(numbers)
             counts = zip(self._numbers, (~(within | missing)).sum(axis=0), missing.sum(axis=0), strict=True)
             for counters, *found in counts:
@@ -115,13 +116,18 @@ class _Predictions(Collector):
     """A histogram that takes all rows of a request at once."""
 
     def __init__(self, classes: list[str], bounds: list[float]) -> None:
-        self._classes, self._bounds = classes, np.asarray(bounds, dtype=np.float64)
+        self._classes, self._bounds, self._listed = classes, np.asarray(bounds, dtype=np.float64), bounds
         self._counts = np.zeros((max(len(classes), 1), len(bounds) + 1), dtype=np.int64)
         self._sums = np.zeros(len(self._counts))
         self._first = np.arange(len(self._counts)) * self._counts.shape[1]  # the place of a class's first count
 
     def add(self, predicted: NDArray[np.float64]) -> None:
         """Count predictions, (n,) or (n x classes)."""
+        if predicted.shape == (1,):  # for which arrays would take ten times as long
+            value = float(predicted[0])
+            self._counts[0, bisect_left(self._listed, value)] += 1
+            self._sums[0] += value
+            return
         values = predicted.reshape(len(predicted), -1)
         found = np.searchsorted(self._bounds, values)  # a bound belongs to the values below it
         found += self._first

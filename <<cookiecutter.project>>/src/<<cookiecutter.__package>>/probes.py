@@ -9,6 +9,7 @@ model is made of.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -237,7 +238,9 @@ class Desk:
 
     def _answers(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         try:
-            return self._original(rows)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of numbers that no data hold
+                return self._original(rows)
         except Exception:
             # A model need not answer this, and what it raises instead is up to it: then no form is asked either.
             return np.full((len(rows), *self.predicted.shape[1:]), np.nan)
