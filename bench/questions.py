@@ -40,17 +40,14 @@ def questions(package: str, bundles: list[Path], number: int = 300, trusted: tup
     """
     bundle, forms = (import_module(f"{package}.{name}") for name in ("bundle", "forms"))
     found = [bundle.Bundle(path) for path in bundles]
-    answer = {each.key: (forms.load(each, trusted, TOLERANCE)[1], each.features) for each in found}
-    golden, dice = found[0].golden["rows"], random.Random(0)
+    answer = {each.key: forms.load(each, trusted, TOLERANCE)[1] for each in found}
+    golden, features, dice = found[0].golden["rows"], found[0].features, random.Random(0)
     made: list[Question] = []
     for _ in range(TRIES * number):
         length = 1 if dice.random() < 0.7 else dice.randint(2, LONGEST)
         rows = [{name: dice.choice(golden)[name] for name in golden[0]} for _ in range(length)]
-        columns = {name: [row[name] for row in rows] for name in golden[0]}
-        answers = {
-            key: np.asarray(of(forms.Rows.of(columns, features)), dtype=np.float64).tolist()
-            for key, (of, features) in answer.items()
-        }
+        columns = forms.Rows.of({name: [row[name] for row in rows] for name in features}, features)
+        answers = {key: np.asarray(of(columns), dtype=np.float64).tolist() for key, of in answer.items()}
         if not any(same(answers[key], other.answers[key]) for other in made for key in answers):
             made.append(Question(json.dumps({"rows": rows}).encode(), answers))
         if len(made) == number:
