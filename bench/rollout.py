@@ -231,8 +231,9 @@ def play(repository: Repository, models: dict[str, dict], bad: dict[str, str], o
             if "in the rotation" in line:
                 time.sleep(1)
                 killed.send_signal(signal.SIGKILL)
-        killed.wait()
-        note(load, f"kill -9 while both releases served; exit code {killed.returncode}")
+        if killed.wait() != -signal.SIGKILL:
+            raise SystemExit(f"error: the roll-back ended with {killed.returncode} before it could be killed")
+        note(load, "kill -9 while both releases served")
         load.phase = "finished by the next"
         note(load, repository.run("rollback", "--because", "go on"))
         load.phase = "engine restarted"
