@@ -164,6 +164,7 @@ class Door:
         if kind != JSON and kind.partition(b";")[0].strip().lower() != JSON:
             raise Problem(415, "send the body as application/json")
         exchange.body = body = await self._body(given, receive)
+        exchange.began = time.perf_counter()  # how long a caller takes to send it is no time of the model
         service, probe = self._service, exchange.probe and not exchange.mirrored
         again = given.get(b"x-again") == b"predict"
         ASKED.set(Asked(exchange.request.decode(), not exchange.mirrored and not again))

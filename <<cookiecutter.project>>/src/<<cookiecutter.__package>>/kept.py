@@ -33,7 +33,8 @@ class Kept:
         except UnicodeDecodeError:  # could not be asked again as it was
             return
         size = len(body) + len(answer)
-        told = {"id": request, "at": at, "body": text, "status": status, "answer": answer.decode(), "seconds": seconds}
+        told = {"id": request, "at": at, "body": text, "status": status, "seconds": seconds}
+        told["answer"] = answer.decode(errors="replace")  # whatever a bad image sends
         self._requests.append((size, told))
         self._bytes += size
         while len(self._requests) > REQUESTS or self._bytes > BYTES:
