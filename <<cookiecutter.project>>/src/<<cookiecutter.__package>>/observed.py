@@ -50,7 +50,7 @@ class Observed:
         new = {"registry": self._registry}
         self.requests = Counter("requests", "Requests by path and status.", ["path", "status"], **new)
         self.seconds = Histogram(
-            "predict_seconds", "From a request for /predict to its answer.", buckets=SECONDS, **new
+            "predict_seconds", "From the whole request for /predict to its answer.", buckets=SECONDS, **new
         )
         self._rows = Counter("rows", "Rows answered.", **new)
         self._unseen = Counter("unseen_categories", "Texts that training did not see.", ["column"], **new)
