@@ -234,7 +234,7 @@ def _room() -> int:
     if soft < OPEN_FILES:
         soft = OPEN_FILES if hard == resource.RLIM_INFINITY else max(soft, min(hard, OPEN_FILES))
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(soft - len(os.listdir("/proc/self/fd")) - SPARE_FILES, 1)
+    return max(soft - len(os.listdir("/dev/fd")) - SPARE_FILES, 1)
 
 
 def serve(service: Service, environment: Environment) -> None:
