@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import Misuse
 from .metrics import METRICS, Task, of_task
-from .settings import tokens
+from .tokens import tokens
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists, a frozen model wants tuples
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import Misuse
+from .tokens import tokens
 
 CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
@@ -75,22 +76,6 @@ class Settings(BaseModel):
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise Misuse(f"{path}: {where + ': ' if where else ''}{first['msg']}; build the image again") from None
-
-
-def tokens(text: str, name: str) -> tuple[str, ...]:
-    """The token that a variable holds, or both of them.
-
-    Raises:
-        Misuse: one is empty, or holds what no header takes, or there are more; the line shows none of it.
-    """
-    found = tuple(text.split(","))
-    if len(found) > 2:
-        raise Misuse(f"{name}: holds more than two tokens; give one, or the new and the old one as new,old")
-    if not all(found):
-        raise Misuse(f"{name}: is empty where a token should be; give it, or leave the variable out")
-    if not all(re.fullmatch("[!-~]+", token) for token in found):
-        raise Misuse(f"{name}: holds a blank or a character that no header takes; use ASCII without blanks")
-    return found
 
 
 class Environment(BaseModel):
