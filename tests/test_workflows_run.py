@@ -287,7 +287,7 @@ def test_a_delivery_that_stops_between_accepted_and_live_is_finished_by_the_next
     before = team.champions()
     team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
     sound = (team.project.path / "src/late_flights/serve.py").read_text()
-    team.project.edit("src/late_flights/serve.py", "import asyncio", "import asyncio_is_not_there")
+    team.project.edit("src/late_flights/serve.py", "import socket", "import socket_is_not_there")
     team.open("a forest, and a server that does not start")
     stopped = team.merge("deliver")
     assert stopped.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}
