@@ -394,6 +394,15 @@ def test_what_is_rolled_out_serves_and_says_what_it_is(place):
     assert {resource for resource, _ in place.cluster.objects} >= {"services", "networkpolicies"}
 
 
+def test_a_replica_that_died_and_was_started_again_is_told(served):
+    assert served.module.died(served.repository, "staging") == []
+    pod = next(one for (kind, _), one in served.cluster.objects.items() if kind == "pods")
+    [status] = pod["status"]["containerStatuses"]
+    status |= {"restartCount": 2, "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
+    [line] = served.module.died(served.repository, "staging")
+    assert line == f"{pod['metadata']['name']} has died, last OOMKilled 137; started 2 times"
+
+
 def test_the_deployer_has_no_right_that_no_roll_out_uses(place):
     """That the rights suffice is what the other tests show: the stand-in refuses everything else."""
     used = []

@@ -89,6 +89,16 @@ def test_what_is_on_its_way_and_what_was_judged_since_are_told(told):
     assert "On its way" not in told([*kept, event(6, "accepted", key="e"), event(7, "aborted", key="e")])
 
 
+def test_a_replica_that_died_is_told(product):
+    from late_flights.monitor import markdown
+
+    ledger = object.__new__(product.ledger.Ledger)
+    ledger.events = [product.ledger.Event.model_validate(event(1, "accepted"))]
+    text = markdown(ledger, "2013-07-11T12:00:00Z", ["model-1 has died, last with exit code 3"])
+    assert "**Died**:" in text and "- model-1 has died, last with exit code 3" in text.splitlines()
+    assert "Died" not in markdown(ledger, "2013-07-11T12:00:00Z")
+
+
 def test_what_a_person_wrote_is_shown_and_not_drawn(told):
     text = told([event(1, "accepted"), event(2, "live", reason="<img src=x> | @all\n# heading")])
     assert "<img" not in text and "@all" not in text and "\n# heading" not in text
