@@ -38,11 +38,11 @@ STARTS = 5
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 SECONDS = 120.0  # within which a container answers
 # What our site-packages may weigh, of MLflow's, by the form in which the model is served; and which model, at which
-# tolerance, is served in it: every shipped one compiles, but not without any difference to the original.
+# tolerance, is served in it: every shipped one compiles, but some last digit differs from the original.
 SHARES = {"compiled": 0.2, "arrays": 0.4}
 # What site-packages and image of a compiled model may weigh, on whatever base the Dockerfile names.
 MOST = {"site_packages": 130e6, "image": 230e6}
-ESTIMATORS = {"compiled": ("logistic", 1e-5), "arrays": ("boosting", 1e-12)}
+ESTIMATORS = {"compiled": ("logistic", 1e-5), "arrays": ("boosting", 1e-18)}
 # The folder where numpy is, and what it weighs: the sizes of its files.
 WEIGH = """
 import importlib.util, os, pathlib
@@ -134,7 +134,7 @@ def champions() -> Iterator[dict[str, Path]]:
             shutil.copytree(bake(), root, symlinks=True)
             params = (root / "params.yaml").read_text()
             params = params.replace("estimator: logistic ", f"estimator: {estimator} ")
-            (root / "params.yaml").write_text(re.sub("tolerance: [0-9.]+", f"tolerance: {tolerance:.12f}", params))
+            (root / "params.yaml").write_text(re.sub("tolerance: [0-9.]+", f"tolerance: {tolerance:.18f}", params))
             print(f"{form}: training", flush=True)
             late_flights(root, "pipeline")
             served = json.loads((root / "build" / "candidate" / "lineage.json").read_text())["served"]

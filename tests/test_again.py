@@ -1,5 +1,6 @@
 """Risk: a request that ends the process that answers it is sent on, and ends one replica after the other."""
 
+import asyncio
 import json
 import os
 import resource
@@ -95,20 +96,39 @@ def test_a_child_is_the_first_to_go_and_holds_nothing_open(deadly):
         assert answer.result().status == 500
 
 
-def test_there_are_four_children_at_most(deadly):
+def test_there_are_four_children_at_most_and_others_wait_for_their_turn(deadly):
+    """What a replica held that went away comes at once: none of it is refused."""
     body = json.dumps({"rows": [deadly.row(dest="LOOP")]})
+    children, most = Path(f"/proc/{deadly.process.pid}/task/{deadly.process.pid}/children"), []
 
     def ask(_):
         with closing(deadly.connect()) as connection:
             connection.request("POST", "/predict", body, JSON | AGAIN)
-            response = connection.getresponse()
-            return response.status, response.headers["retry-after"], response.read()
+            return connection.getresponse().status
 
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(ask, range(12)))
-    assert sorted(status for status, _, _ in found) == [500] * 4 + [503] * 8
-    assert {retry for status, retry, _ in found if status == 503} == {"1"}
+        asked = [pool.submit(ask, number) for number in range(12)]
+        while not all(one.done() for one in asked):
+            most.append(len(children.read_text().split()))
+            time.sleep(0.02)
+    assert [one.result() for one in asked] == [500] * 12
+    assert max(most) == 4
     assert deadly.predict(deadly.row(), **AGAIN)[0] == 200
+
+
+def test_more_than_may_wait_are_told_to_come_again(product, monkeypatch):
+    apart = import_module(f"{product.__name__}.apart")
+    monkeypatch.setattr(apart, "WAITING", 2)
+
+    async def ask() -> list:
+        place = apart.Apart(5.0)
+        asked = [place.answer(lambda: time.sleep(0.2) or b"{}") for _ in range(apart.MOST + 4)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    found = asyncio.run(ask())
+    refused = [one for one in found if isinstance(one, apart.Problem)]
+    assert [(one.status, one.retry) for one in refused] == [(503, 1)] * 2
+    assert [one for one in found if one not in refused] == [b"{}"] * (apart.MOST + 2)
 
 
 def test_a_bug_is_an_error_of_the_server_in_both(deadly):

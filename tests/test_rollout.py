@@ -269,7 +269,7 @@ def test_deployers_that_are_killed_leave_what_the_next_one_finishes_or_undoes(se
         ("empty", 0.0, "in [0-9]+ of [0-9]+ requests (made|live) rows get an answer that holds no predictions"),
         (
             "turns",
-            130.0,
+            170.0,
             "in [0-9]+ of [0-9]+ requests callers got other predictions, .*: [0-9a-f-]{36}(, [0-9a-f-]{36})*",
         ),
         ("leak", 30.0, "replica [12] (was killed at|uses [0-9]+ MB, which is nearly) its memory limit, deploy.memory"),
