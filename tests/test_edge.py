@@ -149,7 +149,7 @@ def test_a_request_that_kills_its_replica_kills_no_second_one_and_is_told_so(sta
     none_lost_or_wrong(load)
 
 
-@pytest.mark.parametrize(("length", "chunked"), [(100_000, False), (50, True)], ids=["long", "of no stated length"])
+@pytest.mark.parametrize(("length", "chunked"), [(10_000, False), (50, True)], ids=["long", "of no stated length"])
 def test_a_body_that_the_edge_does_not_hold_is_sent_once(recorded, length, chunked):
     front, replica = recorded
     replica.drops, body = 1, b" " * length
@@ -216,14 +216,14 @@ def test_an_offer_of_another_protocol_is_answered_in_this_one(staged, asked, num
     assert status == 200 and said["predictions"] == pytest.approx(right, abs=1e-5)
 
 
-@pytest.mark.parametrize(("number", "sent"), [(100, 99_000), (500, 99_000), (100, 1_900_000)])
+@pytest.mark.parametrize(("number", "sent"), [(100, 9_900), (1000, 9_900), (100, 1_900_000)])
 def test_bodies_that_do_not_end_cost_the_edge_a_bounded_memory(staged, number, sent):
     stage = staged()
     before = stage.edge.peak
     assert stage.ask("GET", "/readyz", None)[0] == 200
     came = list(hostile.unfinished(stage.edge.port, number, 1.0, sent))
     assert came.count("open") > 0.9 * number, came
-    assert stage.edge.peak - before < number * 4 * 99_000 + 30 * 2**20
+    assert stage.edge.peak - before < number * 50_000 + 30 * 2**20
     assert stage.ask("GET", "/readyz", None)[0] == 200
 
 
@@ -232,7 +232,7 @@ def test_a_body_that_does_not_end_is_given_up(caddyfile, tmp_path):
     short = re.sub(r"read_body \d+s", "read_body 1s", caddyfile)
     assert short != caddyfile
     with recorder() as replica, edge(short, [replica.port], tmp_path) as front:
-        for length, sent in ((50, 0), (50, 5), (99_999, 9_000), (100_000, 5), (2_000_000, 5)):
+        for length, sent in ((50, 0), (50, 5), (9_999, 9_000), (10_000, 5), (2_000_000, 5)):
             with hostile.socket.create_connection(("127.0.0.1", front.port)) as link:
                 link.sendall(hostile.head(f"Content-Length: {length}") + b" " * sent)
                 assert hostile.answer(link, 8.0) in ("499", "408", "502", "504"), (length, sent)

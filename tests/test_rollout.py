@@ -1,9 +1,11 @@
 """Risk: a deployment loses requests, leaves a mess, or lets a bad image serve. All on a real engine, under load."""
 
 import contextlib
+import http.client
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -605,9 +607,35 @@ def test_a_replica_that_died_stays_known(serving):
     assert f"{replica.name} has died" in (serving.project.path / "build" / "monitor.md").read_text()
 
 
+def test_more_callers_than_the_edge_has_descriptors_for_do_not_end_it(serving):
+    """Each holds a body that does not get whole; an honest one that is connected is answered meanwhile."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, most[1]), most[1]))
+    head = b"POST /predict HTTP/1.1\r\nHost: edge\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+    edge = serving.containers("edge")[0]
+    with (
+        contextlib.ExitStack() as links,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", serving.port)) as one,
+    ):
+        one.request("GET", "/readyz")
+        assert one.getresponse().read()
+        for _ in range(4500):
+            link = links.enter_context(socket.create_connection(("127.0.0.1", serving.port), timeout=20))
+            with contextlib.suppress(OSError):
+                link.sendall(head + b" " * 9900)
+        one.request("GET", "/readyz")
+        assert one.getresponse().status == 200
+        edge.reload()
+        assert edge.attrs["RestartCount"] == 0 and edge.status == "running" and not edge.attrs["State"]["OOMKilled"]
+        used = edge.stats(stream=False, one_shot=True)["memory_stats"]
+        assert used["usage"] < used["limit"]
+    until(lambda: serving.serves() == serving.key(serving.first), 20, "nobody is answered after it")
+
+
 def test_the_edge_has_bounds(serving):
     host = serving.containers("edge")[0].attrs["HostConfig"]
-    assert 0 < host["Memory"] <= 300e6 and 0 < host["PidsLimit"] <= 512
+    assert 0 < host["Memory"] <= 400e6 and 0 < host["PidsLimit"] <= 512
+    assert [limit["Name"] for limit in host["Ulimits"]] == ["nofile"]
     assert host["CapDrop"] == ["ALL"] and host["SecurityOpt"] == ["no-new-privileges"]
     replica = next(c for c in serving.containers("replica") if c.status == "running").attrs["HostConfig"]
     assert 0 < replica["CpuShares"] < 1024, "the edge goes first where the cores are wanted by all"

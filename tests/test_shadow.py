@@ -1,9 +1,10 @@
 """Risk: a release that answers otherwise than its model is let through, or what is found of it tells a row's values."""
 
 import json
+import socket
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 
@@ -145,6 +146,7 @@ def test_made_rows_find_a_release_that_is_right_on_the_golden_rows_alone(model, 
         ((200, {"predictions": [[0.5]]}), "another number of predictions than rows"),
         ((200, {"predictions": ["nan"]}), "other predictions"),
         ((200, {"predictions": ["text"]}), "an answer that holds no predictions"),
+        ((200, {"predictions": [10**400]}), "an answer that holds no predictions"),
         ((500, b"{}"), "status 500 where the model gives 200"),
         ((422, b"{}"), "status 422 where the model gives 200"),
     ],
@@ -178,13 +180,43 @@ def test_what_callers_were_given_is_compared_though_the_release_answers_the_depl
     assert found["given"]["wrong"] == ["request-0", "request-1", "request-2", "request-failed"]
 
 
-def test_what_the_door_refused_is_no_answer_of_the_model(model, right):
+@pytest.mark.parametrize("status", [401, 413, 429, 503])
+def test_a_refusal_of_rows_that_the_model_takes_is_wrong_and_of_others_it_is_right(model, right, status):
     new = Replica(right)
-    for status in (401, 413, 429, 503):
-        new.keep(f"refused-{status}", body_of(model[1]), status, b"{}", at=1.0)
+    new.keep("refused", body_of(model[1]), status, b"{}", at=1.0)
     new.keep("refused by the model", b'{"rows": [{}]}', 422, b"{}", at=2.0)
-    found = look(model, new, made=0)
-    assert (found["given"]["asked"], found["given"]["wrong"]) == (1, [])
+    assert look(model, new, made=0)["given"]["wrong"] == ["refused"]
+
+
+@pytest.mark.parametrize("said", [b"", b"{", b"[]", b'{"predictions": "x"}', b'{"predictions": [1%s]}' % (b"0" * 400)])
+def test_whatever_the_one_before_says_is_no_fault_of_the_new_one(model, right, said):
+    new, old, body = Replica(right), Replica(right), body_of(model[1])
+    old.keep("a", body, 200, said, at=1.0)
+    found = look(model, new, old, made=0, same=True)
+    assert (found["mirrored"]["asked"], found["mirrored"]["wrong"], found["old_wrong"]) == (1, [], 1)
+
+
+def test_an_answer_that_does_not_end_is_wrong_and_holds_nobody_up(model, right, monkeypatch):
+    shadow = model[0]
+    monkeypatch.setattr(shadow, "ANSWER_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip():
+            with suppress(OSError):
+                link, _ = server.accept()
+                with link:
+                    link.recv(100_000)
+                    link.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                    while True:
+                        link.sendall(b"x")
+                        time.sleep(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began = time.monotonic()
+        answer, _ = shadow.ask(f"127.0.0.1:{server.getsockname()[1]}", "/predict", {}, b"{}")
+        assert answer.status == 0 and time.monotonic() - began < 3
+        thread.join()
 
 
 def test_what_was_looked_at_before_is_not_looked_at_again(model, right):

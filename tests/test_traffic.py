@@ -15,7 +15,10 @@ caddy_http_request_duration_seconds_count{code="404",handler="static_response",m
 """
 REPLICA = """
 requests_total{path="/predict",status="200"} 40.0
-requests_total{path="/predict",status="500"} 3.0
+requests_total{path="/predict",status="500"} 2.0
+requests_total{path="/predict",status="413"} 1.0
+requests_total{path="/predict",status="422"} 4.0
+requests_total{path="/predict",status="429"} 5.0
 requests_total{path="/readyz",status="503"} 9.0
 predict_seconds_bucket{le="0.25"} 30.0
 predict_seconds_bucket{le="0.5"} 38.0
@@ -37,7 +40,7 @@ def test_at_the_edge_only_requests_count_that_no_caller_can_let_fail(traffic):
 
 def test_replicas_are_counted_together_and_their_probes_are_not(traffic):
     seen = traffic.Traffic.of_replicas([REPLICA, REPLICA])
-    assert (seen.requests, seen.errors) == (86, 6)
+    assert (seen.requests, seen.errors) == (104, 6), "what callers bring about themselves is no failure"
     assert seen.slow(0.5) == 10 and seen.slow(0.3) == 10, "the next bound that is at least so long"
     assert seen.slow(60) == 0, "no bound tells"
 

@@ -67,7 +67,7 @@ def run(project: Project) -> str:
     champion = ledger.champion()
     if champion is None:
         annotate(project.environment, "notice", "Nothing is live", "no model has become champion yet")
-        return "nothing is live"
+        return "; ".join(["nothing is live", *died])
     age, limit = days_since(ledger.events[champion.event - 1].time, today), project.params.monitor.max_age_days
     if age > limit:
         annotate(
@@ -76,4 +76,4 @@ def run(project: Project) -> str:
             "The champion is old",
             f"model {champion.key[:12]} is live for {age} days, more than monitor.max_age_days {limit}",
         )
-    return f"model {champion.key[:12]} is live for {age} days: build/monitor.md"
+    return "; ".join([f"model {champion.key[:12]} is live for {age} days: build/monitor.md", *died])
