@@ -20,6 +20,7 @@ from typing import Any
 from questions import TOLERANCE, Question, same
 
 SECONDS = 30.0  # after which a request without an answer is lost
+IDLE = 60.0  # seconds after which a kept connection is not used again, as clients do: servers close theirs, too
 
 
 @dataclass
@@ -56,12 +57,12 @@ class Load:
         self._thread.join()
 
     async def _run(self) -> None:
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []
         if self.callers:
             await asyncio.gather(*(self._call() for _ in range(self.callers)))
         else:
             await self._send()
-        for _, writer in self._idle:
+        for _, writer, _ in self._idle:
             writer.close()
 
     async def _send(self) -> None:
@@ -104,8 +105,8 @@ class Load:
 
     async def _exchange(self, body: bytes, id: str) -> tuple[int, dict[str, str], bytes]:
         """One request on a kept connection, as clients of a service have them."""
-        if self._idle:
-            reader, writer = self._idle.pop()
+        if self._idle and time.monotonic() - self._idle[-1][2] < IDLE:
+            reader, writer, _ = self._idle.pop()
         else:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
@@ -125,7 +126,7 @@ class Load:
         if headers.get("connection", "").lower() == "close":
             writer.close()
         else:
-            self._idle.append((reader, writer))
+            self._idle.append((reader, writer, time.monotonic()))
         return int(first.split()[1]), headers, content
 
     def total(self, *phases: str) -> Counter:
