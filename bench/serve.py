@@ -41,7 +41,9 @@ LOADS = {"1 row": (1, 1), "100 rows": (100, 1), "1 row, 16 callers": (1, 16)}
 MLFLOW, NOOP = "mlflow models serve", "no-op"
 BODIES = {1: 4000, 100: 300}  # how many requests differ, by their rows
 RIGHT = 1e-5  # how far an answer may be from the model's own
-AIMS = {"rate": 0.75, "p99": 1.5}  # of a compiled model, by the no-op: requests a second for a row, and of 16 callers
+# Of a compiled logistic regression, by the no-op: the least rate for a row, and the largest p99 at 16 callers.
+FLOORS = {"rate": 0.5, "p99": 2.5}
+AIMS = {"rate": 0.75, "p99": 1.5}
 OURS = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONPATH": "src"}
 
 
@@ -342,7 +344,7 @@ def measure(estimators: tuple[str, ...], rounds: int, seconds: float) -> dict:
             made["ratios"][mine] = median[mine]["rate"] / median[theirs]["rate"]
             made["ratios"][f"{mine}, cpu"] = median[theirs]["cpu"] / median[mine]["cpu"]
             # Runs that follow each other meet the same machine: the median of their ratios.
-            for figure in AIMS:
+            for figure in FLOORS:
                 each = [a[figure] / b[figure] for a, b in zip(runs[mine], runs[least], strict=True)]
                 made["ratios"][f"{mine}, no-op {figure}"] = statistics.median(each)
         alone = median[f"{name} | bare | 100 rows"]
@@ -381,7 +383,7 @@ def beside(made: dict) -> str:
     for name in made["ratios"]:
         model, form, what = name.split(" | ")
         if form == "compiled" and what in LOADS:
-            rate, p99 = (made["ratios"][f"{name}, no-op {figure}"] for figure in AIMS)
+            rate, p99 = (made["ratios"][f"{name}, no-op {figure}"] for figure in FLOORS)
             lines.append(f"| {model} | {what} | {rate:.2f} | {p99:.2f} |")
     return "\n".join(lines)
 
@@ -402,6 +404,9 @@ The no-op is a FastAPI app that reads the JSON of the same requests and answers 
 the same core. A compiled model by it, the medians of {rounds} pairs of runs:
 
 {beside}
+
+Aimed at are {AIMS[rate]} of its rate for one row of the logistic regression and {AIMS[p99]} of its p99 for 16 callers; the page is held
+to {FLOORS[rate]} and {FLOORS[p99]}.
 
 The time of the service for a hundred rows, by that of the stored model alone for a data frame of them:
 {bare}.
@@ -429,6 +434,8 @@ def page(made: dict) -> str:
         table=table(made),
         beside=beside(made),
         answers=f"{made['answers']:,}",
+        AIMS=AIMS,
+        FLOORS=FLOORS,
         bare=";\n".join(f"{form}: {', '.join(ratios)}" for form, ratios in bare.items()),
     )
 
