@@ -405,8 +405,8 @@ the same core. A compiled model by it, the medians of {rounds} pairs of runs:
 
 {beside}
 
-Aimed at are {AIMS[rate]} of its rate for one row of the logistic regression and {AIMS[p99]} of its p99 for 16 callers; the page is held
-to {FLOORS[rate]} and {FLOORS[p99]}.
+Aimed at are {AIMS[rate]} of its rate for one row of the logistic regression and {AIMS[p99]} of its p99 for
+16 callers; the page is held to {FLOORS[rate]} and {FLOORS[p99]}.
 
 The time of the service for a hundred rows, by that of the stored model alone for a data frame of them:
 {bare}.
