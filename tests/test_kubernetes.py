@@ -725,7 +725,7 @@ def test_a_workflow_without_a_cluster_publishes_the_image_and_deploys_nothing(pl
     monkeypatch.setenv("GITHUB_RUN_ID", "1")
     monkeypatch.setenv("GITHUB_REPOSITORY", "your-team/night-trains")
     place.cluster.kubeconfig(place.home / "kubeconfig", "another")
-    said = place.module.roll_out(module.Project(place.project.path), "staging", image("a"), {}, place.said.append)
+    said = place.module.roll_out(module.Project(place.project.path), "staging", image("a"), None, place.said.append)
     assert said.startswith("rehearsed: KUBECONFIG_DATA names no cluster for staging")
     assert not place.cluster.calls
 
@@ -736,7 +736,7 @@ def test_the_kubeconfig_of_a_secret_is_used_and_does_not_stay(place, monkeypatch
     monkeypatch.setenv("KUBECONFIG", str(place.home / "nothing"))
     project = module.Project(place.project.path)
     a = image("a")
-    place.module.roll_out(project, "staging", a, a["golden"], place.said.append)
+    place.module.roll_out(project, "staging", a, SimpleNamespace(golden=a["golden"]), place.said.append)
     assert place.module.serving(project, "staging") == runs(a)
     left = [path for path in (place.project.path / "build").rglob("*") if "kubeconfig" in path.name]
     assert not left
