@@ -56,7 +56,7 @@ class Size:
     crash_watch: float
 
 
-FULL = Size(rate=220.0, hostile=2.0, control=45.0, good=10, watch=5.0, crash_after=60.0, crash_watch=90.0)
+FULL = Size(rate=300.0, hostile=2.0, control=20.0, good=10, watch=5.0, crash_after=25.0, crash_watch=45.0)
 SHORT = Size(rate=60.0, hostile=2.0, control=8.0, good=2, watch=4.0, crash_after=6.0, crash_watch=12.0)
 
 
