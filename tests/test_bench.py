@@ -73,7 +73,7 @@ def test_the_page_about_the_service_names_every_subject_and_its_ratios_follow_fr
     table = [line.strip("|").split("|") for line in page.splitlines() if re.match(r"\| \w+ \| (this|`|the)", line)]
     rows = [[cell.strip() for cell in line] for line in table]
     assert len(rows) == 10 * len(serve.ESTIMATORS) and "`make bench-serve`" in page
-    assert int(re.search(r"said of them: ([\d,]+) of\nthem, 0 wrong", page)[1].replace(",", "")) > 10_000
+    assert int(re.search(r"says of them: ([\d,]+) of\nthem, 0 wrong", page)[1].replace(",", "")) > 10_000
     rates = {(name, by.split(", ")[-1], load): float(rate.replace(",", "")) for name, by, load, rate, *_ in rows}
     told = {(name, by.split(", ")[-1], load): (rate, cpu) for name, by, load, *_, rate, cpu in rows if rate}
     assert set(told) == {(name, f, load) for name in serve.ESTIMATORS for f in serve.FORMS for load in serve.LOADS}
