@@ -96,6 +96,7 @@ class Door:
         except Problem as found:
             problem = found
         except Exception as error:
+            # A bug of ours, or of a wrapped service: the caller gets the one shape of all errors, the log the place.
             problem = self._failed(error)
         headers = [(b"x-request-id", exchange.request)]
         if problem:
@@ -189,6 +190,7 @@ class Door:
         except Problem as problem:
             return to_json(vars(problem))
         except Exception as error:
+            # The same in a child: the parent could not tell a bug from a request that ended it.
             return to_json(vars(self._failed(error)))
 
     def _failed(self, error: Exception) -> Problem:

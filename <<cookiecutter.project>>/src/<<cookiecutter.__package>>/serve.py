@@ -119,6 +119,7 @@ class Service:
             features = self._bundle.features
             said = self._answer(forms.Rows.of({name: [row.get(name)] for name in features}, features))
         except Exception as error:
+            # What a model raises is up to its libraries; /readyz says that it does.
             return f"the model does not answer a golden row: {type(error).__name__}"
         if not np.isfinite(said).all() or forms.apart(said, np.asarray([wanted])) > self.settings.tolerance:
             return "the model answers a golden row otherwise than in training"

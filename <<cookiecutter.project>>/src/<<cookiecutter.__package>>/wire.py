@@ -49,10 +49,10 @@ class Cycle(RequestResponseCycle):
 
     async def receive(self) -> Message:
         """Like uvicorn's; a body that is late ends as one that was broken off, and says so."""
-        message: Message = await super().receive()  # type: ignore[assignment]
+        message: Message = await super().receive()  # type: ignore[assignment] (uvicorn names its own types)
         return {"type": "http.disconnect", "late": True} if self.late else message
 
-    async def send(self, message: Message) -> None:  # type: ignore[override]
+    async def send(self, message: Message) -> None:  # type: ignore[override] (as above)
         """Take the start of the response, then its only body."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
@@ -94,7 +94,7 @@ class Protocol(HttpToolsProtocol):
     # Time
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(transport)  # type: ignore[arg-type] (as above)
         self._arm(HEAD_SECONDS)
         if self.app.full(len(self.connections)):
             self._refuse(Problem(503, "too many connections are open", retry=1, close=True), quiet=True)
