@@ -1,14 +1,12 @@
-"""Drop the other way to deploy, make the first commit (every later step asks git for it), say what to do next."""
+"""Make the first commit (every later step asks git for it), say what to do next."""
 
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 
-owner, deploy = json.loads(r"""<< [cookiecutter.owner, cookiecutter.deploy] | tojson >>""")
-shutil.rmtree("container/kubernetes", ignore_errors=True) if deploy != "kubernetes" else None
+owner = json.loads(r"""[<< cookiecutter.owner | tojson >>]""")[0]
 # Nobody's signing key, hooks or private ignore list may stop or shrink this commit, and no identity is guessed.
 neutral = ["commit.gpgsign=false", "user.useConfigOnly=true", "core.hooksPath=/dev/null", "core.excludesFile=/dev/null"]
 

@@ -15,8 +15,8 @@ windows = ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "
 words, bad = "[A-Za-z0-9]+(-[A-Za-z0-9]+)*", {}
 if not re.fullmatch(rf"(?=[A-Za-z])(?=.{{1,60}}\Z){words}", answers["project"]):
     bad["project"] = "use letters, digits and single hyphens, first a letter, last no hyphen, at most 60 characters"
-elif answers["__package"] in {*sys.stdlib_module_names, *keyword.kwlist, *libraries, *windows}:
-    bad["project"] = f"a name of Python, of a library or of Windows, add a word: '{answers['project']}-model'"
+elif answers["__package"] in {*sys.stdlib_module_names, *keyword.kwlist, *libraries, *windows, "conveyor", "copier"}:
+    bad["project"] = f"a name of Python, Windows, a library or the machinery, add a word: '{answers['project']}-model'"
 if not re.fullmatch(rf"(?=.{{1,39}}\Z){words}", answers["owner"]):
     bad["owner"] = "use a GitHub account name: letters, digits and single hyphens inside, at most 39 characters"
 kinds = {unicodedata.category(character) for character in answers["description"].strip(" ")}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from << cookiecutter.__package >>.compare import decide
+from conveyor.gate.decide import decide
 
 RNG = np.random.default_rng(20130701)
 Y = RNG.integers(0, 2, 4000)

@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from << cookiecutter.__package >> import config, data
+from conveyor.core.params import Data, Split
+from conveyor.data.columns import features
+from conveyor.data.hashing import row_hash
+from conveyor.data.split import shared_rows, split
 
-RULE = config.Split(holdout=0.2)
+RULE = Split(holdout=0.2)
 
 
 @pytest.fixture
@@ -17,27 +20,27 @@ def rows() -> pd.DataFrame:
 
 
 @pytest.fixture
-def by_time() -> config.Data:
+def by_time() -> Data:
     names = {"path": "rows.csv", "sha256": "0" * 64, "target": "late", "key": ["number"]}
-    return config.Data(**names, time="when", ignore=["number"])
+    return Data(**names, time="when", ignore=["number"])
 
 
 @pytest.fixture
-def by_key(by_time) -> config.Data:
+def by_key(by_time) -> Data:
     return by_time.model_copy(update={"time": None})
 
 
 def test_the_newest_rows_are_held_out_and_no_instant_is_divided(rows, by_time):
     shuffled = rows.sample(frac=1, random_state=1)
-    trained = data.split(shuffled, by_time, RULE).trained_on(shuffled)
+    trained = split(shuffled, by_time, RULE).trained_on(shuffled)
     assert shuffled["when"][trained].max() < shuffled["when"][~trained].min()
     assert abs((~trained).mean() - RULE.holdout) < 0.01
 
 
 def test_without_a_time_a_row_keeps_its_side_as_data_grow(rows, by_key):
     few = rows.iloc[::2].reset_index(drop=True)
-    before = data.split(few, by_key, RULE).trained_on(few)
-    after = data.split(rows, by_key, RULE).trained_on(rows)
+    before = split(few, by_key, RULE).trained_on(few)
+    after = split(rows, by_key, RULE).trained_on(rows)
     assert np.array_equal(before, after[::2])
     assert abs((~after).mean() - RULE.holdout) < 0.05
 
@@ -45,20 +48,20 @@ def test_without_a_time_a_row_keeps_its_side_as_data_grow(rows, by_key):
 def test_rows_that_belong_together_stay_on_one_side(rows, by_key):
     together = by_key.model_copy(update={"group": "family"})
     families = rows.assign(family=rows["number"] % 50)
-    trained = data.split(families, together, RULE).trained_on(families)
+    trained = split(families, together, RULE).trained_on(families)
     assert families.assign(trained=trained).groupby("family")["trained"].nunique().max() == 1
 
 
 def test_a_row_keeps_its_side_when_a_key_column_turns_from_integers_to_floats(rows, by_key):
-    rule = data.split(rows, by_key, RULE)
+    rule = split(rows, by_key, RULE)
     assert np.array_equal(rule.trained_on(rows), rule.trained_on(rows.astype({"number": float})))
 
 
 def test_whole_numbers_that_are_the_same_float_are_told_apart():
     large = pd.DataFrame({"number": [2**60, 2**60 + 1, -(2**60), -(2**60) - 1]})
-    assert len(set(data.row_hash(large))) == 4
+    assert len(set(row_hash(large))) == 4
     small = pd.DataFrame({"number": [0, 7, -7, 2**53]})
-    assert np.array_equal(data.row_hash(small), data.row_hash(small.astype(float)))
+    assert np.array_equal(row_hash(small), row_hash(small.astype(float)))
 
 
 def test_a_value_hashes_alike_whatever_the_other_rows_make_of_its_column(rows):
@@ -71,14 +74,14 @@ def test_a_value_hashes_alike_whatever_the_other_rows_make_of_its_column(rows):
             typed = pd.Series(values)
         texts = [str(value).lower() if name == "b" else str(value) for value in values]
         mixed = pd.Series([*texts, "something else", None])
-        assert np.array_equal(data.row_hash(typed.to_frame()), data.row_hash(mixed.to_frame())[:2]), name
-    assert data.row_hash(pd.DataFrame({"a": [None]}))[0] == data.row_hash(pd.DataFrame({"a": [np.nan]}))[0]
+        assert np.array_equal(row_hash(typed.to_frame()), row_hash(mixed.to_frame())[:2]), name
+    assert row_hash(pd.DataFrame({"a": [None]}))[0] == row_hash(pd.DataFrame({"a": [np.nan]}))[0]
 
 
 def test_a_row_keeps_its_side_when_another_row_has_a_time_of_day(rows, by_key):
     days = rows.assign(when=pd.date_range("2013-01-01", periods=1000))
     names = by_key.model_copy(update={"key": ("when",)})
-    rule = data.split(days, names, RULE)
+    rule = split(days, names, RULE)
     later = days.copy()
     later.loc[0, "when"] += pd.Timedelta(hours=5)
     assert np.array_equal(rule.trained_on(days)[1:], rule.trained_on(later)[1:])
@@ -86,9 +89,9 @@ def test_a_row_keeps_its_side_when_another_row_has_a_time_of_day(rows, by_key):
 
 def test_a_row_that_stands_on_both_sides_is_found(rows, by_time):
     rows.loc[999, ["size", "note", "late"]] = rows.loc[0, ["size", "note", "late"]]
-    trained = data.split(rows, by_time, RULE).trained_on(rows)
-    assert list(data.shared_rows(rows, trained, by_time)) == [999]
+    trained = split(rows, by_time, RULE).trained_on(rows)
+    assert list(shared_rows(rows, trained, by_time)) == [999]
 
 
 def test_no_model_sees_the_target_the_time_or_an_ignored_column(rows, by_time):
-    assert list(data.features(rows, by_time).columns) == ["size", "note"]
+    assert list(features(rows, by_time).columns) == ["size", "note"]

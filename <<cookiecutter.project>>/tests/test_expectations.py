@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from << cookiecutter.__package >>.validate import SUITE, read_suite, validate
+from conveyor.data.contract import SUITE, read_suite, validate
 
 EXPECTATIONS = read_suite(ROOT / SUITE)["expectations"]
 

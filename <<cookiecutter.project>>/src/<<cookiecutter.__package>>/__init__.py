@@ -1,1 +1,1 @@
-"""One module per pipeline step; the files you change are params.yaml, model.py and the data."""
+"""Yours: the model, and what you add to it. The machinery around it is in src/conveyor."""

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from .config import Frozen
+from conveyor.api import Frozen
 
 CATEGORIES = ["carrier", "origin", "dest"]
 NUMBERS = ["distance", "weekday", "departure_minute", "temp", "humid", "wind_speed", "precip", "pressure", "visib"]

@@ -1,0 +1,354 @@
+"""The commands: one verb per step, each a thin line over its module. Exit 0 done, 1 the gate said no, 2 misuse."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from conveyor.core.errors import Misuse, Refused, one_line
+from conveyor.core.git import GitError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+Pull = Annotated[Path | None, typer.Option(help="A checkout of a pull request: its data are judged by the rule here.")]
+Push = Annotated[bool, typer.Option(help="Write the ledger at origin. Without a remote it is local anyway.")]
+Before = Annotated[
+    str | None, typer.Option(help="The commit of main before this push: it judges a change of rule and model at once.")
+]
+To = Annotated[str, typer.Option(help="The environment: production, or another one beside it.")]
+Because = Annotated[str, typer.Option(help="Why, for the record.")]
+
+
+def _step(name: str, pull: Path | None = None, push: bool = False, before: str | None = None) -> None:
+    from conveyor.core.project import Project
+    from conveyor.steps.pipeline import BY_NAME, alone, show
+
+    project = Project(Path.cwd(), pull=pull, push=push, before=before)
+    with alone(project):
+        show(BY_NAME[name], project)
+
+
+@app.command("data-lock")
+def data_lock() -> None:
+    """Pin the data as they are now: writes data.sha256 in params.yaml."""
+    from conveyor.core import params
+    from conveyor.core.files import write_text
+    from conveyor.data import source
+
+    path = Path.cwd() / "params.yaml"
+    # Whatever stands in its place, the pin is what is to be written: the rest of the file must be sound.
+    names = params.load(path, {"data.sha256": "0" * 64}).data
+    text, new = path.read_text(encoding="utf-8"), source.lock(path.parent, names)
+    pinned = params.pinned(text, new)
+    write_text(path, pinned)
+    print(f"data-lock {'unchanged' if pinned == text else 'pinned'}: {names.path} {new}")
+
+
+@app.command()
+def validate(pull: Pull = None) -> None:
+    """Check the data against expectations/data.json, before anything is trained."""
+    _step("validate", pull)
+
+
+@app.command()
+def train() -> None:
+    """Fit model.py on the training rows and write the candidate bundle."""
+    _step("train")
+
+
+@app.command()
+def score() -> None:
+    """Predict the holdout with the candidate and with the champion."""
+    _step("score")
+
+
+@app.command()
+def compare(pull: Pull = None, before: Before = None) -> None:
+    """Decide whether the challenger is better than the champion; exit 1 if it is blocked."""
+    _step("compare", pull, before=before)
+
+
+@app.command()
+def promote(push: Push = False, before: Before = None) -> None:
+    """Make the candidate champion if the gate said so."""
+    _step("promote", push=push, before=before)
+
+
+@app.command()
+def accept(push: Push = False, before: Before = None) -> None:
+    """Accept the candidate if the gate said so; `deploy` makes it champion once it serves."""
+    _act("accept", push, before=before)
+
+
+@app.command()
+def image(push: Annotated[bool, typer.Option(help="Push it to REGISTRY.")] = False) -> None:
+    """Build the image of the model that is to serve."""
+    _act("image", push)
+
+
+@app.command()
+def sbom() -> None:
+    """Write build/sbom.cdx.json: what is in the image of build/image.json."""
+    _act("sbom", False)
+
+
+@app.command()
+def undeploy(to: To = "production") -> None:
+    """Take an environment down: edge and replicas; the ledger stays as it is."""
+    _act("undeploy", False, to)
+
+
+@app.command()
+def deploy(
+    to: To = "production",
+    push: Push = False,
+) -> None:
+    """Bring build/image.json to serve without losing a request; it is rolled back by itself if it fails."""
+    _act("deploy", push, to)
+
+
+@app.command()
+def report(pull: Pull = None) -> None:
+    """Write build/report.md and build/report.html."""
+    _step("report", pull)
+
+
+@app.command()
+def pipeline(push: Push = False) -> None:
+    """validate, train, score, compare, promote and report, in one process; what did not change is not repeated."""
+    from conveyor.core.project import Project
+    from conveyor.steps.pipeline import alone, run_all
+
+    project = Project(Path.cwd(), push=push)
+    with alone(project):
+        run_all(project)
+
+
+@app.command("try")
+def try_(
+    changes: Annotated[list[str] | None, typer.Argument(help="model.seed=8 model.params.estimator=forest ...")] = None,
+) -> None:
+    """Train with changed parameters and show the difference to the champion; promotes nothing."""
+    from conveyor.steps import experiment
+
+    experiment.run(Path.cwd(), changes or [])
+
+
+@app.command()
+def predict(
+    source: Annotated[Path, typer.Argument(help="The rows: .csv, .csv.gz or .parquet.")],
+    target: Annotated[
+        Path, typer.Argument(help="Where the rows go, with a column of predictions; by the same endings.")
+    ],
+) -> None:
+    """Predict the rows of a file with the champion, in the form in which it is served."""
+    from conveyor.core.project import Project
+    from conveyor.steps import predict
+    from conveyor.steps.pipeline import alone
+
+    project = Project(Path.cwd())
+    with alone(project):
+        print(f"predict   {predict.run(project, source, target)}")
+
+
+@app.command()
+def history(
+    at: Annotated[str | None, typer.Option(help="2026-11-24 or 2026-11-24T08:00: what was live then, UTC.")] = None,
+    json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+) -> None:
+    """Every event of the ledger, the newest last; with --at the model that was live then."""
+    from conveyor.core.project import Project
+    from conveyor.ledger.history import events, live_at
+    from conveyor.ledger.ledger import ledger_of
+
+    ledger = ledger_of(Project(Path.cwd()))
+    print(events(ledger, json) if at is None else live_at(ledger, at, json), end="")
+
+
+# Where what acts on the ledger or on an engine is, besides the steps of the pipeline.
+ACTS = {
+    "accept": "steps.promote.accept",
+    "approve": "steps.promote.approve",
+    "comment": "github.comment.run",
+    "deploy": "deploy.deployment.run",
+    "image": "deploy.image.run",
+    "monitor": "deploy.monitor.run",
+    "prune": "deploy.rollback.prune",
+    "publish": "github.release.publish",
+    "quarantine": "deploy.rollback.quarantine",
+    "release": "github.release.run",
+    "rollback": "deploy.rollback.rollback",
+    "sbom": "deploy.sbom.run",
+    "undeploy": "deploy.deployment.undeploy",
+}
+
+
+def _act(verb: str, push: bool, *given: object, before: str | None = None) -> None:
+    """Run a verb of ``ACTS``, and load no more than it needs; the ledger is mirrored as by the steps."""
+    from conveyor.core.project import Project
+    from conveyor.steps.pipeline import alone
+
+    module, _, function = ACTS[verb].rpartition(".")
+    act = getattr(import_module(f"conveyor.{module}"), function)
+    project = Project(Path.cwd(), push=push, before=before)
+    with alone(project):
+        print(f"{verb:<9} {one_line(act(project, *given))}")
+
+
+@app.command()
+def approve(because: Because = "", push: Push = False) -> None:
+    """Let the candidate through that could not be compared; recorded with who and why."""
+    _act("approve", push, because)
+
+
+@app.command()
+def rollback(
+    to: Annotated[int | None, typer.Option(help="The event that made the model champion; see history.")] = None,
+    because: Because = "",
+    push: Push = False,
+) -> None:
+    """Go back to an earlier champion, the last one by default; the present one is quarantined."""
+    _act("rollback", push, to, because)
+
+
+@app.command()
+def quarantine(
+    event: Annotated[int, typer.Option(help="An event of the model.")], because: Because = "", push: Push = False
+) -> None:
+    """Ban a model: it is not accepted again."""
+    _act("quarantine", push, event, because)
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(min=2, help="How many of the last champions keep their bytes.")] = 10,
+    push: Push = False,
+) -> None:
+    """Delete the stored bytes of old models; the events stay."""
+    _act("prune", push, keep)
+
+
+@app.command()
+def monitor() -> None:
+    """Say what is live and for how long, and what is on its way."""
+    _act("monitor", False)
+
+
+@app.command()
+def comment() -> None:
+    """In a workflow: write build/report.md as the comment on the pull request."""
+    _act("comment", False)
+
+
+@app.command()
+def deliver() -> None:
+    """In a workflow: start `deliver` on main."""
+    from conveyor.core import environment
+    from conveyor.github import api
+
+    print(f"deliver   {api.deliver(environment.Environment.read())}")
+
+
+@app.command()
+def release(tag: Annotated[str, typer.Option(help="The tag of this commit: v1.0.0.")] = "") -> None:
+    """Write the files of a release to build/release: the champion of this commit, its card, its image's contents."""
+    _act("release", False, tag)
+
+
+@app.command()
+def publish(push: Push = False) -> None:
+    """In a workflow: make build/release a release on GitHub, and tag its image; nothing is built."""
+    _act("publish", push)
+
+
+@app.command()
+def mirror() -> None:
+    """Bring MLflow's registry in line with the ledger; it only writes MLflow."""
+    from conveyor.core.project import Project
+    from conveyor.ledger import mirror
+    from conveyor.steps.pipeline import alone
+
+    project = Project(Path.cwd())
+    with alone(project):
+        print(f"mirror    {mirror.run(project)}")
+
+
+@app.command("github-setup")
+def github_setup(
+    apply: Annotated[bool, typer.Option(help="Run them through gh; settings that are there are updated.")] = False,
+) -> None:
+    """Print the one-time settings of this repository on GitHub as commands."""
+    from conveyor.github import setup
+
+    setup.run(Path.cwd(), apply)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Open the MLflow runs of this repository on the loopback address."""
+    from conveyor.core.project import Project
+    from conveyor.model import tracking
+
+    words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--backend-store-uri", tracking.uri(Project(Path.cwd()))]
+    # Jobs are nothing that runs need, and their processes outlive the server for a while.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    # In place of this process: whoever ends it ends the server.
+    os.execv(sys.executable, [sys.executable, "-m", *words])
+
+
+def main() -> None:
+    """Run the command line; every foreseen end is one line on standard error."""
+    # Progress is shown as it comes, also into a file or a workflow's log.
+    sys.stdout.reconfigure(line_buffering=True)
+    try:
+        raise SystemExit(_run())
+    except typer.Abort:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # Whoever reads has seen enough; what is left in the buffer has no place to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(2) from None
+    except (Refused, Misuse) as error:
+        _end(str(error), error.code)
+    except GitError as error:
+        _end(f"git: {error}; mend that and run again", Misuse.code)
+    except OSError as error:
+        # A full disk, a folder without permission, a file in the place of a folder: whichever step met it.
+        _end(f"{_near(error.filename)}: {error.strerror or error}; make room or mend the access, and run again", 2)
+    except Exception as error:
+        # Of a word or an option that there is not: typer carries a click of its own, whose classes have no public name.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            if not hasattr(error, "format_message") or not error.format_message():
+                error.show()
+                raise SystemExit(error.exit_code) from None
+            _end(f"{error.format_message().rstrip('.')}; `make` lists the verbs with what they take", error.exit_code)
+        # Not foreseen: a traceback for whoever mends it, and never the exit code of the gate.
+        traceback.print_exc()
+        raise SystemExit(2) from None
+
+
+def _run() -> int | None:
+    try:
+        return app(prog_name="conveyor", standalone_mode=False)
+    except SystemExit as error:
+        # Not standalone, the only 1 from there is a reader that went away; here it means that the gate said no.
+        return 2 if error.code == 1 else error.code
+
+
+def _end(text: str, code: int) -> NoReturn:
+    print(f"error: {one_line(text)}", file=sys.stderr)
+    raise SystemExit(code) from None
+
+
+def _near(path: object) -> str:
+    """A path as seen from here."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        return "the disk"
+    place = Path(os.fsdecode(path))
+    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)

@@ -1,0 +1,62 @@
+"""Frozen models that refuse what they do not know, and their first complaint as one line."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conveyor.core.errors import Misuse
+
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists, a frozen model wants tuples
+
+
+class Frozen(BaseModel):
+    """Cannot be changed, knows its keys, and takes no text for a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+def checked(model: type[BaseModel], value: Any, where: str) -> Any:
+    """``value`` as ``model``.
+
+    Raises:
+        Misuse: with one line for the first key that is wrong; ``where`` is put before it.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise Misuse(f"{where}{first_error(error, model)}") from None
+
+
+def first_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first complaint of pydantic as one line: the key, what is wrong and the mend."""
+    errors = error.errors(include_url=False)
+    # An unknown key is named first: it explains the missing one that it was meant to be.
+    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        close = get_close_matches(str(first["loc"][-1]), _fields(model, first["loc"][:-1]), n=1)
+        text = f"{key}: unknown key; " + (f"did you mean {close[0]}?" if close else "remove it")
+    elif first["type"] == "missing":
+        text = f"{key}: missing; add it"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"{key}: {message[:1].lower()}{message[1:]}" if key else message
+        # A complaint of our own has told what was found.
+        text += "" if first["type"] == "value_error" else f", not {shown(first['input'])}"
+    more = len(errors) - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _fields(model: Any, location: tuple[Any, ...]) -> list[str]:
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    return list(getattr(model, "model_fields", {}))

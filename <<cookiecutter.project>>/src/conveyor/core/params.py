@@ -1,0 +1,217 @@
+"""params.yaml as frozen models that refuse what they do not know."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from conveyor.core.errors import Misuse
+from conveyor.core.frozen import Frozen, Names, checked, shown
+from conveyor.core.tasks import METRICS, Task, of_task
+from conveyor.core.yaml_file import UniqueKeys, plain, read_yaml
+
+DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9-]{1,63}\.)+[a-z]{2,63}")
+
+
+class Data(Frozen):
+    path: str = Field(min_length=1)
+    sha256: str
+    target: str = Field(min_length=1)
+    key: Names = Field(min_length=1)
+    time: str | None
+    ignore: Names = ()
+    task: Task = "binary"
+    group: str | None = None
+    private: Names = ()
+
+    @field_validator("sha256", mode="before")
+    @classmethod
+    def _pin(cls, pin: Any) -> Any:
+        if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
+            raise ValueError(f"{shown(pin)} is no sha256; run `make data-lock`, which writes it")
+        return pin
+
+
+class Split(Frozen):
+    holdout: float = Field(gt=0, lt=1)
+    shared_rows: int = Field(default=0, ge=0)
+
+
+class Model(Frozen):
+    """What is trained.
+
+    Attributes:
+        build: the function that makes the unfitted pipeline, as package.module:function; see conveyor/api.py.
+    """
+
+    build: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*$")
+    seed: int = Field(ge=0, lt=2**32)
+    params: dict[str, Any]
+    trusted_types: Names = ()
+    tolerance: float = Field(default=1e-5, gt=0, lt=1)
+
+
+class Guards(Frozen):
+    confidence: float = Field(default=0.99, gt=0.5, lt=1)
+    segments: Names = ()
+    min_rows: int = Field(default=300, ge=20)
+    segment_margin: float = Field(default=0.02, ge=0)
+    calibration_margin: float | None = Field(default=0.02, ge=0)
+
+
+class Gate(Frozen):
+    metric: str
+    promote_when: Literal["superior", "non_inferior"]
+    margin: float = Field(ge=0)
+    confidence: float = Field(gt=0.5, lt=1)
+    floors: dict[str, float] = {}
+    guards: Guards = Guards()
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, name: str) -> str:
+        return _known(name)
+
+    @field_validator("floors")
+    @classmethod
+    def _known_floors(cls, floors: dict[str, float]) -> dict[str, float]:
+        return {_known(name): floor for name, floor in floors.items()}
+
+
+def _known(metric: str) -> str:
+    if metric not in METRICS:
+        raise ValueError(f"no metric {metric!r}; there are {', '.join(METRICS)}")
+    return metric
+
+
+class Serve(Frozen):
+    """Limits of one request and of one client, and where predictions are logged."""
+
+    max_rows: int = Field(default=1000, ge=100)  # the golden rows are asked at once
+    max_bytes: int = Field(default=2_000_000, ge=1000)
+    max_seconds: float = Field(default=10.0, gt=0)
+    log: str | None = "/var/log/predictions"
+    log_bytes: int = Field(default=100_000_000, ge=100_000)
+    client_rate: float | None = Field(default=None, gt=0)
+    client_open: int | None = Field(default=None, ge=1)
+
+
+class Tls(Frozen):
+    """Where the edge has its certificate from: files of the host, or a name for which it gets one itself."""
+
+    certificate: str | None = None
+    key: str | None = None
+    name: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Tls:
+        files = (self.certificate, self.key)
+        if self.name is None and all(file and re.fullmatch("/[^:\\0]+", file) for file in files):
+            return self
+        if self.name and files == (None, None) and DOMAIN.fullmatch(self.name):
+            return self
+        raise ValueError(
+            "give certificate and key, two absolute paths on the host, or name, as in {name: model.example.com}"
+        )
+
+
+class Deploy(Frozen):
+    """Where the model is served, and how a new image takes the place of the one that serves."""
+
+    target: Literal["docker", "kubernetes"] = "docker"
+    bind: str = "127.0.0.1"
+
+    @field_validator("bind")
+    @classmethod
+    def _address(cls, text: str) -> str:
+        try:
+            return str(ipaddress.ip_address(text))
+        except ValueError:  # Docker takes any other text for all addresses of the host
+            raise ValueError(f"{shown(text)} is no IP address; use 127.0.0.1, or 0.0.0.0 for all") from None
+
+    port: int = Field(default=8080, ge=1, le=65535)
+    tls: Tls | None = None
+    behind_tls: bool = False
+    canary: float = Field(default=0.5, ge=0.05, le=0.5)
+    replicas: int = Field(default=2, ge=1, le=100)
+    memory: str = "512m"
+
+    @field_validator("memory")
+    @classmethod
+    def _size(cls, text: str) -> str:
+        found = re.fullmatch("([1-9][0-9]{0,5})([mg])", text)
+        if not found or (found[2] == "m" and int(found[1]) < 6):
+            raise ValueError(f"{shown(text)} is no size of at least 6m; write it as 512m or 2g")
+        return text
+
+    keep: int = Field(default=3, ge=1)
+    ready_seconds: float = Field(default=60.0, gt=0)
+    watch_seconds: float = Field(default=90.0, ge=0)
+    max_error_rate: float = Field(default=0.01, ge=0, le=1)
+    max_seconds: float = Field(default=0.5, gt=0)
+
+
+class Monitor(Frozen):
+    """What the scheduled look warns of."""
+
+    max_age_days: int = Field(default=90, ge=1)
+
+
+class Params(Frozen):
+    """The whole of params.yaml."""
+
+    data: Data
+    split: Split
+    model: Model
+    gate: Gate
+    serve: Serve = Serve()
+    deploy: Deploy = Deploy()
+    monitor: Monitor = Monitor()
+
+    @model_validator(mode="after")
+    def _metrics_of_the_task(self) -> Params:
+        known = of_task(self.data.task)
+        for name in (self.gate.metric, *self.gate.floors):
+            if name not in known:
+                raise ValueError(f"gate: {name} is no metric of data.task {self.data.task}; use {', '.join(known)}")
+        return self
+
+
+def load(path: Path, overrides: dict[str, Any] | None = None) -> Params:
+    """params.yaml at ``path``, with dotted ``overrides`` such as ``{"model.seed": 8}`` put in.
+
+    Raises:
+        Misuse: naming the file, the key and the mend.
+    """
+    value = read_yaml(path)
+    for dotted, new in (overrides or {}).items():
+        *parents, last = dotted.split(".")
+        place: Any = value
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise Misuse(f'{dotted}: {path.name} has no such key; `make try SET="model.seed=8"` shows the form')
+        place[last] = new
+    plain(value, path.name)
+    return checked(Params, value, f"{path.name}: ")
+
+
+def pinned(text: str, pin: str) -> str:
+    """params.yaml as text with another data.sha256; comments and order of the file survive.
+
+    Raises:
+        Misuse: the key is not there.
+    """
+    place: Any = yaml.compose(text, Loader=UniqueKeys)
+    for part in ("data", "sha256"):
+        place = next((value for key, value in place.value if key.value == part), None)
+        if place is None:
+            raise Misuse("params.yaml: data.sha256: missing; add it, with any value")
+    start, end = place.start_mark.index, place.end_mark.index
+    # An empty value has its place right behind the colon.
+    return text[:start] + " " * (text[start - 1] == ":") + pin + text[end:]

@@ -1,0 +1,169 @@
+"""The repository that a step works in: its parameters, its data, its commit and its build folder."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+from conveyor.core import frozen, params, yaml_file
+from conveyor.core.environment import Environment
+from conveyor.core.errors import Misuse
+from conveyor.core.files import sha256
+from conveyor.core.git import Git, GitError
+
+SCHEMA = 1
+
+
+def now() -> str:
+    """This second in UTC, ISO 8601."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Made = TypeVar("Made")
+
+
+def per_project(make: Callable[[Project], Made]) -> Callable[[Project], Made]:
+    """What is made of a project is made once, and lives as long as it: the layers above keep there what they add."""
+
+    @wraps(make)
+    def known(project: Project) -> Made:
+        if make not in project.made:
+            project.made[make] = make(project)
+        made: Made = project.made[make]
+        return made
+
+    return known
+
+
+class Project:
+    """A repository on disk, read once per process.
+
+    Args:
+        root: where params.yaml is.
+        pull: a checkout of a pull request, or None. Its data and the pin of its data are used, nothing else of it:
+            the code and the rule of ``root`` judge.
+        overrides: parameters by dotted name that are put over those of params.yaml.
+        build: where the steps keep their files.
+        push: whether the ledger at origin may be written.
+        before: the commit that main was at before this push; its rule decides where rule and model changed together.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        pull: Path | None = None,
+        overrides: dict[str, Any] | None = None,
+        build: str = "build",
+        push: bool = False,
+        before: str | None = None,
+    ) -> None:
+        self.root = root
+        self.made: dict[Callable[[Project], Any], Any] = {}
+        self.build = root / build
+        self.push = push
+        self.environment = Environment.read()
+        self.params = params.load(root / "params.yaml", overrides)
+        self.data_root = root
+        self.pull = pull
+        self.before = before if before and before.strip("0") else None  # zeros: the branch is new
+        self.base_data = self.params.data
+        if pull is not None:
+            if not (pull / "params.yaml").is_file():
+                raise Misuse(f"{pull}: no checkout of a pull request; it holds no params.yaml")
+            # Its other sections are for the code of the pull request: this code need not understand them.
+            section = yaml_file.read_yaml(pull / "params.yaml").get("data")
+            pinned = frozen.checked(params.Data, section, f"{pull}/params.yaml: data.")
+            data = self.params.data.model_copy(update={"path": pinned.path, "sha256": pinned.sha256})
+            self.params = self.params.model_copy(update={"data": data})
+            self.data_root = pull
+
+    @cached_property
+    def git(self) -> Git:
+        git = Git(self.root)
+        try:
+            git("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        except GitError as error:
+            if "not installed" in str(error):
+                raise Misuse("git is not installed; install it") from None
+            if unowned := re.search("dubious ownership in repository at '(.*)'", str(error)):
+                mend = f"if you trust it, run `git config --global --add safe.directory {unowned[1]}`"
+                raise Misuse(f"git: the repository {unowned[1]} belongs to another user; {mend}") from None
+            if "not a git repository" in str(error) or "exited with" in str(error):
+                mend = "run `git init`, `git add -A` and `git commit`"
+                raise Misuse(f"not a git repository with a commit; {mend}") from None
+            raise
+        return git
+
+    @cached_property
+    def pyproject(self) -> dict[str, Any]:
+        """What pyproject.toml holds.
+
+        Raises:
+            Misuse: it is missing, or cannot be read.
+        """
+        try:
+            return tomllib.loads(self.needed("pyproject.toml").decode())
+        except ValueError as error:
+            raise Misuse(f"pyproject.toml: {error}; mend it") from None
+
+    @cached_property
+    def name(self) -> str:
+        """What the project is called in pyproject.toml, in lower case with hyphens, as images and hosts want it.
+
+        Raises:
+            Misuse: pyproject.toml names none.
+        """
+        name = self.pyproject.get("project", {}).get("name")
+        if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+            raise Misuse('pyproject.toml: project.name: missing or no name; write it as in name = "late-flights"')
+        return re.sub("[-_.]+", "-", name).lower()
+
+    @property
+    def package(self) -> str:
+        """The same with underscores: in labels, and as the name of the model in MLflow."""
+        return self.name.replace("-", "_")
+
+    @property
+    def team(self) -> Path:
+        """The folder of the team's package, which model.build names."""
+        return self.root / "src" / self.params.model.build.partition(".")[0]
+
+    @cached_property
+    def commit(self) -> str:
+        """The commit of the working tree, 40 hex digits."""
+        return self.git("rev-parse", "HEAD")
+
+    @cached_property
+    def dirty(self) -> bool:
+        """Whether the working tree holds changes that the commit does not. Allowed, and recorded."""
+        return bool(self.git("status", "--porcelain", "--untracked-files=normal"))
+
+    def header(self) -> dict[str, Any]:
+        """What every JSON of a step begins with."""
+        return {
+            "schema": SCHEMA,
+            "commit": self.commit,
+            "dirty": self.dirty,
+            "data_sha256": self.params.data.sha256,
+            "created": now(),
+        }
+
+    def needed(self, path: str) -> bytes:
+        """The content of a file of the repository.
+
+        Raises:
+            Misuse: there is none.
+        """
+        if not (self.root / path).is_file():
+            raise Misuse(f"{path}: missing; `git checkout {path}` brings it back")
+        return (self.root / path).read_bytes()
+
+    def file_sha256(self, path: str) -> str:
+        """Digest of a file of the repository, "absent" if there is none."""
+        file = self.root / path
+        return sha256(file.read_bytes()) if file.is_file() else "absent"

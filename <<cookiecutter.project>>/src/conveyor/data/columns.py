@@ -1,0 +1,52 @@
+"""Which columns are what: the features that a model may see, and the labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from conveyor.core import params
+from conveyor.core.errors import Refused
+
+
+def features(frame: pd.DataFrame, data: params.Data) -> pd.DataFrame:
+    """What a model may see: every column but target, time and those to ignore."""
+    hidden = {data.target, data.time, *data.ignore}
+    return frame[[column for column in frame.columns if column not in hidden]]
+
+
+def classes(frame: pd.DataFrame, data: params.Data) -> list[Any]:
+    """The values of the target, sorted: of two the larger is the positive one. Empty for a regression.
+
+    Raises:
+        Refused: the target is null somewhere, or its values are not what the task needs.
+    """
+    target, where = frame[data.target], f"{data.path}: column {data.target!r}"
+    if data.task == "regression":
+        numeric = pd.api.types.is_numeric_dtype(target) and not pd.api.types.is_bool_dtype(target)
+        bad = int((~np.isfinite(target.to_numpy(dtype=np.float64, na_value=np.nan))).sum()) if numeric else len(target)
+        if bad:
+            raise Refused(f"{where} has {bad} values that are no finite number; a regression needs one in every row")
+        return []
+    values = sorted(target.dropna().unique().tolist())
+    wrong = len(values) != 2 if data.task == "binary" else len(values) < 3
+    if target.isna().any() or wrong:
+        found = "nulls" if target.isna().any() else f"{len(values)} value" + "s" * (len(values) != 1)
+        needs = "exactly two" if data.task == "binary" else "at least three (data.task is multiclass)"
+        raise Refused(f"{where} has {found}; the target needs {needs}, in every row")
+    return values
+
+
+def labels(frame: pd.DataFrame, data: params.Data) -> NDArray[Any]:
+    """The target (n,): the number of the class, zero and on in sorted order, or the number itself of a regression.
+
+    Raises:
+        Refused: see ``classes``.
+    """
+    values, target = classes(frame, data), frame[data.target]
+    if data.task == "regression":
+        return target.to_numpy(dtype=np.float64)
+    return pd.Categorical(target, categories=values).codes.astype(np.int64)

@@ -1,0 +1,191 @@
+"""The data contract: what expectations/data.json asks of the data, checked by Great Expectations."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from conveyor.core.errors import Misuse
+
+SUITE = "expectations/data.json"
+MEND = f"mend the data, or {SUITE} if the contract has changed"
+EXAMPLES = 3
+UNCHECKED = "which cannot be checked on these values"
+
+# What an expectation asks for, in words. Others are told by their name and arguments.
+WORDS = {
+    "expect_column_values_to_be_between": "values {limits}",
+    "expect_column_mean_to_be_between": "a mean {limits}",
+    "expect_column_values_to_be_in_set": "only {value_set}",
+    "expect_column_distinct_values_to_equal_set": "exactly the values {value_set}",
+    "expect_column_values_to_be_in_type_list": "the type {type_list}",
+    "expect_column_value_lengths_to_equal": "values of length {value:g}",
+    "expect_column_values_to_not_be_null": "no missing value",
+    "expect_compound_columns_to_be_unique": "no two rows alike in {column_list}",
+    "expect_table_row_count_to_be_between": "{limits} rows",
+    "expect_table_columns_to_match_ordered_list": "the columns {column_list}",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One expectation and whether it holds; ``detail`` says what was found, in a sentence, where it does not."""
+
+    type: str
+    column: str | None
+    passed: bool
+    detail: str
+
+
+def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = None) -> list[Outcome]:
+    """Hold a frame against a suite of Great Expectations.
+
+    Args:
+        frame: the data (n x columns).
+        suite: name and expectations, as Great Expectations writes them in JSON.
+        docs: where its Data Docs go, or None.
+
+    Returns:
+        An outcome per expectation, in the order of the suite.
+
+    Raises:
+        Misuse: the suite holds an expectation or an argument that Great Expectations does not know.
+    """
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    # What it has to say is in its results and exceptions; its log repeats them with tracebacks.
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    actions = []
+    if docs:
+        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs)}
+        site = {
+            "class_name": "SiteBuilder",
+            "store_backend": backend,
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        }
+        context.add_data_docs_site("data_docs", site)
+        actions = [gx.checkpoint.UpdateDataDocsAction(name="docs", site_names=["data_docs"])]
+    asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("data")
+    batch = asset.add_batch_definition_whole_dataframe("all")
+    built = context.suites.add(_suite(suite["name"], suite["expectations"]))
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name="data", data=batch, suite=built))
+    checkpoint = gx.Checkpoint(name="data", validation_definitions=[definition], actions=actions)
+    checkpoint.result_format = {"result_format": "COMPLETE", "partial_unexpected_count": EXAMPLES}
+    [done] = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame}).run_results.values()
+    results = sorted(done.results, key=lambda result: result.expectation_config.meta["place"])
+    return [_outcome(result, frame) for result in results]
+
+
+def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
+    """The suite as an object. Great Expectations leaves out what it cannot build, with a word to its log; we do not."""
+    import great_expectations as gx
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    numbered = []
+    for number, expectation in enumerate(expectations, 1):
+        try:
+            # Results come in another order than the expectations: each carries its place along.
+            numbered.append({**expectation, "meta": {**(expectation.get("meta") or {}), "place": number}})
+            ExpectationConfiguration(**numbered[-1]).to_domain_obj()
+        except (TypeError, ValueError, KeyError, gx.exceptions.GreatExpectationsError) as error:
+            # Of several lines the first one counts the faults, and two tell the first fault.
+            lines = str(error).splitlines()
+            why = ": ".join(line.strip().partition(" (type=")[0] for line in lines[1:3] or lines)
+            raise Misuse(f"{SUITE}: expectation {number}, {expectation['type']}, is refused: {why}; mend it") from None
+    return gx.ExpectationSuite(name=name, expectations=numbered)
+
+
+def _outcome(result: Any, frame: pd.DataFrame) -> Outcome:
+    config = result.expectation_config
+    arguments = {name: value for name, value in config.kwargs.items() if name != "batch_id"}
+    column = arguments.pop("column", None)
+    wanted = WORDS.get(config.type, config.type.removeprefix("expect_").replace("_", " ") + " {}")
+    try:
+        given = ", ".join(f"{name}={value}" for name, value in arguments.items())
+        wanted = wanted.format(given, limits=_limits(**arguments), **arguments).rstrip()
+    except (KeyError, TypeError, ValueError):  # an argument is left out, or is another expectation's result
+        wanted = f"{config.type} {arguments}"
+    if arguments.get("mostly"):
+        wanted += f" in {arguments['mostly']:.0%} of the rows"
+    if result.success:
+        return Outcome(config.type, column, True, wanted)
+    subject = f"column {column!r}: " if column else ""
+    missing = column and column not in frame.columns
+    found = "the column is missing" if missing else _found(result, arguments, frame)
+    return Outcome(config.type, column, False, f"{subject}expected {wanted}, {found}")
+
+
+def _limits(min_value: Any = None, max_value: Any = None, **_: Any) -> str:
+    # Great Expectations makes floats of numbers, and times of texts.
+    low, high = (f"{v:.15g}" if isinstance(v, int | float) else str(v) for v in (min_value, max_value))
+    if min_value is None or max_value is None:
+        return f"of at least {low}" if max_value is None else f"of at most {high}"
+    return f"between {low} and {high}"
+
+
+def _found(result: Any, arguments: dict[str, Any], frame: pd.DataFrame) -> str:
+    """What was found instead, with examples by their row in the file (the first row under the header is 1)."""
+    if "column_list" in arguments and isinstance(result.result.get("observed_value"), list):
+        return _columns(arguments["column_list"], list(frame.columns))
+    if result.result.get("element_count") and result.result.get("unexpected_count"):
+        count, total = result.result["unexpected_count"], result.result["element_count"]
+        pairs = zip(
+            result.result.get("partial_unexpected_list", []),
+            result.result.get("partial_unexpected_index_list", []),
+            strict=False,
+        )
+        examples = ", ".join(f"{_short(value)} in row {row + 1}" for value, row in pairs)
+        return f"{count} of {total} rows differ" + (f": {examples}" if examples else "")
+    if "partial_missing_list" in result.result:  # of a set of distinct values
+        also, absent = result.result.get("partial_unexpected_list"), result.result["partial_missing_list"]
+        return " and ".join(f"{word} {_short(of)}" for word, of in (("found no", absent), ("found also", also)) if of)
+    if "observed_value" in result.result:
+        return f"found {_short(result.result['observed_value'])}"
+    return UNCHECKED
+
+
+def _short(value: Any) -> str:
+    """A value of the data on one line: a line break in it must not start a line of its own in a log."""
+    text = ", ".join(str(part) for part in value.values()) if isinstance(value, dict) else str(value)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _columns(wanted: list[str], found: list[str]) -> str:
+    for name in wanted:
+        if name not in found:
+            return f"column {name!r} is missing"
+    for name in found:
+        if name not in wanted:
+            return f"column {name!r} is not among them"
+    name = next(name for name, other in zip(found, wanted, strict=True) if name != other)
+    return f"column {name!r} stands in the place of {wanted[found.index(name)]!r}"
+
+
+def read_suite(path: Path) -> dict[str, Any]:
+    """The contract.
+
+    Raises:
+        Misuse: the file is missing, is no JSON, or is no suite.
+    """
+    try:
+        suite = json.loads(path.read_bytes())
+        if not suite["expectations"] or not all(isinstance(e["type"], str) for e in suite["expectations"]):
+            raise KeyError("expectations")
+    except FileNotFoundError:
+        raise Misuse(f"{SUITE}: missing; `git checkout {SUITE}` brings it back") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise Misuse(f"{SUITE}: not JSON: {error}; mend it") from None
+    except (KeyError, TypeError):
+        raise Misuse(f"{SUITE}: no suite of expectations; it needs `name` and a list `expectations`") from None
+    if not isinstance(suite.get("name", "data"), str) or not suite.get("name", "data").strip():
+        raise Misuse(f'{SUITE}: `name` is no text; write one, as in "name": "data"')
+    return {"name": "data", **suite}

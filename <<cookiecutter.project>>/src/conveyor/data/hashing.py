@@ -1,0 +1,61 @@
+"""A hash of a row that depends on the row's values alone, so that a row never changes side as data grow."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
+    """One number per row that depends on the row's values alone: not on its place, nor on the other rows.
+
+    Nor on the type of the column, which is inferred from all of its rows: one text among numbers makes the others
+    text, one gap makes whole numbers floats. So a value hashes as the number or the time that it reads as.
+    """
+    combined = np.zeros(len(frame), dtype=np.uint64)
+    for name in frame.columns:
+        # Wraps around, as a hash should.
+        combined = combined * np.uint64(1_099_511_628_211) + _value_hash(frame[name])
+    return combined
+
+
+def _value_hash(values: pd.Series) -> NDArray[np.uint64]:
+    if pd.api.types.is_datetime64_any_dtype(values):
+        # Microseconds reach from year one to year 9999, which stands for "never" in many a file.
+        hashed = pd.util.hash_array(utc(values).dt.as_unit("us").astype("int64").to_numpy())
+    elif pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
+        hashed = pd.util.hash_array(values.to_numpy(dtype=np.float64, na_value=np.nan) + 0.0)
+        if pd.api.types.is_integer_dtype(values):
+            # Beyond 2**53 several whole numbers are the same float: these are hashed as they are.
+            whole = values.to_numpy()
+            large = (whole > 2**53) | (whole < -(2**53))
+            hashed[large] = pd.util.hash_array(whole[large])
+    else:
+        hashed = _text_hash(values.astype(object).map(str, na_action="ignore"))
+    hashed[values.isna().to_numpy()] = np.uint64(1)
+    return hashed
+
+
+def _text_hash(texts: pd.Series) -> NDArray[np.uint64]:
+    hashed = pd.util.hash_array(texts.map(str).to_numpy(dtype=object), categorize=False)
+    # Only what begins like a number or a truth value can be one: most texts need no second look.
+    likely = texts.str.match(r"\s*[-+.0-9]|\s*(?:true|false|inf|nan)\s*$", case=False, na=False).to_numpy(dtype=bool)
+    truth = texts.str.strip().str.lower().map({"true": 1.0, "false": 0.0})
+    numbers = pd.to_numeric(texts.where(likely), errors="coerce").astype(np.float64).fillna(truth)
+    found = numbers.notna().to_numpy()
+    hashed[found] = pd.util.hash_array(numbers[found].to_numpy() + 0.0)
+    for place in np.flatnonzero(found & (numbers.abs() > 2**53).to_numpy()):
+        with suppress(ValueError, OverflowError):
+            hashed[place] = pd.util.hash_array(np.array([int(texts.iloc[place])]))[0]
+    rest = likely & ~found
+    times = pd.to_datetime(texts[rest], errors="coerce", format="ISO8601", utc=True)
+    known = times.notna().to_numpy()
+    hashed[np.flatnonzero(rest)[known]] = _value_hash(times[known])
+    return hashed
+
+
+def utc(times: pd.Series) -> pd.Series:
+    return times.dt.tz_localize("UTC") if times.dt.tz is None else times.dt.tz_convert("UTC")

@@ -1,0 +1,102 @@
+"""The split: which rows a model is trained on, and which are held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from conveyor.core import frozen, params
+from conveyor.core.errors import Misuse, Refused
+from conveyor.core.files import read_json
+from conveyor.core.frozen import Frozen
+from conveyor.data.columns import features
+from conveyor.data.hashing import row_hash, utc
+
+BUCKETS = 10_000
+
+
+class SplitRule(Frozen):
+    """Which rows a model was trained on, told from a row alone: it goes into the bundle and outlives the data.
+
+    by "time": rows up to and including ``watermark`` were (or could have been) trained on.
+    by "hash": rows whose group or key falls into the upper ``1 - holdout`` of the hash range.
+    """
+
+    by: Literal["time", "hash"]
+    columns: frozen.Names
+    holdout: float
+    watermark: str | None
+
+    @classmethod
+    def read(cls, folder: Path) -> SplitRule:
+        """The rule by which the model of a bundle was trained.
+
+        Args:
+            folder: of the bundle.
+
+        Raises:
+            Misuse: its split.json is missing or damaged.
+        """
+        path = folder / "split.json"
+        try:
+            return cls.model_validate(read_json(path, made_by="train"))
+        except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
+            raise Misuse(f"{path}: damaged (key {key}); delete it and run `make train`") from None
+
+    def trained_on(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Mask (n,) of the rows on the training side.
+
+        Raises:
+            Misuse: the frame lacks a column of the rule.
+        """
+        for column in self.columns:
+            if column not in frame.columns:
+                raise Misuse(f"column {column!r} is missing; the split of a model needs it")
+        if self.by == "time":
+            return (utc(frame[self.columns[0]]) <= pd.Timestamp(self.watermark)).to_numpy()
+        bucket = row_hash(frame[list(self.columns)]) % np.uint64(BUCKETS)
+        return bucket >= np.uint64(round(self.holdout * BUCKETS))
+
+
+def split(frame: pd.DataFrame, data: params.Data, rule: params.Split) -> SplitRule:
+    """The split of ``frame``: the newest rows if there is a time, else by a hash of the group or the key.
+
+    Rows of one instant stay together, so the holdout may be a little smaller than asked for.
+
+    Raises:
+        Refused: one of the two sides would be empty.
+    """
+    if data.time:
+        times = utc(frame[data.time]).sort_values()
+        first_held_out = times.iloc[min(int(len(times) * (1 - rule.holdout)), len(times) - 1)]
+        earlier = times[times < first_held_out]
+        if earlier.empty:
+            raise Refused(f"{data.path}: {len(frame)} rows leave nothing to train on beside the holdout; add rows")
+        watermark = earlier.iloc[-1].isoformat()
+        made = SplitRule(by="time", columns=(data.time,), holdout=rule.holdout, watermark=watermark)
+    else:
+        # Rows that belong together stay together: a model that knows one of them half knows the others.
+        columns = (data.group,) if data.group else data.key
+        made = SplitRule(by="hash", columns=columns, holdout=rule.holdout, watermark=None)
+    trained = made.trained_on(frame)
+    if trained.all() or not trained.any():
+        side = "the holdout" if trained.all() else "training"
+        raise Refused(f"{data.path}: {len(frame)} rows leave none for {side}; add rows or change split.holdout")
+    return made
+
+
+def repeated_keys(frame: pd.DataFrame, data: params.Data) -> NDArray[np.int64]:
+    """Positions of the rows whose key stands in a row before."""
+    return np.flatnonzero(pd.Series(row_hash(frame[list(data.key)])).duplicated().to_numpy())
+
+
+def shared_rows(frame: pd.DataFrame, trained: NDArray[np.bool_], data: params.Data) -> NDArray[np.int64]:
+    """Positions of the holdout rows that equal a training row in all features and the target."""
+    content = row_hash(features(frame, data).assign(**{data.target: frame[data.target]}))
+    return np.flatnonzero(~trained & np.isin(content, content[trained]))

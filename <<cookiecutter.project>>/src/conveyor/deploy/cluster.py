@@ -1,0 +1,383 @@
+"""A Kubernetes cluster, through kubectl: what serves, and a roll-out that ends with the new model or with the old one.
+
+An environment is a folder of ``container/kubernetes/overlays``. The namespace that its kustomization names is also the
+name of kubectl's context, so that no other cluster than the one meant is ever changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from conveyor.core.errors import Misuse, Refused
+from conveyor.core.files import write_text
+from conveyor.core.git import bounded
+from conveyor.core.yaml_file import read_yaml
+from conveyor.model.bundle import Bundle
+
+if TYPE_CHECKING:
+    from conveyor.core.project import Project
+
+OVERLAYS = "container/kubernetes/overlays"
+NAME = "model"  # of the deployment, of its container, and of the image that the manifests name
+RECORDED = ("key", "digest", "commit")  # of an image, as annotations of its replicas
+SERVED = "model-served"  # annotates the replica set of an image that gave its golden answers, with that image
+REVISION = "deployment.kubernetes.io/revision"
+SECONDS = 60
+SECONDS_TO_SETTLE = 1800  # of all replicas; one that is stuck ends at the deployment's progressDeadlineSeconds
+
+# Runs in a new replica, over its own loopback: no network policy is in its way, and the token need not be known here.
+ASK = """
+import os, sys, urllib.error, urllib.request
+request = urllib.request.Request("http://127.0.0.1:8000/predict", sys.stdin.buffer.read())
+request.add_header("Content-Type", "application/json")
+if token := os.environ.get("PREDICT_TOKEN", "").partition(",")[0]:
+    request.add_header("Authorization", f"Bearer {token}")
+try:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    sys.stdout.buffer.write(direct.open(request, timeout=30).read())
+except urllib.error.HTTPError as error:
+    sys.exit(f"/predict said {error.code}: {' '.join(error.read(300).decode(errors='replace').split())}")
+except OSError as error:
+    sys.exit(f"/predict: {error}")
+"""
+
+
+class Failed(Exception):
+    """kubectl, or what it rolled out, failed; the text is one line."""
+
+
+class Kubectl:
+    """kubectl in the namespace of one environment, by the context of the same name.
+
+    Raises:
+        Misuse: there is no such environment, or it names no namespace.
+    """
+
+    def __init__(self, project: Project, environment: str) -> None:
+        self.root = project.root
+        overlays = project.root / OVERLAYS
+        known = sorted(folder.name for folder in overlays.glob("*") if folder.is_dir())
+        if environment not in known:
+            raise Misuse(f"{environment}: no environment; {OVERLAYS} has {', '.join(known) or 'none'}")
+        self.overlay = overlays / environment
+        self.namespace = read_yaml(self.overlay / "kustomization.yaml").get("namespace")
+        if not isinstance(self.namespace, str):
+            raise Misuse(f"{OVERLAYS}/{environment}/kustomization.yaml: namespace: missing; add it")
+        self.words = ["kubectl", f"--context={self.namespace}", f"--namespace={self.namespace}"]
+        self.variables = {**os.environ, "LC_ALL": "C"}
+        if project.environment.kubeconfig:  # a workflow's secret: the file goes with this object
+            self._file = tempfile.NamedTemporaryFile("w", prefix="kubeconfig-")  # noqa: SIM115 (for a life, not a block)
+            self._file.write(project.environment.kubeconfig)
+            self._file.flush()
+            self.variables["KUBECONFIG"] = self._file.name
+
+    @property
+    def named(self) -> bool:
+        """Whether the configuration of kubectl has this cluster."""
+        return self.namespace in self("config", "get-contexts", "--output=name").split()
+
+    def __call__(self, *words: str, stdin: bytes | None = None, seconds: float = SECONDS) -> str:
+        """Standard output of ``kubectl words``.
+
+        Raises:
+            Misuse: kubectl is not installed.
+            Failed: it exited with an error, or did not answer in time.
+        """
+        try:
+            done = bounded([*self.words, *words], self.root, stdin, self.variables, seconds)
+        except FileNotFoundError:
+            raise Misuse("kubectl is not installed; install it") from None
+        except subprocess.TimeoutExpired:
+            raise Failed(f"kubectl {words[0]} did not answer within {seconds:g} seconds") from None
+        if done.returncode:
+            raise Failed(_complaint(done.stderr) or f"kubectl {words[0]} exited with {done.returncode}")
+        return done.stdout.decode(errors="replace")
+
+
+def _complaint(stderr: bytes) -> str:
+    """The line that tells why: kubectl's last, without its log and its word that what it executed failed."""
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    said = [line for line in lines if not re.match(r"[IWE][0-9]{4} |command terminated with", line)]
+    text = (said or lines or [""])[-1].removeprefix("error: ")
+    return text if len(text) <= 600 else f"...{text[-600:]}"  # kustomize begins with where and ends with what
+
+
+def serving(project: Project, environment: str) -> dict[str, Any] | None:
+    """What the deployment of an environment runs, or None where there is none.
+
+    Returns:
+        ``image``, as the deployment names it, and ``key``, ``digest`` and ``commit`` as the roll-out recorded them,
+        None where something else than ``roll_out`` made the deployment.
+
+    Raises:
+        Misuse: kubectl is missing, has no context of that name, or may not ask the cluster.
+    """
+    deployment = _deployment(Kubectl(project, environment))
+    return _runs(deployment) if deployment else None
+
+
+def deployed(project: Project, environment: str) -> bool:
+    """Whether there is a deployment of this environment, if this machine has a way to its cluster at all.
+
+    Raises:
+        Misuse: it has, and the cluster does not answer.
+    """
+    try:
+        kubectl = Kubectl(project, environment)
+        named = kubectl.named
+    except (Misuse, Failed):
+        return False  # no such environment, no kubectl, or no configuration: nothing can be reached from here
+    return named and _deployment(kubectl) is not None
+
+
+def died(project: Project, environment: str) -> list[str]:
+    """A line for each replica that was started again because it had died; none where no cluster can be reached."""
+    try:
+        kubectl = Kubectl(project, environment)
+        if not kubectl.named:
+            return []
+        pods = json.loads(kubectl("get", "pods", f"--selector=app.kubernetes.io/name={NAME}", "--output=json"))["items"]
+    except (Misuse, Failed):
+        return []
+    lines = []
+    for pod in pods:
+        for status in pod.get("status", {}).get("containerStatuses", []):
+            if again := status.get("restartCount", 0):
+                ended = status.get("lastState", {}).get("terminated", {})
+                how = "".join(f" {ended[part]}" for part in ("reason", "exitCode") if part in ended)
+                lines.append(f"{pod['metadata']['name']} has died{', last' if how else ''}{how}; started {again} times")
+    return lines
+
+
+def take_down(project: Project, environment: str) -> str:
+    """Delete the deployment of an environment; service, autoscaler and namespace stay.
+
+    Raises:
+        Misuse: there is no way to the cluster.
+    """
+    kubectl = Kubectl(project, environment)
+    gone = _asked(kubectl, "delete", f"deployment/{NAME}", "--ignore-not-found").strip()
+    return gone or f"{environment}: nothing was deployed"
+
+
+def kept(project: Project, environment: str, key: str, digest: str) -> str | None:
+    """The image in which a model served here last, if the deployment's history still holds it.
+
+    Raises:
+        Misuse: as ``serving`` does.
+    """
+    kubectl = Kubectl(project, environment)
+    text = _asked(kubectl, "get", "replicasets", f"--selector=app.kubernetes.io/name={NAME}", "--output=json")
+    found = {}
+    for one in json.loads(text)["items"]:
+        noted, runs = one["metadata"].get("annotations") or {}, _runs(one)
+        # Each replica set inherits the notes of the one before it: only the one that names its own image has served.
+        if (runs["key"], runs["digest"]) == (key, digest) and noted.get(SERVED) == runs["image"]:
+            found[int(noted[REVISION])] = runs["image"]
+    return found[max(found)] if found else None
+
+
+def _deployment(kubectl: Kubectl) -> dict[str, Any] | None:
+    text = _asked(kubectl, "get", f"deployment/{NAME}", "--ignore-not-found", "--output=json")
+    return json.loads(text) if text.strip() else None
+
+
+def _asked(kubectl: Kubectl, *words: str) -> str:
+    """What the cluster says before anything is changed."""
+    try:
+        return kubectl(*words)
+    except Failed as error:
+        mend = "mend the access to the cluster and run again"
+        if f'context "{kubectl.namespace}" does not exist' in str(error):
+            mend = f"`kubectl config set-context {kubectl.namespace} --cluster=... --user=...` makes it"
+        raise Misuse(f"kubectl: {error}; {mend}") from None
+
+
+def _runs(owner: dict[str, Any]) -> dict[str, Any]:
+    """What a deployment or a replica set runs; see ``serving``."""
+    template = owner["spec"]["template"]
+    noted = template["metadata"].get("annotations") or {}
+    images = {container["name"]: container["image"] for container in template["spec"]["containers"]}
+    return {"image": images.get(NAME), **{name: noted.get(f"model-{name}") for name in RECORDED}}
+
+
+def kustomization(base: str, image: dict[str, Any]) -> str:
+    """The kustomization over an overlay that says which image runs.
+
+    Args:
+        base: the folder of the overlay, relative to that of the kustomization.
+        image: see ``roll_out``.
+
+    Raises:
+        Misuse: the image is in no registry, or named by a tag, which can move.
+    """
+    reference = image["reference"]
+    if not (named := re.fullmatch(r"((?:[^@\s]*/)?[^@:/\s]+)@(sha256:[0-9a-f]{64})", reference)):
+        mend = "run `make image PUSH=1` with REGISTRY set"
+        raise Misuse(f"{reference}: a cluster takes an image of a registry by its digest; {mend}")
+    noted = {f"model-{name}": str(image[name]) for name in RECORDED}
+    patch = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": NAME},
+        "spec": {"template": {"metadata": {"annotations": noted}}},
+    }
+    whole = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [base],
+        "images": [{"name": NAME, "newName": named[1], "digest": named[2]}],
+        "patches": [{"target": {"kind": "Deployment", "name": NAME}, "patch": yaml.safe_dump(patch)}],
+    }
+    return yaml.safe_dump(whole, sort_keys=False)
+
+
+def roll_out(
+    project: Project, environment: str, image: dict[str, Any], bundle: Bundle, say: Callable[[str], None]
+) -> str:
+    """Make an image serve, or leave what serves; returns what it did, as a line.
+
+    A roll-out that fails, that does not settle, or whose replicas do not give the model's golden answers is undone: the
+    deployment goes back to what it ran, and is deleted where there was none.
+
+    Args:
+        project: the repository; its files are read, and ``build/kubernetes`` is written.
+        environment: a folder of container/kubernetes/overlays.
+        image: ``reference`` (registry/repository@sha256:...), and ``key``, ``digest`` and ``commit`` of what is in it.
+        bundle: of the model, whose golden answers a replica may be ``model.tolerance`` away from.
+        say: takes a line of progress.
+
+    Raises:
+        Misuse: the image has no digest, the manifests do not render, or there is no way to the cluster; nothing was
+            changed.
+        Refused: it was undone, or could not be; the line says why, and what serves.
+    """
+    kubectl = Kubectl(project, environment)
+    if project.environment.run_url and not kubectl.named:
+        # The first push of a repository whose cluster is still to come is no failure.
+        return f"rehearsed: KUBECONFIG_DATA names no cluster for {environment}, and {image['reference']} serves nowhere"
+    folder = _prepared(kubectl, project.build / "kubernetes" / environment, image)
+    before = _deployment(kubectl)
+    try:
+        say(f"deploy    {image['reference']} to {kubectl.namespace}")
+        kubectl("apply", f"--kustomize={folder}")
+        _settle(kubectl)
+        _ask(kubectl, image, bundle.golden, project.params.model.tolerance)
+    except Failed as error:
+        say(f"deploy    failed, going back: {error}")
+        raise Refused(f"{environment}: {error}{_stuck(kubectl, image)}; {_back(kubectl, before)}") from None
+    _note(kubectl, image, say)
+    return f"{environment} serves model {image['key'][:12]}, and its golden answers are the model's own"
+
+
+def _prepared(kubectl: Kubectl, folder: Path, image: dict[str, Any]) -> Path:
+    """The folder that is applied: the user's overlay is read where it lies, and never edited."""
+    base = os.path.relpath(kubectl.overlay.resolve(), folder.resolve()).replace(os.sep, "/")
+    write_text(folder / "kustomization.yaml", kustomization(base, image))
+    try:
+        rendered = kubectl("kustomize", str(folder))
+    except Failed as error:
+        raise Misuse(f"{kubectl.overlay.relative_to(kubectl.root)}: {error}; mend it and run again") from None
+    deployments = [manifest for manifest in yaml.safe_load_all(rendered) if manifest["kind"] == "Deployment"]
+    ours = [_runs(manifest)["image"] for manifest in deployments if manifest["metadata"]["name"] == NAME]
+    if ours != [image["reference"]]:
+        mend = f"call deployment, container and image {NAME!r} again"
+        raise Misuse(f"{kubectl.overlay.relative_to(kubectl.root)}: the roll-out sets no image; {mend}")
+    return folder
+
+
+def _settle(kubectl: Kubectl) -> None:
+    """Wait until every replica is new and ready, and no old one is left."""
+    wait = f"--timeout={SECONDS_TO_SETTLE}s"
+    kubectl("rollout", "status", f"deployment/{NAME}", wait, seconds=SECONDS_TO_SETTLE + SECONDS)
+
+
+def _pods(kubectl: Kubectl, image: dict[str, Any]) -> list[dict[str, Any]]:
+    """The replicas that run an image and are not on their way out."""
+    text = kubectl("get", "pods", f"--selector=app.kubernetes.io/name={NAME}", "--output=json")
+    return [
+        pod
+        for pod in json.loads(text)["items"]
+        if "deletionTimestamp" not in pod["metadata"]
+        and image["reference"] in (container["image"] for container in pod["spec"]["containers"])
+    ]
+
+
+def _ask(kubectl: Kubectl, image: dict[str, Any], golden: dict[str, Any], tolerance: float) -> None:
+    """Let a new replica answer the golden rows.
+
+    Raises:
+        Failed: there is none, it does not answer, or answers otherwise than the model did.
+    """
+    pods = [pod["metadata"]["name"] for pod in _pods(kubectl, image)]
+    if not pods:
+        raise Failed("no replica runs this image")
+    rows = json.dumps({"rows": golden["rows"]}, allow_nan=False).encode()
+    given = kubectl("exec", "--stdin", pods[0], f"--container={NAME}", "--", "python", "-c", ASK, stdin=rows)
+    wanted = np.asarray(golden["answers"], dtype=np.float64)
+    try:
+        answer = json.loads(given)
+        model, said = answer["model"], np.asarray(answer["predictions"], dtype=np.float64)
+    except (ValueError, TypeError, KeyError):
+        raise Failed(f"the answer to the golden rows holds no predictions: {given[:100]!r}") from None
+    if model != image["key"]:
+        raise Failed(f"the image says that it is model {str(model)[:12]}, not {image['key'][:12]}")
+    if said.shape != wanted.shape:
+        raise Failed(f"the golden rows get predictions of shape {said.shape}, not {wanted.shape}")
+    if not (np.abs(said - wanted) <= tolerance).all():  # of what is no number neither holds
+        far = np.abs(said - wanted).max()
+        raise Failed(f"a golden answer is {far:.3g} from the model's own; {tolerance:g} is tolerated")
+
+
+def _note(kubectl: Kubectl, image: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Mark the replica set of an image that has shown that it serves, so that a roll-back finds it."""
+    try:
+        version = _pods(kubectl, image)[0]["metadata"]["labels"]["pod-template-hash"]
+        mark = ["annotate", "replicasets", f"--selector=pod-template-hash={version}", "--overwrite"]
+        kubectl(*mark, f"{SERVED}={image['reference']}")
+    except (Failed, IndexError) as error:
+        say(f"deploy    serves, but could not be marked: {error}; a roll-back to it will build its image anew")
+
+
+def _stuck(kubectl: Kubectl, image: dict[str, Any]) -> str:
+    """Why a new replica does not run, in brackets, where the cluster says so."""
+    try:
+        pods = _pods(kubectl, image)
+    except Failed:
+        return ""  # the failure that is being told says more
+    for status in (status for pod in pods for status in pod.get("status", {}).get("containerStatuses", [])):
+        for state in (status.get("state", {}).get("waiting"), status.get("lastState", {}).get("terminated")):
+            if state:
+                told = ": ".join(str(state[part]) for part in ("reason", "message") if state.get(part))
+                return f" ({' '.join(told.split())[:300]})"
+    return ""
+
+
+def _back(kubectl: Kubectl, before: dict[str, Any] | None) -> str:
+    """Bring back what ran before, and say what serves now.
+
+    Raises:
+        Refused: that failed, too. Old replicas go only as new ones get ready, so those that answered still do.
+    """
+    try:
+        if before is None:
+            kubectl("delete", f"deployment/{NAME}", "--ignore-not-found")
+            return "undone: nothing served before, and nothing does now"
+        # By its number: where nothing was applied, the revision before the last is not the one that served.
+        revision = before["metadata"]["annotations"][REVISION]
+        kubectl("rollout", "undo", f"deployment/{NAME}", f"--to-revision={revision}")
+        _settle(kubectl)
+    except Failed as error:
+        look = f"`{' '.join(kubectl.words)} describe deployment {NAME}`"
+        return f"going back failed, too: {error}; the replicas that were ready keep serving; look with {look}"
+    return f"undone: {_runs(before)['image']} serves as before"

@@ -1,0 +1,126 @@
+"""Bring the model of the ledger to serve: `accepted` before it, `live` once it serves, `aborted` if it does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from conveyor.core.errors import Misuse, Refused
+from conveyor.core.project import Project
+from conveyor.deploy import cluster, image, rollout
+from conveyor.ledger.events import Event, Moved
+from conveyor.ledger.ledger import ledger_of
+from conveyor.ledger.mirror import followed
+from conveyor.ledger.permission import TARGET, writable
+
+
+@followed
+def run(project: Project, environment: str = TARGET, say: Callable[[str], None] = print) -> str:
+    """Deploy build/image.json, which must be the image of the model that is to serve.
+
+    What a stopped deployment left is finished or undone first. A model on its way becomes champion when it serves in
+    production, and is aborted where it is refused; a champion that is deployed anew writes nothing into the ledger.
+
+    Raises:
+        Refused: the image is not fit to serve, or the model is quarantined, or was overtaken; what served serves on.
+        Misuse: the image is of another model, or engine, registry or ledger cannot be used.
+    """
+    named(environment)
+    made, event = image.read(project), ledger_of(project).to_serve()
+    if event is None:
+        raise Misuse("deploy: there is no champion yet; run `make pipeline` first")
+    if (made["key"], made["digest"]) != (event.key, event.digest):
+        raise Misuse(
+            f"deploy: build/image.json is of model {made['key'][:12]}, and event {event.number} wants"
+            f" {event.key[:12]}; run `make image` first"
+        )
+    return carry_out(project, environment, event, made, say)
+
+
+def host_of(project: Project) -> ModuleType:
+    """What deploys: a Docker host or a cluster, as deploy.target of params.yaml says."""
+    return cluster if project.params.deploy.target == "kubernetes" else rollout
+
+
+def undeploy(project: Project, environment: str) -> str:
+    """Take an environment down; the ledger stays as it is.
+
+    Raises:
+        Misuse: the engine cannot be reached.
+    """
+    return host_of(project).take_down(project, named(environment))
+
+
+def named(environment: str) -> str:
+    """Raises:
+    Misuse: it is no name of an environment.
+    """
+    if not re.fullmatch("[a-z][a-z0-9-]{0,30}", environment):
+        raise Misuse(f"deploy: {environment[:40]!r} is no name of an environment; use lower case, as in TO=staging")
+    return environment
+
+
+def carry_out(
+    project: Project, environment: str, event: Event, made: dict[str, Any], say: Callable[[str], None]
+) -> str:
+    """The same for the image of an event."""
+    ledger, waiting = ledger_of(project), ledger_of(project).pending()
+    if waiting:
+        writable(project, "deploy")
+    quarantine = ledger.quarantine_of(event.key)
+    if quarantine:
+        raise Refused(f"deploy: {ledger.why_quarantined(quarantine)}; nothing was changed")
+    bundle = ledger.bundle(event.champion)
+    try:
+        told = host_of(project).roll_out(project, environment, made, bundle, say)
+    except Refused as refused:
+        reason = str(refused)
+        if waiting:
+            _end(project, waiting, lambda: ledger.abort(waiting, reason))
+        raise
+    if waiting and environment == TARGET:
+        _end(project, waiting, lambda: ledger.live(waiting))
+        told += f"; champion/{ledger.number:06d}"
+    return told
+
+
+def _end(project: Project, waiting: Event, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except Moved:
+        ledger_of(project).read()
+        last = ledger_of(project).events[-1]
+        raise Refused(
+            f"deploy: event {waiting.number} was overtaken by event {last.number} ({last.type}) meanwhile; the next"
+            " `make image deploy` brings what is to serve now"
+        ) from None
+
+
+def deployed(project: Project) -> bool:
+    """Whether production is on the engine at hand: a roll-back then goes there, too.
+
+    Raises:
+        Misuse: it wants a token that is not given, or the engine cannot be used.
+    """
+    return host_of(project).deployed(project, TARGET)
+
+
+def kept(project: Project, event: Event) -> str | None:
+    """The image in which the model of an event served in production, if it is still there."""
+    return host_of(project).kept(project, TARGET, event.key, event.digest)
+
+
+def died(project: Project) -> list[str]:
+    """A line for each replica of production that has died since its release began; none where nothing is deployed.
+
+    Raises:
+        Misuse: an engine or a cluster was named, and cannot be asked.
+    """
+    try:
+        return host_of(project).died(project, TARGET)
+    except Misuse:
+        if project.environment.docker_host:
+            raise
+        return []  # no engine here, and none was named

@@ -1,0 +1,140 @@
+"""The Docker engine: this machine's, or the one that DOCKER_HOST names (`ssh://deploy@host` for a server)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conveyor.core.errors import Misuse
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.images import Image
+
+SECONDS = 120  # within which the engine answers a call
+
+
+@contextmanager
+def connected() -> Iterator[docker.DockerClient]:
+    """A client of the engine.
+
+    Raises:
+        Misuse: the engine cannot be reached, goes away, or refuses; one line with the mend.
+    """
+    import docker
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    named = os.environ.get("DOCKER_HOST", "")
+    with tunnel(named) if named.startswith("ssh://") else nullcontext(None) as address:
+        client = None
+        try:
+            client = docker.DockerClient(address, timeout=SECONDS) if address else docker.from_env(timeout=SECONDS)
+            client.ping()
+        except (DockerException, RequestException, OSError) as error:
+            if client:
+                client.close()
+            mend = "check that address and your key" if named else "start Docker, or set DOCKER_HOST"
+            raise Misuse(
+                f"docker: the engine of {named or 'this machine'} cannot be reached: {told(error)}; {mend}"
+            ) from None
+        try:
+            yield client
+        except (DockerException, RequestException) as error:
+            raise Misuse(f"docker: {told(error)}; {_mend(str(error))}") from None
+        finally:
+            client.close()
+
+
+@contextmanager
+def tunnel(host: str) -> Iterator[str]:
+    """The engine's socket on another host, brought here by ssh; the address of the near end.
+
+    With DEPLOY_KEY and DEPLOY_KNOWN_HOSTS, a private key and the host's line of known_hosts, nothing else is used; ssh
+    has its own configuration otherwise. Whatever it has, an unknown host is refused and nothing is asked.
+
+    Raises:
+        Misuse: ssh does not come through.
+    """
+    if not re.fullmatch(r"ssh://[\w\[][\w.@:%\[\]-]*", host):
+        raise Misuse(f"DOCKER_HOST: {host[:80]!r} is no address; write it as in DOCKER_HOST=ssh://deploy@host")
+    with tempfile.TemporaryDirectory(prefix="engine-") as name:
+        place = Path(name)
+        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ExitOnForwardFailure=yes", "ConnectTimeout=20"]
+        for variable, file, more in (
+            ("DEPLOY_KEY", "key", ["IdentityFile={}", "IdentitiesOnly=yes"]),
+            ("DEPLOY_KNOWN_HOSTS", "known_hosts", ["UserKnownHostsFile={}", "GlobalKnownHostsFile=/dev/null"]),
+        ):
+            if os.environ.get(variable):
+                path = place / file
+                path.touch(mode=0o600)
+                path.write_text(os.environ[variable].rstrip() + "\n")
+                options += [option.format(path) for option in more]
+        socket = place / "engine"
+        words = ["ssh", *(word for option in options for word in ("-o", option))]
+        # `cat` holds the connection until this process ends, in whatever way: with its input ends the tunnel.
+        words += ["-L", f"{socket}:/var/run/docker.sock", host, "cat"]
+        try:
+            ssh = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        except FileNotFoundError:
+            raise Misuse(f"docker: {host}: ssh is not installed; install it") from None
+        try:
+            until = time.monotonic() + 30
+            while not socket.exists():
+                if ssh.poll() is not None or time.monotonic() > until:
+                    ssh.kill()
+                    said = ssh.communicate()[1].decode(errors="replace").strip().splitlines()
+                    why = said[-1] if said else "ssh does not answer"
+                    raise Misuse(
+                        f"docker: the engine of {host} cannot be reached: {why}; check that address, DEPLOY_KEY and"
+                        " DEPLOY_KNOWN_HOSTS"
+                    )
+                time.sleep(0.05)
+            yield f"unix://{socket}"
+        finally:
+            ssh.stdin.close()
+            ssh.stderr.close()
+            try:
+                ssh.wait(10)
+            except subprocess.TimeoutExpired:
+                ssh.kill()
+
+
+def pull(
+    client: docker.DockerClient,
+    reference: str,
+    auth: dict[str, str | None] | None = None,
+    platform: str | None = None,
+) -> Image:
+    """An image from its registry, by a tag or a digest; for another platform than the engine's if that is given.
+
+    Raises:
+        DockerException: with the registry's or the engine's own words; the SDK's `pull` drops those of a full disk.
+    """
+    from docker.errors import DockerException
+
+    for line in client.api.pull(reference, auth_config=auth, platform=platform, stream=True, decode=True):
+        if "error" in line:
+            raise DockerException(line["error"])
+    return client.images.get(reference)
+
+
+def told(error: Exception) -> str:
+    """What the engine said, as one line."""
+    text = getattr(error, "explanation", None) or str(error)
+    return " ".join(str(text).split())[:300]
+
+
+def _mend(text: str) -> str:
+    if "no space left" in text:
+        return "make room on the host (`docker system prune`) and run it again"
+    if any(sign in text for sign in ("Connection aborted", "Connection refused", "Read timed out", "EOF")):
+        return "the engine went away; what was begun is settled by the next `make deploy`"
+    return "mend that and run it again"

@@ -1,0 +1,300 @@
+"""One environment of this project on one engine: its names, what is there, the lock, and how its network is asked."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+from conveyor.deploy.image import label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import docker
+    from docker.models.containers import Container
+    from docker.models.images import Image
+
+LOCK_SECONDS = 5  # a killed deployer's container is gone before that
+STOP_SECONDS = 30  # for a container to finish what it holds
+# Parts of the processor where the cores are wanted by all; the edge has 1024.
+SERVING, STARTING, ASKING = 512, 256, 128
+OF_BEFORE = "replicas"  # the name in the network of releases that were started before each had a name of its own
+
+# Asks each address, again for WAIT seconds until all say 200, and prints what came back, as JSON. It runs in the
+# deployer, which has Python and nothing of ours.
+PROBE = """
+import json, os, sys, time, urllib.request, urllib.error
+until = time.monotonic() + float(os.environ["WAIT"])
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def ask(url):
+    headers = {"Content-Type": "application/json", "X-Probe": "golden"}
+    token, body = os.environ.get("TOKEN"), None
+    if token:
+        headers["Authorization"] = "Bearer " + token
+    if url.endswith("/predict"):
+        body = open("/tmp/golden.json", "rb").read()
+    began = time.monotonic()
+    def whole(answer):
+        content = b""
+        while part := answer.read1(65536):
+            content += part
+            if len(content) > 10_000_000 or time.monotonic() - began > 10:
+                raise OSError("an answer that does not end")
+        return content.decode(errors="replace")
+    try:
+        with opener.open(urllib.request.Request(url, body, headers), timeout=5) as answer:
+            return {"status": answer.status, "body": whole(answer)}
+    except urllib.error.HTTPError as error:
+        return {"status": error.code, "body": whole(error)}
+    except (OSError, ValueError) as error:
+        return {"status": 0, "body": str(error)}
+while True:
+    answers = [ask(url) for url in sys.argv[1:]]
+    if all(answer["status"] == 200 for answer in answers) or time.monotonic() > until:
+        break
+    time.sleep(0.2)
+print(json.dumps(answers))
+"""
+
+
+@dataclass(frozen=True)
+class Release:
+    """The replicas that were started together, and what they run; their labels begin with the name of the package."""
+
+    package: str
+    name: str
+    key: str
+    digest: str
+    image: str
+    containers: tuple[Container, ...]
+
+    @property
+    def running(self) -> list[Container]:
+        return [c for c in self.containers if c.status == "running"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of its replicas run."""
+        return len(self.running) == len(self.containers)
+
+    @property
+    def address(self) -> str:
+        """Its name in the network, which stands for the addresses of all of its replicas."""
+        return OF_BEFORE if OF_BEFORE in self._names else address_of(self.name)
+
+    @property
+    def joint(self) -> str | None:
+        """The name that stands for its replicas and for those of the release after it; None where it has no such."""
+        return joint_of(self.name) if joint_of(self.name) in self._names else None
+
+    @property
+    def _names(self) -> set[str]:
+        networks = self.containers[0].attrs["NetworkSettings"]["Networks"].values()
+        return {name for network in networks for name in network.get("Aliases") or ()}
+
+    def label(self, name: str) -> str | None:
+        return self.containers[0].labels.get(f"{self.package}.{name}")
+
+    def variable(self, name: str) -> str | None:
+        """What its replicas were started with in the environment."""
+        given = dict(line.partition("=")[::2] for line in self.containers[0].attrs["Config"]["Env"] or ())
+        return given.get(name)
+
+
+def address_of(release: str) -> str:
+    """The name in the network of a release that has this name."""
+    return f"release-{release}"
+
+
+def joint_of(release: str) -> str:
+    """The name in the network of that release and the one after it, together.
+
+    It is known as long as one replica of either runs. The engine asks other machines for a name that is not, and the
+    edge answers nobody while it waits.
+    """
+    return f"joint-{release}"
+
+
+class Host:
+    """One environment of this project on one engine.
+
+    Args:
+        say: called with a line for each thing that happens.
+    """
+
+    def __init__(
+        self, project: Project, environment: str, client: docker.DockerClient, say: Callable[[str], None]
+    ) -> None:
+        self.project = project
+        self.rule = project.params.deploy
+        self.environment = environment
+        self.client = client
+        self.say = lambda text: say(f"deploy    {text}")
+        self.name = f"{project.environment.deploy_name or project.name}-{environment}"
+        given = project.environment.prediction_log
+        self.log = project.params.serve.log if given is None else given
+        # Nothing behind the edge can reach the outside, unless predictions are logged there.
+        self.internal = not (self.log and "://" in self.log)
+        self.network = self.name if self.internal else f"{self.name}-open"
+        self.deployer: Container | None = None
+
+    # What is there
+
+    def releases(self) -> list[Release]:
+        """All releases on the engine, the newest first."""
+        found: dict[str, list[Container]] = {}
+        for container in self.ours("replica"):
+            found.setdefault(container.labels[label(self.project, "release")], []).append(container)
+        return [
+            Release(
+                self.project.package,
+                name,
+                containers[0].labels[label(self.project, "key")],
+                containers[0].labels[label(self.project, "digest")],
+                containers[0].attrs["Image"],
+                tuple(sorted(containers, key=lambda c: c.name)),
+            )
+            for name, containers in sorted(found.items(), reverse=True)
+        ]
+
+    def ours(self, role: str) -> list[Container]:
+        labels = [f"{name}={value}" for name, value in self.labels(role).items()]
+        return self.client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+
+    def labels(self, role: str, **more: str) -> dict[str, str]:
+        labels = {"environment": self.name, "role": role, **more}
+        return {label(self.project, name): value for name, value in labels.items()}
+
+    def volume(self, what: str) -> str:
+        return f"{self.name}-{what}"
+
+    # The lock
+
+    @contextmanager
+    def alone(self, image: Image, golden: dict[str, Any]) -> Iterator[None]:
+        """Nobody else deploys here meanwhile.
+
+        The container that is the lock reads its standard input, which this process holds open: it ends with the
+        process, however that ends. It is the place from which the network is asked.
+
+        Raises:
+            Misuse: somebody does.
+        """
+        self._ensure_network()
+        api = self.client.api
+        made = self._create_lock(image, f"{self.name}-deployer")
+        connection = api.attach_socket(made, params={"stdin": 1, "stream": 1})
+        try:
+            api.start(made)
+            self.deployer = self.client.containers.get(made)
+            self.put("/tmp", {"golden.json": json.dumps({"rows": golden["rows"]}).encode()})
+            yield
+        finally:
+            self.deployer = None
+            connection.close()
+            with suppress(Exception):  # gone already, or the engine is: the end of its input ends it anyway
+                api.remove_container(made, force=True)
+            with suppress(Exception):  # whatever failed before is what is told
+                self.tidy()
+
+    def tidy(self) -> None:
+        """Where no container of this environment is left, its networks and the files of its rotation go, too."""
+        if any(self.ours(role) for role in ("edge", "replica", "deployer")):
+            return
+        for network in self.client.networks.list(
+            filters={"label": [f"{label(self.project, 'environment')}={self.name}"]}
+        ):
+            network.remove()
+        for volume in self.client.volumes.list(filters={"name": self.volume("rotation")}):
+            volume.remove()
+
+    def _create_lock(self, image: Image, name: str) -> str:
+        import docker.errors
+
+        api = self.client.api
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return api.create_container(
+                    image.id,
+                    ["python", "-I", "-c", "import sys; sys.stdin.read()"],
+                    name=name,
+                    stdin_open=True,
+                    labels=self.labels("deployer", by=f"{self.project.environment.actor or socket.gethostname()}"),
+                    healthcheck={"test": ["NONE"]},
+                    host_config=api.create_host_config(
+                        auto_remove=True,
+                        network_mode=self.network,
+                        cap_drop=["ALL"],
+                        security_opt=["no-new-privileges"],
+                        mem_limit="1g",
+                        cpu_shares=ASKING,
+                        pids_limit=256,
+                    ),
+                )["Id"]
+            except docker.errors.APIError as error:
+                if error.status_code != 409:
+                    raise
+                if time.monotonic() < until:
+                    time.sleep(0.2)
+                    continue
+                with suppress(docker.errors.NotFound):
+                    other = self.client.containers.get(name)
+                    if other.status == "created":  # killed between its two first calls: nobody holds it
+                        other.remove(force=True)
+                        continue
+                    who, since = other.labels.get(label(self.project, "by")), other.attrs["Created"][:19]
+                    raise Misuse(
+                        f"deploy: another deployment is at work in {self.environment}, by {who} since {since}Z; wait"
+                        " until it has ended"
+                    ) from None
+
+    def _ensure_network(self) -> None:
+        if not self.client.networks.list(names=[f"^{re.escape(self.network)}$"]):
+            self.client.networks.create(
+                self.network, driver="bridge", internal=self.internal, check_duplicate=True, labels=self.labels("net")
+            )
+
+    # Asking from inside
+
+    def ask(self, *urls: str, wait: float = 0.0) -> list[dict[str, Any]]:
+        """What each address says: status (0: nothing) and body."""
+        return json.loads(self.run(["python", "-I", "-c", PROBE, *urls], WAIT=str(wait)))
+
+    def run(self, command: list[str], **variables: str) -> bytes:
+        """What a command prints in the deployer; it finds the token that clients bear in TOKEN.
+
+        Raises:
+            Misuse: it fails.
+        """
+        token = (self.project.environment.predict_token or "").partition(",")[0]
+        done = self.deployer.exec_run(command, environment={"TOKEN": token, **variables}, demux=True)
+        if done.exit_code:
+            said = (done.output[1] or b"").decode(errors="replace").strip().splitlines()
+            raise Misuse(f"deploy: nothing can be asked inside the network: {said[-1] if said else 'no answer'}")
+        return done.output[0] or b""
+
+    def put(self, folder: str, files: dict[str, bytes]) -> None:
+        """Write files into the deployer."""
+        self.deployer.put_archive(folder, archive(files))
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    """The files as a tar, readable by everybody."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o444
+            tar.addfile(entry, io.BytesIO(content))
+    return out.getvalue()

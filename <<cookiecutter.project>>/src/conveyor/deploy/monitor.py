@@ -1,0 +1,80 @@
+"""What is live, since when, what is on its way, and which replica died: for the summary of a scheduled run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from conveyor.core.ci import annotate, summarise
+from conveyor.core.files import write_text
+from conveyor.core.project import Project, now
+from conveyor.deploy import deployment
+from conveyor.ledger.events import Event
+from conveyor.ledger.ledger import Ledger, ledger_of
+from conveyor.report.wording import escape
+
+LAST = 5  # events that are shown
+
+
+def days_since(time: str, today: str) -> int:
+    """Whole days between two times in UTC, as events write them."""
+    then, until = (datetime.strptime(t, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) for t in (time, today))
+    return (until - then).days
+
+
+def markdown(ledger: Ledger, today: str, died: Sequence[str] = ()) -> str:
+    """The state of the ledger; its first line says what is live.
+
+    Args:
+        died: a line for each replica that has died.
+    """
+    live = next((event for event in reversed(ledger.events) if event.type == "live"), None)
+    if live is None:
+        text = ["**Nothing is live** — no model has become champion yet"]
+    else:
+        age = days_since(live.time, today)
+        days = "since today" if not age else f"for {age} day{'' if age == 1 else 's'}"
+        text = [f"**Live: model {live.key[:12]}** — champion/{live.number:06d}, {days}", ""]
+        text += [f"- Became champion: {live.time}, by {escape(live.by)}: {escape(live.reason)}"]
+        text += [f"- Code: `{live.commit[:12]}`, data: `{live.data_sha256[:12]}`"]
+        judged = len({event.key for event in ledger.events[live.number :] if event.type == "kept"})
+        text += [f"- Judged since, and not better: {judged} model{'' if judged == 1 else 's'}"]
+    waiting = ledger.pending()
+    if waiting:
+        text += ["", f"**On its way**: model {waiting.key[:12]}, {_told(waiting)}; the next `deliver` finishes it"]
+    if died:
+        text += ["", "**Died**:", "", *(f"- {escape(line)}" for line in died)]
+    if ledger.events:
+        text += ["", "| event | when | what | model | by | why |", "|--:|---|---|---|---|---|"]
+        for event in reversed(ledger.events[-LAST:]):
+            cells = (event.number, event.time, event.type, event.key[:12], escape(event.by), escape(event.reason, 120))
+            text.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join([*text, ""])
+
+
+def _told(event: Event) -> str:
+    return f"event {event.number} ({event.type}) of {event.time}"
+
+
+def run(project: Project) -> str:
+    """Write build/monitor.md and, in a workflow, the job's summary; warns of a champion older than the limit."""
+    ledger, today = ledger_of(project), now()
+    died = deployment.died(project)
+    text = markdown(ledger, today, died)
+    write_text(project.build / "monitor.md", text)
+    summarise(project.environment, text)
+    for line in died:
+        annotate(project.environment, "warning", "A replica has died", line)
+    champion = ledger.champion()
+    if champion is None:
+        annotate(project.environment, "notice", "Nothing is live", "no model has become champion yet")
+        return "; ".join(["nothing is live", *died])
+    age, limit = days_since(ledger.events[champion.event - 1].time, today), project.params.monitor.max_age_days
+    if age > limit:
+        annotate(
+            project.environment,
+            "warning",
+            "The champion is old",
+            f"model {champion.key[:12]} is live for {age} days, more than monitor.max_age_days {limit}",
+        )
+    return "; ".join([f"model {champion.key[:12]} is live for {age} days: build/monitor.md", *died])

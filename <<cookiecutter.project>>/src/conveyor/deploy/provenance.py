@@ -1,0 +1,64 @@
+"""Where code comes from, as the labels of the Open Container Initiative say it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from conveyor.core.git import GitError
+from conveyor.core.project import Project
+
+PUBLIC = ("MIT", "BSD-3-Clause", "Apache-2.0")  # as SPDX writes them; another licence is none of its list
+
+
+def labels(project: Project) -> dict[str, str]:
+    """source, created and licenses, as far as they are known; the same commit has the same ones.
+
+    Raises:
+        Misuse: pyproject.toml cannot be read.
+    """
+    at = datetime.fromisoformat(project.git("show", "--no-patch", "--format=%cI", project.commit)).astimezone(UTC)
+    found = {"created": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "licenses": licence(project)}
+    with suppress(GitError):  # there is no such remote
+        found["source"] = address(project.git("remote", "get-url", "origin"))
+    return {f"org.opencontainers.image.{name}": value for name, value in found.items() if value}
+
+
+def licence(project: Project) -> str | None:
+    """The SPDX expression of the licence: what pyproject.toml says of the project, else of the answers; or None.
+
+    Raises:
+        Misuse: it cannot be read.
+    """
+    told = project.pyproject
+    named = told.get("project", {}).get("license")
+    if isinstance(named, str):
+        return named
+    answered = told.get("tool", {}).get("answers", {}).get("license")
+    return answered if answered in PUBLIC else "LicenseRef-Proprietary" if answered == "Proprietary" else None
+
+
+def address(remote: str) -> str | None:
+    """The https address of a remote, without who asks there and what lets them in; None: it is no host's."""
+    if "://" in remote:
+        try:
+            url = urlsplit(remote)
+            host, port, path = url.netloc.rpartition("@")[2], url.port, url.path
+        except ValueError:
+            return None
+        if url.scheme not in ("https", "http", "ssh", "git"):
+            return None
+        if port and url.scheme in ("ssh", "git"):  # which is none of https
+            host = host.removesuffix(f":{port}")
+    else:
+        found = re.fullmatch(r"(?:[^@/:]+@)?([\w.-]{2,}):(?!:)/*(.+)", remote)  # as ssh writes it; C: is a disk
+        if not found:
+            return None
+        host, path = found[1], found[2]
+    path = path.strip("/").removesuffix(".git")
+    parts = path.split("/")
+    if not host or {".", ".."} & set(parts) or not all(re.fullmatch(r"[\w.~+-]+", part) for part in parts):
+        return None
+    return f"https://{host}/{path}"

@@ -1,0 +1,101 @@
+"""What a person does after the fact: go back, ban a model, delete old bytes. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from conveyor.core.errors import Refused
+from conveyor.core.project import Project
+from conveyor.deploy import deployment, image
+from conveyor.ledger.events import Moved
+from conveyor.ledger.ledger import ledger_of
+from conveyor.ledger.mirror import followed
+from conveyor.ledger.permission import ATTEMPTS, TARGET, explained, writable
+
+T = TypeVar("T")
+
+
+@followed
+def rollback(project: Project, to: int | None, because: str) -> str:
+    """Make an earlier champion champion again, from its own bytes; the present one is quarantined.
+
+    It waits for nobody: a model on its way is overtaken, and its run is told so. Where production is on the engine at
+    hand, the earlier champion is deployed before it is live; if it does not come to serve, what serves stays.
+
+    Raises:
+        Misuse: there is no such champion, the ledger cannot be written from here, or production not be deployed to.
+        Refused: the champion has changed meanwhile, or the earlier one is not fit to serve any more.
+    """
+    writable(project, "rollback")
+    ledger = ledger_of(project)
+    explained(because, "rollback")
+    serves = deployment.deployed(project)
+    waiting = ledger.pending()
+    if waiting and waiting.type == "rolled_back":
+        # The last roll-back was stopped in the middle: it is what was meant.
+        if waiting.target:
+            return _deployed(project)
+        ledger.settle()
+    left = ledger.champion()
+
+    def go_back() -> str:
+        champion = ledger.champion()
+        if champion != left:
+            raise Refused(
+                f"rollback: champion/{champion.event:06d} is new since you asked; `make history` shows it, ask again"
+            )
+        written = ledger.roll_back(to, because, TARGET if serves else None)
+        if not serves:
+            ledger.live(written)
+        gone = str(written.replaces)[:12]
+        return f"champion/{ledger.number:06d} is model {written.key[:12]} again; {gone} is quarantined"
+
+    told = retried(project, "rollback", go_back)
+    return _deployed(project) if serves else told
+
+
+def _deployed(project: Project) -> str:
+    """Bring the model that a person went back to to serve: in the image in which it did, or in a new one."""
+    event = ledger_of(project).pending()
+    served = deployment.kept(project, event)
+    if served:
+        image.note(project, event, served)
+    else:
+        image.run(project)
+    return deployment.carry_out(project, TARGET, event, image.read(project), print)
+
+
+@followed
+def quarantine(project: Project, event: int, because: str) -> str:
+    """Ban the model of an event: the gate may like it, it is not accepted again.
+
+    Raises:
+        Misuse: there is no such event, or its model is champion.
+    """
+    writable(project, "quarantine")
+    explained(because, "quarantine")
+    written = retried(project, "quarantine", lambda: ledger_of(project).put_under_quarantine(event, because))
+    return f"model {written.key[:12]} is quarantined"
+
+
+@followed
+def prune(project: Project, keep: int) -> str:
+    """Delete the bytes of all but the last champions; the events stay."""
+    writable(project, "prune")
+    gone = retried(project, "prune", lambda: ledger_of(project).prune(keep))
+    return f"deleted the bytes of {len(gone)} models" if gone else "nothing to delete"
+
+
+def retried(project: Project, verb: str, write: Callable[[], T]) -> T:
+    """Write an event, again against the ledger as it is by then if somebody else was faster.
+
+    Raises:
+        Refused: somebody always was.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return write()
+        except Moved:
+            ledger_of(project).read()
+    raise Refused(f"{verb}: lost the race for the ledger {ATTEMPTS} times; nothing was changed; run it again")

@@ -1,0 +1,392 @@
+"""A release takes the place of another one on a Docker host, and no request is lost.
+
+    edge         a proxy on a stable port, kept; it reads from the rotation who gets requests
+    release      N containers of one image; the last ones are kept, stopped, to go back to
+    deployer     a container that lives as long as this process: the lock, and a place to ask from in that network
+
+The order: new replicas start beside the old ones and get no request; they are ready, give the golden answers, and
+answer live and made rows as their model does; they join the rotation with a share of the requests; both are watched;
+the new ones get all requests; the old ones, which get none any more, finish what they hold, and stop. A no at any point
+before that takes the new ones away, and the old ones have never stopped serving.
+
+The engine is the state, there is no other record: containers, and the rotation in a volume of the edge. ``recover``
+finishes or undoes what a deployment left that was stopped on its way.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from conveyor.core.errors import Misuse, Refused
+from conveyor.core.files import sha256
+from conveyor.core.project import Project
+from conveyor.deploy import docker_engine, platforms, replicas
+from conveyor.deploy import edge as edges
+from conveyor.deploy.comparison import Comparison
+from conveyor.deploy.edge import Rotation, read_rotation, write_rotation
+from conveyor.deploy.host import STOP_SECONDS, Host, Release
+from conveyor.deploy.image import label, settings_of
+from conveyor.deploy.traffic import Traffic, judge, readable, told
+from conveyor.ledger.ledger import reached
+from conveyor.model.bundle import Bundle
+
+if TYPE_CHECKING:
+    from docker.models.images import Image
+
+POINTS = (
+    "deployer at work",
+    "replicas created",
+    "replicas ready",
+    "answers compared",
+    "joined",
+    "watched",
+    "switched",
+    "one replica drained",
+    "drained",
+)
+TICK = 1.0  # seconds between two looks at what is watched
+COMPARE_SECONDS = 5.0  # between two comparisons of answers meanwhile
+TOLD_SECONDS = 10.0  # between two lines about what is watched
+
+
+def deployed(project: Project, environment: str) -> bool:
+    """Whether there is an edge of this environment on the engine, if there is an engine at all.
+
+    Raises:
+        Misuse: what is there wants a token that is not given, or the engine, which answered or was named, is away.
+    """
+    answered = False
+    try:
+        with docker_engine.connected() as client:
+            answered = True
+            host = Host(project, environment, client, print)
+            if edges.find(host) is None:
+                return False
+            Rollout(host).keeps_closed()
+            return True
+    except Misuse:
+        if answered or project.environment.docker_host:
+            raise
+        return False  # no engine here, and none was named: nothing of this project can serve here
+
+
+def kept(project: Project, environment: str, key: str, digest: str) -> str | None:
+    """The image in which a model served here last, if one of its releases is still there."""
+    with docker_engine.connected() as client:
+        rollout = Rollout(Host(project, environment, client, print))
+        served = [r for r in rollout.served() if (r.key, r.digest) == (key, digest)]
+        wanted = settings_of(project)  # what must not be logged any more is not brought back
+        return next((r.image for r in served if r.label("settings") == wanted), None)
+
+
+def take_down(project: Project, environment: str) -> str:
+    """Remove edge, releases and networks of an environment; the volume with the log of predictions stays."""
+    with docker_engine.connected() as client:
+        host = Host(project, environment, client, print)
+        if any(container.status == "running" for container in host.ours("deployer")):
+            raise Misuse(f"undeploy: a deployment is at work in {environment}; wait until it has ended")
+        containers = [c for role in ("edge", "replica", "deployer") for c in host.ours(role)]
+        for container in containers:
+            if container.status == "running":
+                container.stop(timeout=STOP_SECONDS)
+            container.remove(force=True)
+        host.tidy()
+        return (
+            f"{len(containers)} containers of {host.name} are gone" if containers else f"nothing of {host.name} is here"
+        )
+
+
+def died(project: Project, environment: str) -> list[str]:
+    """A line for each replica in the rotation that has died since its release began, or hangs, for whoever watches."""
+    with docker_engine.connected() as client:
+        host = Host(project, environment, client, print)
+        main = (read_rotation(edges.find(host)) or Rotation()).main
+        serving = [r for r in host.releases() if r.address == main]
+        lines = []
+        for container in (container for release in serving for container in release.containers):
+            container.reload()
+            state, again = container.attrs["State"], container.attrs["RestartCount"]
+            if not state["Running"]:
+                how = "at its memory limit" if state["OOMKilled"] else f"with exit code {state['ExitCode']}"
+                lines.append(f"{container.name} has died {how}; it is gone since {state['FinishedAt'][:19]}Z")
+            elif again:
+                lines.append(f"{container.name} has died; it was started again {again} times")
+            elif state.get("Health", {}).get("Status") == "unhealthy":
+                lines.append(f"{container.name} runs and does not answer; `docker restart` it")
+        return lines
+
+
+def roll_out(
+    project: Project, environment: str, image: dict[str, Any], bundle: Bundle, say: Callable[[str], None]
+) -> str:
+    """Bring an image to serve, or leave everything as it was.
+
+    Args:
+        environment: "production", or the name of another place; each has its own edge.
+        image: build/image.json.
+        bundle: of the model, from the ledger: its golden answers, and what it answers to anything else.
+        say: called with a line for each thing that happens.
+
+    Raises:
+        Refused: the image does not become ready, gives other answers, or fails while it is watched.
+        Misuse: the engine or the image is not to be had, the port is taken, another deployment is at work.
+    """
+    with docker_engine.connected() as client:
+        rollout = Rollout(Host(project, environment, client, say))
+        fetched = rollout.fetch(image)
+        edges.address(rollout.host, edges.find(rollout.host))
+        with rollout.host.alone(fetched, bundle.golden):
+            reached("deployer at work")
+            edges.ensure(rollout.host)
+            rollout.recover()
+            return rollout.replace(image, fetched, bundle)
+
+
+class Rollout:
+    """The change of the release of one environment."""
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.rule, self.project = host, host.rule, host.project
+        self._told = False  # that the log cannot be written
+
+    # Looking
+
+    @property
+    def rotation(self) -> Rotation:
+        return read_rotation(edges.find(self.host)) or Rotation()
+
+    def turn(self, rotation: Rotation) -> None:
+        write_rotation(edges.find(self.host), rotation)
+
+    def served(self) -> list[Release]:
+        """The releases that serve or have served, the newest first: none is kept that has not."""
+        releases, main = self.host.releases(), self.rotation.main
+        now = next((number for number, release in enumerate(releases) if release.address == main), len(releases))
+        return releases[now:]
+
+    # Before anything changes
+
+    def fetch(self, image: dict[str, Any]) -> Image:
+        """The image on the engine, pulled by its digest if it is not there.
+
+        Raises:
+            Misuse: it is not to be had, or is of another model or machine than it should be.
+        """
+        import docker.errors
+
+        reference, client = image["reference"], self.host.client
+        try:
+            fetched = client.images.get(reference)
+        except docker.errors.ImageNotFound:
+            if "@" not in reference:
+                raise Misuse(
+                    f"deploy: the image {reference[:19]} is not on this engine; run `make image` for it, or build it"
+                    " with REGISTRY and PUSH=1"
+                ) from None
+            self.host.say(f"pulling {reference}")
+            try:
+                fetched = docker_engine.pull(client, reference, self.project.environment.registry_auth)
+            except docker.errors.DockerException as error:
+                mend = "check that the registry answers and has it, your right to read it, and the room on the host"
+                raise Misuse(f"deploy: {reference} cannot be pulled: {docker_engine.told(error)}; {mend}") from None
+        for name in ("key", "digest"):
+            if fetched.labels.get(label(self.project, name)) != image[name]:
+                raise Misuse(
+                    f"deploy: {reference[-19:]} is not the image of model {image['key'][:12]}; run `make image`"
+                )
+        if fetched.labels.get(label(self.project, "settings")) != settings_of(self.project):
+            raise Misuse(
+                "deploy: the image was built with other values of data.private, model or serve than params.yaml has;"
+                " run `make image`"
+            )
+        platforms.check(fetched, client, reference)
+        return fetched
+
+    def keeps_closed(self) -> None:
+        """Raises:
+        Misuse: a release wants a token, whether it is well or not, and what would follow it would not.
+        """
+        if self.project.environment.predict_token:
+            return
+        started = [release.label("started") for release in self.served()]
+        if any(json.loads(settings)[-1] != sha256(b"") for settings in started):
+            raise Misuse(
+                f"deploy: {self.host.environment} answers only who bears a token, and PREDICT_TOKEN is not set; set it"
+                " (to open it, `make undeploy` comes first)"
+            )
+
+    def recover(self) -> None:
+        """Finish or undo what a stopped deployment left behind."""
+        rotation, releases = self.rotation, self.host.releases()
+        places = [release.address for release in releases]
+        if rotation.main and rotation.main not in places:  # somebody removed what served; nothing else that runs goes
+            rotation = Rotation(next((release.address for release in releases if release.complete), ""))
+            self.turn(rotation)
+        elif rotation.next:
+            self.turn(Rotation(rotation.main))
+        now = places.index(rotation.main) if rotation.main in places else len(releases)
+        for release in releases[:now]:  # newer than what serves: callers were never all given to it
+            self.host.say(f"undone: release {release.name} of model {release.key[:12]}, whose deployment was stopped")
+            replicas.remove(release)
+        for release in releases[now + 1 :]:
+            if release.running:
+                self.host.say(f"finished: release {release.name} of model {release.key[:12]} gets no requests any more")
+                replicas.drain(self.host, release)
+
+    # The change
+
+    def replace(self, image: dict[str, Any], fetched: Image, bundle: Bundle) -> str:
+        """Start, check, try, watch, switch, drain; or take the new release away. Returns what was done, in a line."""
+        golden, host = bundle.golden, self.host
+        served = self.served()
+        now = served[0] if served and served[0].running else None
+        if now and now.complete and now.image == fetched.id and now.label("started") == replicas.started_with(host):
+            try:
+                self._settled(image, golden)
+            except Refused as refused:
+                raise Misuse(f"deploy: {refused}; look at the edge: docker logs {host.name}-edge") from None
+            return f"unchanged: model {now.key[:12]} serves in release {now.name}, {len(now.containers)} replicas"
+        self.keeps_closed()
+        name = datetime.now(UTC).strftime("%Y%m%dt%H%M%S%f")[:-3]
+        try:
+            new = replicas.start(host, name, image, fetched, now)
+            reached("replicas created")
+            replicas.await_ready(host, new)
+            replicas.check_golden(host, new, golden)
+            reached("replicas ready")
+            comparison = Comparison(host, new, now, bundle)
+            try:
+                host.say(comparison.before())
+                reached("answers compared")
+                replicas.to_serve(new)
+                before = self._counts(new, now, golden)
+                self._join(new, now)
+                reached("joined")
+                seen = self._watch(new, now, golden, before, comparison)
+            except Refused:
+                replicas.alive(host, new)  # a replica that is gone answers wrongly, too: why it went says more
+                raise
+            reached("watched")
+            for container in new.containers:
+                container.update(restart_policy={"Name": "unless-stopped"})
+            self.turn(Rotation(new.address))
+            self._settled(image, golden)
+        except Refused as refused:
+            self._discard(name, now)
+            stays = f"model {now.key[:12]} serves as before" if now else "nothing serves, as before"
+            raise Refused(f"deploy: {refused}; rolled back: {stays}") from None
+        except BaseException:  # an interrupt, too: no half release answers beside the one that serves
+            with suppress(Exception):  # if the engine itself is what failed, the next deployment does it
+                self._discard(name, now)
+            raise
+        reached("switched")
+        for release in served:
+            if release.running:
+                replicas.drain(self.host, release)
+        reached("drained")
+        self._clean()
+        return f"model {new.key[:12]} serves in release {new.name}, {len(new.containers)} replicas; {seen}"
+
+    def _discard(self, name: str, now: Release | None) -> None:
+        self.turn(Rotation(now.address if now else ""))
+        for release in self.host.releases():
+            if release.name == name:
+                replicas.remove(release)
+
+    def _join(self, new: Release, now: Release | None) -> None:
+        if now is None:
+            self.turn(Rotation(new.address))
+            self.host.say("in the rotation, alone")
+            return
+        share = self.rule.canary
+        self.turn(Rotation.trial(now, new, share))
+        self.host.say(f"in the rotation, with {share:.0%} of the requests")
+
+    def _counts(self, new: Release, now: Release | None, golden: dict[str, Any]) -> tuple[Traffic, Traffic, Traffic]:
+        """What the edge, the new and the old replicas have counted so far; the new ones give their golden answers.
+
+        Raises:
+            Refused: a replica died, or gives other answers.
+        """
+        replicas.alive(self.host, new)
+        number = len(new.containers)
+        urls = [f"http://{c.name}:8000/metrics" for c in (*new.containers, *(now.running if now else ()))]
+        edge, *pages = replicas.check_golden(self.host, new, golden, edges.METRICS, *urls)
+        own = [page["body"] for page in pages[:number]]
+        if any(page["status"] != 200 for page in pages[:number]):
+            replicas.alive(self.host, new)  # it may have died since it was looked at: that says more
+            raise Refused("a replica does not tell its metrics")
+        if any("\nlog_failing 1" in page for page in own) and not self._told:
+            self._told = True
+            self.host.say("note: the new replicas cannot write the log of predictions; docker logs tells why")
+        old = [page["body"] for page in pages[number:] if page["status"] == 200]  # it need not know them
+        return Traffic.of_edge(readable(edge, "the edge")), Traffic.of_replicas(own), Traffic.of_replicas(old)
+
+    def _watch(
+        self,
+        new: Release,
+        now: Release | None,
+        golden: dict[str, Any],
+        before: tuple[Traffic, Traffic, Traffic],
+        comparison: Comparison,
+    ) -> str:
+        """Look at the new replicas and at what callers are told for a while; returns what was seen.
+
+        Raises:
+            Refused: a replica died, gives other answers than its model, or fails or is late beyond the budget.
+        """
+        rule, began, said, compared = self.rule, time.monotonic(), 0.0, time.monotonic()
+        while True:
+            counts = self._counts(new, now, golden)
+            whole, own, old = (count.since(then) for count, then in zip(counts, before, strict=True))
+            reason = judge(whole, own, old, rule.max_error_rate, rule.max_seconds)
+            if reason:
+                raise Refused(reason)
+            passed = time.monotonic() - began
+            last = passed >= rule.watch_seconds
+            if last or time.monotonic() - compared >= COMPARE_SECONDS:
+                comparison.meanwhile()
+                compared = time.monotonic()
+            if last:
+                return f"{told(own, rule.max_error_rate)}; {comparison.told()}"
+            if passed - said >= TOLD_SECONDS:
+                said = passed
+                self.host.say(
+                    f"watched for {passed:.0f} of {rule.watch_seconds:g} s: {whole.requests:.0f} requests,"
+                    f" {own.requests:.0f} of them to the new release, {own.errors:.0f} failed there"
+                )
+            time.sleep(TICK)
+
+    def _settled(self, image: dict[str, Any], golden: dict[str, Any]) -> None:
+        """Raises:
+        Refused: the edge does not give the golden answers of this model.
+        """
+        until = time.monotonic() + 10
+        while True:
+            # The address for callers takes the mark of a probe away, and what is asked there would be logged.
+            *outside, inside = self.host.ask(*edges.ready_urls(self.host))
+            wrong = replicas.wrong_golden(self.host, inside, golden, image["key"])
+            away = next((answer for answer in outside if answer["status"] != 200), None)
+            if not wrong and away is None:
+                return
+            wrong = wrong or f"does not answer at its port: {away['body'][:100]}"
+            if time.monotonic() > until:
+                raise Refused(f"the edge {wrong}")
+            time.sleep(0.3)
+
+    def _clean(self) -> None:
+        """Forget all but the last releases, and their images unless something else uses them."""
+        import docker.errors
+
+        client = self.host.client
+        stopped = [release for release in self.host.releases() if not release.running]
+        for release in stopped[self.rule.keep :]:
+            replicas.remove(release)
+            if not client.containers.list(all=True, filters={"ancestor": release.image}, ignore_removed=True):
+                with suppress(docker.errors.APIError):  # an image is built on it: it takes no room of its own
+                    client.images.remove(release.image, force=True)

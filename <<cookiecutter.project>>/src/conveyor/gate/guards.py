@@ -1,0 +1,187 @@
+"""What averages hide: harm to a segment or to the calibration, each shown by a test or not held against the challenger.
+
+A guard blocks only what is shown to be worse than the champion by more than the guard's margin. Many guards are many
+chances to be wrong, so their p-values are held against one level together (S. Holm, "A simple sequentially rejective
+multiple test procedure", Scandinavian Journal of Statistics 6, 1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from conveyor.core import params
+from conveyor.core.frozen import Frozen
+from conveyor.gate.intervals import Floats, Groups, Spread, by_bootstrap
+from conveyor.gate.metrics import METRICS, Labels, Metric, Weighted, Weights, chosen
+
+BANDS = 4  # into how many groups of about equally many rows a column of many numbers is cut
+VALUES = 20  # a column of numbers with more values than this is cut into bands
+
+
+class Guard(Frozen):
+    """One thing that must not get worse, with what was measured. ``holds`` is what the whole family says of it."""
+
+    kind: Literal["segment", "calibration"]
+    name: str
+    rows: int
+    champion: float
+    challenger: float
+    gain: float
+    gain_low: float | None = None
+    gain_high: float | None = None
+    margin: float
+    p: float
+    holds: bool = True
+
+
+def calibration_error(y: Labels, predicted: Floats) -> Weighted:
+    """Mean squared distance of what was predicted from what came true, over ten groups of rows of like prediction.
+
+    Of the probability of the positive class; of several classes of the likelier one; of numbers in units of the
+    target's standard deviation. The share that chance alone puts into a group's distance is taken off, which makes the
+    error of a perfectly calibrated model zero on average: C. Ferro and T. Fricker, "A bias-corrected decomposition of
+    the Brier score", Quarterly Journal of the Royal Meteorological Society 138 (2012).
+    """
+    if y.dtype.kind == "f":
+        said, off = predicted, (y - predicted) / (y.std() or 1.0)
+    else:
+        said = predicted if predicted.ndim == 1 else predicted.max(axis=1)
+        off = (y if predicted.ndim == 1 else chosen(predicted) == y) - said
+    edges = np.unique(np.quantile(said, np.linspace(0, 1, 11)[1:-1]))
+    member = np.searchsorted(edges, said, side="right")
+    terms = np.stack([np.ones(len(y)), off, off**2], axis=1)
+    groups = [(rows, terms[rows]) for rows in (np.flatnonzero(member == g) for g in np.unique(member))]
+
+    def value(weights: Weights) -> Floats:
+        error = np.zeros(len(weights))
+        for rows, of_rows in groups:
+            count, total, own = (np.take(weights, rows, axis=1) @ of_rows).T
+            error += (total**2 - own) / np.maximum(count, 1)
+        return error / weights.sum(axis=1)
+
+    return value
+
+
+CALIBRATION = Metric(calibration_error, partial(by_bootstrap, count=500), higher_is_better=False)
+
+
+def gain(
+    metric: Metric, y: Labels, champion: Floats, challenger: Floats, groups: Groups
+) -> tuple[Spread, Spread, Spread]:
+    """The metric of the challenger, that of the champion, and the challenger's gain, positive where it is better.
+
+    Raises:
+        ValueError: the metric cannot be computed on these rows.
+    """
+    measured = metric.way(metric.function, y, [challenger, champion], groups)
+    between = measured.difference
+    assert between is not None  # two models were given
+    if not metric.higher_is_better:
+        draws = None if between.draws is None else -between.draws
+        between = Spread(-between.value, between.error, between.freedom, draws)
+    return *measured.alone, between
+
+
+def check(
+    y: Labels,
+    champion: Floats,
+    challenger: Floats,
+    rule: params.Gate,
+    groups: Groups = None,
+    segments: pd.DataFrame | None = None,
+) -> tuple[Guard, ...]:
+    """Every guard of the rule, measured, and held or not by Holm's procedure at half of the level of the guards.
+
+    The other half is that of the test for overall harm: together they block a harmless change no more often than
+    ``1 - guards.confidence``.
+
+    Args:
+        y, champion, challenger: labels and predictions of the same rows.
+        rule: the gate.
+        groups: which rows belong together, or None.
+        segments: for each column of ``guards.segments`` the value of each row, as text (n x columns); see ``segment``.
+    """
+    guards = rule.guards
+    made = []
+    if guards.calibration_margin is not None and len(y) >= guards.min_rows:
+        grown = guards.calibration_margin
+
+        def margin(theirs: float) -> float:
+            # Squares are compared: what the square may grow by, for the error itself to grow by the margin.
+            return (np.sqrt(max(theirs, 0.0)) + grown) ** 2 - theirs
+
+        made.append(
+            _guard("calibration", "calibration error", rule, margin, CALIBRATION, y, champion, challenger, groups)
+        )
+    for column in [] if segments is None else segments.columns:
+        for value, rows in sorted(segments.groupby(column, observed=True).indices.items()):
+            if len(rows) >= guards.min_rows:
+                own = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
+                given = METRICS[rule.metric], y[rows], champion[rows], challenger[rows], own
+                made.append(_guard("segment", f"{column} {value}", rule, lambda _: guards.segment_margin, *given))
+    return holm([guard for guard in made if guard is not None], (1 - guards.confidence) / 2)
+
+
+def _guard(
+    kind: Literal["segment", "calibration"],
+    name: str,
+    rule: params.Gate,
+    margin: Callable[[float], float],
+    metric: Metric,
+    y: Labels,
+    champion: Floats,
+    challenger: Floats,
+    groups: Groups,
+) -> Guard | None:
+    try:
+        ours, theirs, spread = gain(metric, y, champion, challenger, groups)
+    except ValueError:
+        return None  # a segment without rows of both classes says nothing
+    if not np.isfinite([ours.value, theirs.value, spread.value]).all():
+        return None
+    low, high = spread.interval(rule.confidence) or (None, None)
+    return Guard(
+        kind=kind,
+        name=name,
+        rows=len(y),
+        champion=theirs.value,
+        challenger=ours.value,
+        gain=spread.value + 0.0,
+        gain_low=low,
+        gain_high=high,
+        margin=float(margin(theirs.value)),
+        p=spread.shown_below(-margin(theirs.value)),
+    )
+
+
+def holm(guards: list[Guard], level: float) -> tuple[Guard, ...]:
+    """The guards in their order, each with whether it holds at the level of the family."""
+    broken: set[int] = set()
+    for rank, place in enumerate(sorted(range(len(guards)), key=lambda place: guards[place].p)):
+        if guards[place].p > level / (len(guards) - rank):
+            break
+        broken.add(place)
+    return tuple(guard.model_copy(update={"holds": place not in broken}) for place, guard in enumerate(guards))
+
+
+def segment(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    """The columns as text (n x columns), numbers of many values as bands of about equally many rows."""
+    return pd.DataFrame({column: _values(frame[column]) for column in columns}, index=range(len(frame)))
+
+
+def _values(column: pd.Series[Any]) -> NDArray[Any]:
+    if pd.api.types.is_numeric_dtype(column) and column.nunique() > VALUES:
+        numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        edges = np.unique(np.nanquantile(numbers, np.arange(1, BANDS) / BANDS))
+        names = [f"up to {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False))]
+        names.append(f"above {edges[-1]:g}")
+        # An edge belongs to the band below it, as "up to" says.
+        band = np.minimum(np.searchsorted(edges, numbers, side="left"), len(edges))
+        return np.where(column.isna(), "missing", np.array(names, dtype=object)[band])
+    return np.where(column.isna(), "missing", "= " + column.astype(object).map(str))

@@ -1,0 +1,177 @@
+"""The metrics of the gate. To add one: write its function, one line in ``METRICS``, and one in core/tasks.py.
+
+A function takes the labels ``y`` (n,) and one model's predictions, and returns what its way to an interval wants (see
+intervals.py): a quantity for each row, or a function of resampling weights. By task, labels and predictions are
+
+    binary       zeros and ones, and the probability of a one (n,)
+    multiclass   the number of the class, and the probability of each class (n x classes)
+    regression   numbers (n,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conveyor.core import tasks
+from conveyor.core.tasks import Task
+from conveyor.gate.intervals import Floats, Way, by_bootstrap, by_mean, by_placements
+
+Labels = NDArray[Any]
+Weights = NDArray[np.uint8]
+Weighted = Callable[[Weights], Floats]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A function, the way to its interval, and whether more of it is better."""
+
+    function: Callable[[Labels, Floats], Any]
+    way: Way
+    higher_is_better: bool
+
+
+def chosen(predicted: Floats) -> NDArray[np.int64]:
+    """The class that is predicted for each row (n,): the likelier one, of two equally likely ones the higher one."""
+    return (predicted >= 0.5).astype(np.int64) if predicted.ndim == 1 else predicted.argmax(axis=1)
+
+
+def roc_auc(y: Labels, predicted: Floats) -> Floats:
+    """For each row the share of the other class that it is ranked right against; their mean over a class is the area.
+
+    Computed from midranks in O(n log n), as in X. Sun and W. Xu, "Fast implementation of DeLong's algorithm for
+    comparing the areas under correlated receiver operating characteristic curves", IEEE Signal Processing Letters 21
+    (2014).
+    """
+    from scipy.stats import rankdata
+
+    positive = y == 1
+    m, n = positive.sum(), (~positive).sum()
+    among_all = rankdata(predicted)
+    placed = np.empty(len(y))
+    placed[positive] = (among_all[positive] - rankdata(predicted[positive])) / n
+    placed[~positive] = 1.0 - (among_all[~positive] - rankdata(predicted[~positive])) / m
+    return placed
+
+
+def log_loss(y: Labels, predicted: Floats) -> Floats:
+    """Negative log-likelihood in nats; probabilities are clipped at machine precision, as scikit-learn does."""
+    tiny = np.finfo(np.float64).eps
+    clipped = np.clip(predicted, tiny, 1.0 - tiny)
+    if predicted.ndim == 1:
+        return -np.where(y == 1, np.log(clipped), np.log1p(-clipped))
+    return -np.log(clipped[np.arange(len(y)), y])
+
+
+def brier(y: Labels, predicted: Floats) -> Floats:
+    """Squared distance of the probabilities from what happened. G. Brier, Monthly Weather Review 78 (1950).
+
+    Of two classes it is that of the positive one, as is usual; of more, the sum over the classes.
+    """
+    if predicted.ndim == 1:
+        return (predicted - y) ** 2
+    return np.sum((predicted - np.eye(predicted.shape[1])[y]) ** 2, axis=1)
+
+
+def accuracy(y: Labels, predicted: Floats) -> Floats:
+    """Whether the likelier class is the right one."""
+    return (chosen(predicted) == y).astype(np.float64)
+
+
+def mae(y: Labels, predicted: Floats) -> Floats:
+    """Absolute error, in units of the target."""
+    return np.abs(predicted - y)
+
+
+def average_precision(y: Labels, predicted: Floats) -> Weighted:
+    """Mean over the positives of the precision at their rank; tied rows share one threshold, as in scikit-learn."""
+    order = np.argsort(-predicted, kind="stable")
+    ranked, positive = predicted[order], np.flatnonzero(y[order] == 1)
+    last = np.searchsorted(-ranked, -ranked[positive], side="right") - 1  # the end of each positive's tied rows
+    upto = np.searchsorted(positive, last, side="right") - 1
+
+    def value(weights: Weights) -> Floats:
+        drawn = np.take(weights, order, axis=1)
+        found = np.take(drawn, positive, axis=1)
+        above = np.take(np.cumsum(drawn, axis=1, dtype=np.int32), last, axis=1)
+        hits = np.take(np.cumsum(found, axis=1, dtype=np.int32), upto, axis=1)
+        # Nothing drawn down to a threshold: then nothing found either.
+        precision = np.divide(hits, np.maximum(above, 1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (found * precision).sum(axis=1) / found.sum(axis=1)
+
+    return value
+
+
+def f1(y: Labels, predicted: Floats) -> Weighted:
+    """Harmonic mean of precision and recall: of the positive class, or of more than two classes their mean (macro).
+
+    A class that is neither there nor predicted counts as zero, as in scikit-learn.
+    """
+    classes = 2 if predicted.ndim == 1 else predicted.shape[1]
+    cell = y * classes + chosen(predicted)
+    order = np.argsort(cell, kind="stable")
+    cells, begins = np.unique(cell[order], return_index=True)
+
+    def value(weights: Weights) -> Floats:
+        table = np.zeros((len(weights), classes * classes))
+        table[:, cells] = np.add.reduceat(np.take(weights, order, axis=1), begins, axis=1, dtype=np.int64)
+        table = table.reshape(-1, classes, classes)
+        right = np.diagonal(table, axis1=1, axis2=2)
+        of_class = 2 * right / np.maximum(table.sum(axis=1) + table.sum(axis=2), 1)
+        return of_class[:, 1] if predicted.ndim == 1 else of_class.mean(axis=1)
+
+    return value
+
+
+def rmse(y: Labels, predicted: Floats) -> Weighted:
+    """Root of the mean squared error, in units of the target."""
+    squared = (predicted - y) ** 2
+    return lambda weights: np.sqrt(weights @ squared / weights.sum(axis=1))
+
+
+def r2(y: Labels, predicted: Floats) -> Weighted:
+    """Share of the target's variance that is explained."""
+    centred = y - y.mean()  # so that the variance of large numbers is not lost in their squares
+    squared = np.stack([(predicted - y) ** 2, centred, centred**2], axis=1)
+
+    def value(weights: Weights) -> Floats:
+        error, first, second = (weights @ squared).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return 1.0 - error / (second - first**2 / weights.sum(axis=1))
+
+    return value
+
+
+METRICS = {
+    "roc_auc": Metric(roc_auc, by_placements, higher_is_better=True),
+    "average_precision": Metric(average_precision, by_bootstrap, higher_is_better=True),
+    "log_loss": Metric(log_loss, by_mean, higher_is_better=False),
+    "brier": Metric(brier, by_mean, higher_is_better=False),
+    "accuracy": Metric(accuracy, by_mean, higher_is_better=True),
+    "f1": Metric(f1, by_bootstrap, higher_is_better=True),
+    "rmse": Metric(rmse, by_bootstrap, higher_is_better=False),
+    "mae": Metric(mae, by_mean, higher_is_better=False),
+    "r2": Metric(r2, by_bootstrap, higher_is_better=True),
+}
+
+
+def value(metric: Metric, y: Labels, predicted: Floats) -> float:
+    """The metric of one model, without an interval.
+
+    Raises:
+        ValueError: it cannot be computed, such as an area with rows of one class.
+    """
+    made = metric.function(y, predicted)
+    if callable(made):
+        return float(made(np.ones((1, len(y)), dtype=np.uint8))[0])
+    return metric.way(lambda *_: made, y, [predicted], None).alone[0].value
+
+
+def of_task(task: Task) -> dict[str, Metric]:
+    """The metrics of a task, by name."""
+    return {name: METRICS[name] for name in tasks.of_task(task)}

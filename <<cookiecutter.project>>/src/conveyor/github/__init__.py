@@ -1,0 +1,1 @@
+"""What only GitHub knows: its API, the comment, the settings, releases."""

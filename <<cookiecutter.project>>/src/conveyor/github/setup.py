@@ -1,0 +1,208 @@
+"""The one-time settings of this repository on GitHub, as code: printed as commands, or made by `gh`.
+
+What is printed is what is run. To run it again does no harm: a ruleset of the same name is written anew, and what a
+person has added to an environment stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from conveyor.core.errors import Misuse
+from conveyor.core.git import Git, GitError, bounded
+
+SECONDS = 60
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.\.?(?:\.git)?/?$)[A-Za-z0-9._-]+?"
+REMOTE = rf"(?:(?:https|ssh|git)://(?:[^@/]*@)?([\w.-]+)(?::\d+)?/|(?:[^@/:]+@)?([\w.-]+):/?)({NAME})(?:\.git)?/?"
+USES = re.compile(r"^\s*(?:- )?uses: ([\w.-]+)(/[\w./-]+)@", re.MULTILINE)
+MAIN_ONLY = {"protected_branches": False, "custom_branch_policies": True}
+Ask = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One request.
+
+    Attributes:
+        what: it sets, in words.
+        path: below the repository's.
+        body: what is sent, or the file that holds it.
+    """
+
+    what: str
+    method: str
+    path: str
+    body: dict[str, Any] | Path | None = None
+
+    def words(self, repository: str) -> list[str]:
+        """The command that makes it; a body that is no file is given on standard input."""
+        given = ["--input", str(self.body) if isinstance(self.body, Path) else "-"] if self.body else []
+        return ["gh", "api", "--method", self.method, f"repos/{repository}/{self.path}".rstrip("/"), *given]
+
+    def line(self, repository: str) -> str:
+        """The same for a shell."""
+        given = f"echo {shlex.quote(json.dumps(self.body))} | " if isinstance(self.body, dict) else ""
+        return given + shlex.join(self.words(repository))
+
+
+# What not every repository can have, or wants: it is printed, and left to a person.
+OPTIONAL = (
+    Setting(
+        "who lets a deployment to production through (public, or a paid plan); `gh api users/NAME` says an id",
+        "PUT",
+        "environments/production",
+        {"reviewers": [{"type": "User", "id": 1}], "deployment_branch_policy": MAIN_ONLY},
+    ),
+    Setting("private reports of vulnerabilities (public)", "PUT", "private-vulnerability-reporting"),
+)
+
+
+def settings(root: Path, ask: Ask) -> Iterator[Setting]:
+    """All of them, in this order; ``ask`` says what is at a path already."""
+    yield Setting(
+        "actions run if they are chosen, and named by a commit",
+        "PUT",
+        "actions/permissions",
+        {"enabled": True, "allowed_actions": "selected", "sha_pinning_required": True},
+    )
+    yield Setting(
+        "chosen are those of GitHub itself, and those that the workflows name",
+        "PUT",
+        "actions/permissions/selected-actions",
+        {"github_owned_allowed": True, "verified_allowed": False, "patterns_allowed": _others(root)},
+    )
+    yield Setting(
+        "a workflow may read unless its job asks for more, and approves no pull request",
+        "PUT",
+        "actions/permissions/workflow",
+        {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": False},
+    )
+    yield Setting(
+        "pull requests are merged whole or squashed, and their branches go",
+        "PATCH",
+        "",
+        {
+            "allow_merge_commit": True,
+            "allow_squash_merge": True,
+            "allow_rebase_merge": False,
+            "delete_branch_on_merge": True,
+        },
+    )
+    known = {ruleset["name"]: ruleset["id"] for ruleset in ask("rulesets?includes_parents=false&per_page=100") or ()}
+    for file in sorted((root / ".github/rulesets").glob("*.json")):
+        name, file = _name(file), file.relative_to(root)
+        there = f"rulesets/{known[name]}" if name in known else None
+        yield Setting(f"ruleset {name}", "PUT" if there else "POST", there or "rulesets", file)
+    environments = {there["name"]: there for there in ask("environments?per_page=100").get("environments", ())}
+    for name in ("staging", "production"):
+        kept = _protection(environments.get(name, {}))
+        place = f"environments/{name}"
+        yield Setting(f"environment {name}", "PUT", place, {**kept, "deployment_branch_policy": MAIN_ONLY})
+        place += "/deployment-branch-policies"
+        if "main" not in (branch["name"] for branch in ask(place).get("branch_policies", ())):
+            yield Setting(f"only main deploys to {name}", "POST", place, {"name": "main", "type": "branch"})
+
+
+def _others(root: Path) -> list[str]:
+    """The actions that are not GitHub's, as patterns."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted((root / ".github").rglob("*.y*ml"))]
+    found = {owner + rest for text in texts for owner, rest in USES.findall(text) if owner not in ("actions", "github")}
+    return [f"{name}@*" for name in sorted(found)]
+
+
+def _name(file: Path) -> str:
+    """Of the ruleset in a file."""
+    try:
+        return json.loads(file.read_bytes())["name"]
+    except (ValueError, TypeError, KeyError):
+        raise Misuse(f".github/rulesets/{file.name}: no ruleset with a name; `git checkout` brings it back") from None
+
+
+def _protection(environment: dict[str, Any]) -> dict[str, Any]:
+    """What a person has set there besides the branches: a PUT that does not repeat it takes it away."""
+    kept: dict[str, Any] = {}
+    for rule in environment.get("protection_rules", ()):
+        if rule["type"] == "wait_timer":
+            kept["wait_timer"] = rule["wait_timer"]
+        if rule["type"] == "required_reviewers":
+            kept["prevent_self_review"] = rule.get("prevent_self_review", False)
+            kept["reviewers"] = [{"type": who["type"], "id": who["reviewer"]["id"]} for who in rule["reviewers"]]
+    return kept
+
+
+def where(root: Path) -> tuple[str, str]:
+    """GitHub's host, and OWNER/NAME there: of GITHUB_REPOSITORY, else of the remote named origin.
+
+    Raises:
+        Misuse: neither names one. A URL is not repeated: it can hold a token.
+    """
+    host = urlsplit(os.environ.get("GITHUB_SERVER_URL") or "https://github.com").hostname or ""
+    if given := os.environ.get("GITHUB_REPOSITORY"):
+        if not re.fullmatch(NAME, given):
+            raise Misuse(f"GITHUB_REPOSITORY: {given[:100]!r} is no repository; write it as OWNER/NAME")
+        return host, given
+    try:
+        url = Git(root)("remote", "get-url", "origin")
+    except GitError as error:
+        raise Misuse(f"no repository on GitHub is known: {error}; set GITHUB_REPOSITORY=OWNER/NAME") from None
+    found = re.fullmatch(REMOTE, url)
+    # By another name of the host, as ssh's own configuration gives it, this could be another GitHub.
+    if not found or (found[1] or found[2]).lower() not in (host, f"ssh.{host}"):
+        raise Misuse(f"the remote named origin is no repository on {host}; set GITHUB_REPOSITORY=OWNER/NAME")
+    return host, found[3]
+
+
+def run(root: Path, apply: bool) -> None:
+    """Print the settings of a repository that has none yet; with ``apply`` make them.
+
+    Raises:
+        Misuse: gh is missing or says no, and to which setting; or GitHub does not take a line of CODEOWNERS.
+    """
+    host, repository = where(root)
+    if not apply:
+        print(f"# Once, by an administrator of {repository}, which has no such settings yet.")
+        print("# `make github-setup APPLY=1` runs these; it updates what is there, and keeps what a person added.")
+        print(f"export GH_HOST={host}")
+        for setting in settings(root, lambda path: {}):
+            print(f"\n# {setting.what}\n{setting.line(repository)}")
+        for setting in OPTIONAL:
+            print(f"\n# optional: {setting.what}\n# {setting.line(repository)}")
+        return
+
+    def ask(path: str) -> Any:
+        what = path.partition("?")[0]
+        try:
+            return json.loads(_gh(root, host, ["gh", "api", f"repos/{repository}/{path}"], what))
+        except ValueError:
+            raise Misuse(f"github-setup: {what}: gh answered no JSON; update gh, and run it again") from None
+
+    for setting in settings(root, ask):
+        given = json.dumps(setting.body).encode() if isinstance(setting.body, dict) else None
+        _gh(root, host, setting.words(repository), setting.what, given)
+        print(f"github-setup {setting.what}")
+    for error in ask("codeowners/errors")["errors"]:
+        mend = "name a person or an @organisation/team that may write here, push that to main, and run it again"
+        raise Misuse(f"{error['path']}:{error['line']}: {error['kind']}; {mend}. All else is set")
+
+
+def _gh(root: Path, host: str, words: list[str], what: str, given: bytes | None = None) -> bytes:
+    again = "what comes before it is set; mend that, and run it again"
+    try:
+        done = bounded(words, root, given, {**os.environ, "GH_HOST": host, "GH_PROMPT_DISABLED": "1"}, SECONDS)
+    except FileNotFoundError:
+        raise Misuse("gh is not installed; install GitHub's command line, and log in by `gh auth login`") from None
+    except subprocess.TimeoutExpired:
+        raise Misuse(f"github-setup: {what}: gh did not answer within {SECONDS} seconds; {again}") from None
+    if done.returncode:
+        told = " ".join(done.stderr.decode(errors="replace").split())[:300] or f"gh exited with {done.returncode}"
+        raise Misuse(f"github-setup: {what}: {told}; {again}")
+    return done.stdout

@@ -1,0 +1,1 @@
+"""Which model is champion, and how it came to be."""

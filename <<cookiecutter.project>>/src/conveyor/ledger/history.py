@@ -1,0 +1,49 @@
+"""The ledger as text for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from conveyor.core.errors import Misuse
+from conveyor.core.files import to_json
+from conveyor.ledger.events import Event
+from conveyor.ledger.ledger import Ledger
+
+
+def events(ledger: Ledger, as_json: bool) -> str:
+    """All events, the oldest first."""
+    if as_json:
+        return to_json([event.model_dump(by_alias=True, mode="json") for event in ledger.events])
+    if not ledger.events:
+        return "no events yet; `make pipeline` bootstraps the first champion\n"
+    champion = ledger.champion()
+    marks = {champion.event: "  <- champion"} if champion else {}
+    return "".join(f"{line(event)}{marks.get(event.number, '')}\n" for event in ledger.events)
+
+
+def line(event: Event) -> str:
+    reason = " ".join(event.reason.split())  # what a person wrote may have lines of its own
+    return (
+        f"{event.number:06d}  {event.time}  {event.type:<11} {event.key[:12]}  {event.commit[:12]}  {event.by}:"
+        f" {reason}"
+    )
+
+
+def live_at(ledger: Ledger, at: str, as_json: bool) -> str:
+    """What was live at a time in UTC; a day means its end.
+
+    Raises:
+        Misuse: it is no time.
+    """
+    try:
+        moment = datetime.fromisoformat(at.strip())
+        if len(at.strip()) <= 10:
+            moment += timedelta(days=1, seconds=-1)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Misuse(f"history: {at!r} is no time; write 2026-11-24 or 2026-11-24T08:00") from None
+    then = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    event = ledger.at(then)
+    if as_json:
+        return to_json({"at": then, "live": event.model_dump(by_alias=True, mode="json") if event else None})
+    return f"{line(event)}\n" if event else "nothing was live then\n"

@@ -1,0 +1,28 @@
+"""Who may write the ledger, and what a person has to say for the record."""
+
+from __future__ import annotations
+
+from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+from conveyor.ledger.ledger import ledger_of
+
+ATTEMPTS = 3
+
+
+TARGET = "production"
+
+
+def writable(project: Project, verb: str) -> None:
+    """Raises:
+    Misuse: origin holds the ledger, and PUSH=1 is not given.
+    """
+    if not ledger_of(project).writable:
+        raise Misuse(f"{verb}: the ledger at origin is read-only from here; PUSH=1 writes it")
+
+
+def explained(because: str, verb: str) -> None:
+    """Raises:
+    Misuse: no reason is given.
+    """
+    if not because.strip():
+        raise Misuse(f'{verb}: needs a reason for the record; give one: make {verb} BECAUSE="..."')

@@ -1,0 +1,1 @@
+"""The bundle of a model, and how a model answers."""

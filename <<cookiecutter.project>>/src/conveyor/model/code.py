@@ -1,0 +1,51 @@
+"""The code of a model as a wheel: the team's package and the machinery, as they are."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from pathlib import Path
+
+from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+
+
+def pack_code(project: Project) -> tuple[str, bytes]:
+    """The wheel of both packages: its name and its bytes, which are the same for the same code.
+
+    Raises:
+        Misuse: pyproject.toml is missing, or does not describe one.
+    """
+    from hatchling.builders.wheel import WheelBuilder
+
+    project.needed("pyproject.toml")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            made = Path(next(WheelBuilder(str(project.root)).build(directory=folder, versions=["standard"])))
+        except OSError:
+            raise
+        except Exception as error:
+            # Whatever hatchling and the reader of TOML raise, they raise it of that file.
+            reason = " ".join(str(error).split())[:200]
+            raise Misuse(f"pyproject.toml: makes no wheel: {reason}; mend it") from error
+        return made.name, made.read_bytes()
+
+
+def scorer(wheel: Path) -> str:
+    """The module of a bundle's wheel that scores its model, see ``scoring.main``.
+
+    A wheel that was made before the machinery was a package of its own has it in the team's package.
+
+    Raises:
+        Misuse: it has none.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as code:
+            names = code.namelist()
+    except (OSError, zipfile.BadZipFile):
+        names = []
+    found = [name for name in names if name == "conveyor/model/scoring.py" or name.count("/") == 1]
+    found = [name for name in found if name.endswith(("/scoring.py", "/score.py"))]
+    if not found:
+        raise Misuse(f"{wheel}: holds no code that scores a model; restore the bundle")
+    return found[0].removesuffix(".py").replace("/", ".")

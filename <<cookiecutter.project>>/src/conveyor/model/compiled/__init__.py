@@ -1,0 +1,1 @@
+"""A fitted pipeline as an ONNX graph, and whether that gives the same answers."""

@@ -1,0 +1,285 @@
+"""The columns that a model takes, as training saw them, and rows that are checked against them before it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from itertools import chain
+from operator import itemgetter
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+from typing_extensions import TypedDict
+
+from conveyor.model.bundle import Bundle
+from conveyor.model.rows import LARGEST, Rows, kind_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CATEGORIES = 1000  # of a column with more distinct texts none is kept: it holds names, not categories
+FEW = 4  # rows; more of them are looked at column by column first, which takes less time if nothing is wrong
+WHOLE = 2**53 - 1  # up to here a whole number is equal to the float that it becomes
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+WORDS = {"number": "a number", "text": "text", "truth": "true or false", "time": "a time as 2013-06-30T12:00:00Z"}
+
+
+class BadRows(Exception):
+    """A body or a row is not what the model takes.
+
+    Attributes:
+        row: the number of the row, the first is 1, or None.
+        column: the name of the column, or None.
+    """
+
+    def __init__(self, text: str, row: int | None = None, column: str | None = None) -> None:
+        self.row, self.column = row, column
+        super().__init__(f"row {row}: {text}" if row else text)
+
+
+def profile(
+    trained: pd.DataFrame,
+    held_out: pd.DataFrame,
+    missing: tuple[str, ...],
+    closed: tuple[str, ...],
+    predicted: NDArray[np.float64],
+    task: str,
+) -> dict[str, Any]:
+    """What profile.json holds, of the features of both sides of the split.
+
+    Args:
+        missing, closed: the columns that the model answers without, and without another text; see choice.Chosen.
+        predicted: its answers for the holdout: bounds of a histogram of numbers are their tenths.
+    """
+    columns = []
+    for name, values in trained.items():
+        present = values.dropna()
+        kind = kind_of(str(values.dtype))
+        if kind == "text" and len(present) and present.map(type).eq(bool).all():
+            kind = "truth"  # pandas has no other type for truth values with a gap
+        gaps = bool(values.isna().any() or held_out[name].isna().any())
+        known: dict[str, Any] = {"name": name, "kind": kind, "missing": gaps or name in missing}
+        if kind == "number" and len(present):
+            known["range"] = [float(present.min()), float(present.max())]
+        if kind == "text":
+            distinct = sorted(map(str, present.unique()))
+            known["categories"] = distinct if len(distinct) <= CATEGORIES else None
+            known["closed"] = name in closed
+        columns.append(known)
+    tenths = np.linspace(0.1, 0.9, 9)
+    bounds = np.unique(np.quantile(predicted, tenths)) if task == "regression" else np.round(tenths, 1)
+    return {"columns": columns, "bounds": bounds.tolist()}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the model: its kind, whether a value may be missing, what was seen of it, and whether that is all."""
+
+    name: str
+    kind: str
+    missing: bool
+    range: list[float] | None
+    categories: frozenset[str] | None
+    closed: bool = False
+
+
+def columns_of(bundle: Bundle) -> list[Column]:
+    """The columns of a bundle's model, in its order. A bundle without a profile knows their types alone."""
+    if bundle.profile is None:
+        return [Column(name, kind_of(dtype), True, None, None) for name, dtype in bundle.features.items()]
+    found = []
+    for of in bundle.profile["columns"]:
+        seen = of.get("categories")
+        found.append(
+            Column(
+                name=of["name"],
+                kind=of["kind"],
+                missing=of["missing"],
+                range=of.get("range"),
+                categories=None if seen is None else frozenset(seen),
+                closed=of.get("closed", False),
+            )
+        )
+    return found
+
+
+def _time(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+class Signature:
+    """Rows as they come, checked against the columns of a model.
+
+    Args:
+        columns: see ``columns_of``.
+        max_rows: how many rows may come at once.
+        example: the values of a row, by column.
+    """
+
+    def __init__(self, columns: list[Column], max_rows: int, example: dict[str, Any] | None = None) -> None:
+        self.columns = {column.name: column for column in columns}
+        self.max_rows = max_rows
+        self._numbers = tuple(column.name for column in columns if column.kind == "number")
+        self._others = tuple(column.name for column in columns if column.kind != "number")
+        self._numbers_of, self._others_of = _values_of(self._numbers), _values_of(self._others)
+        self._needed = np.array([not self.columns[name].missing for name in self._numbers], dtype=bool)
+        types = {
+            "number": Annotated[float, Field(ge=-LARGEST, le=LARGEST)],
+            "text": str,
+            "truth": bool,
+            "time": Annotated[str, AfterValidator(_time), Field(json_schema_extra={"format": "date-time"})],
+        }
+        fields = {}
+        for column in columns:
+            kind = types[column.kind]
+            if column.closed and column.categories:
+                kind = Literal[tuple(sorted(column.categories))]
+            shown = [example[column.name]] if example else None
+            about = Field(title=column.name, description=_described(column), examples=shown)
+            fields[column.name] = Annotated[kind | None if column.missing else kind, about]
+        # A typed dictionary takes any name for a column, and reads twice as fast as a model.
+        row = TypedDict("Row", fields)
+        row.__pydantic_config__ = STRICT
+        body = {"rows": Annotated[list[row], Field(min_length=1, max_length=max_rows), FailFast()]}
+        request = TypedDict("Request", body)
+        request.__pydantic_config__ = STRICT
+        self._adapter = TypeAdapter(request)
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of a request, without references."""
+        made = self._adapter.json_schema()
+        made["properties"]["rows"]["items"] = made.pop("$defs")["Row"]
+        return made
+
+    def read(self, body: bytes) -> tuple[list[dict[str, Any]], Rows]:
+        """The rows of a JSON body, one by one and column by column.
+
+        Raises:
+            BadRows: naming the first row and column that is wrong.
+        """
+        try:
+            content = from_json(body)
+        except ValueError as error:
+            raise BadRows(f"the body is no JSON: {error}") from None
+        if body.count(b"}", 0, 100_000) > FEW:
+            with suppress(ValueError, TypeError, KeyError, OverflowError):
+                if found := self._sound(content):
+                    return found
+        try:
+            # Not in one step from the body: each of its errors would hold a copy of the whole row.
+            rows = self._adapter.validate_python(content)["rows"]
+        except ValidationError as error:
+            raise self._complaint(error) from None
+        numbers = np.array(list(map(self._numbers_of, rows)), dtype=np.float64)
+        return rows, self._columns(rows, numbers, list(zip(*map(self._others_of, rows), strict=True)))
+
+    def _columns(self, rows: list[Any], numbers: NDArray[np.float64], others: list[tuple[Any, ...]]) -> Rows:
+        listed = dict(zip(self._others, map(list, others), strict=True))
+        return Rows(self._numbers, numbers.reshape(len(rows), len(self._numbers)), listed)
+
+    def _sound(self, content: Any) -> tuple[list[dict[str, Any]], Rows] | None:
+        """What ``read`` gives, or None: something is wrong, or is better told value by value.
+
+        Raises:
+            ValueError, TypeError, KeyError, OverflowError: the same.
+        """
+        rows = content["rows"]
+        if type(rows) is not list or not 1 <= len(rows) <= self.max_rows or len(content) != 1:
+            return None
+        if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(self.columns)}:
+            return None
+        flat = list(chain.from_iterable(map(self._numbers_of, rows)))
+        types = set(map(type, flat))
+        if not types <= {float, int, type(None)}:
+            return None
+        numbers = np.array(flat, dtype=np.float64).reshape(len(rows), len(self._numbers))
+        if (np.abs(numbers) > (WHOLE if int in types else LARGEST)).any():
+            return None
+        gaps = np.isnan(numbers)
+        if gaps.any() and (np.count_nonzero(gaps) != flat.count(None) or gaps[:, self._needed].any()):
+            return None
+        others = list(zip(*map(self._others_of, rows), strict=True))
+        for name, values in zip(self._others, others, strict=True):
+            if not _fits(self.columns[name], values):
+                return None
+        return rows, self._columns(rows, numbers, others)
+
+    def _complaint(self, error: ValidationError) -> BadRows:
+        errors = error.errors(include_url=False, include_context=False)
+        # An unknown column is named first: it explains the missing one that it was meant to be.
+        first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
+        kind, place, given = first["type"], first["loc"], first["input"]
+        if len(place) < 2:
+            if kind == "extra_forbidden":
+                return BadRows(f"unknown field {_shown(place[0])}; the body holds `rows` and nothing else")
+            if kind in ("too_short", "too_long"):
+                return BadRows(f"`rows` should hold 1 to {self.max_rows} rows")
+            return BadRows('the body should be {"rows": [{column: value, ...}, ...]}')
+        row = place[1] + 1
+        if len(place) == 2:
+            return BadRows("should be an object, {column: value, ...}", row)
+        name = str(place[2])
+        if kind == "extra_forbidden":
+            lacking = [str(e["loc"][2]) for e in errors if e["type"] == "missing" and e["loc"][1:2] == place[1:2]]
+            close = get_close_matches(name[:100], (lacking or list(self.columns))[:1000], n=1)
+            mend = f"did you mean {close[0]!r}?" if close else "leave it out"
+            return BadRows(f"unknown column {_shown(name)}; {mend}", row, name[:100])
+        column = self.columns[name]
+        wanted = WORDS[column.kind] + (" or null" if column.missing else "")
+        if kind == "missing":
+            return BadRows(f"column {name!r} is missing; it should be {wanted}", row, name)
+        beyond = kind == "float_type" and type(given) is int  # one of more digits than a float holds
+        if beyond or kind in ("greater_than_equal", "less_than_equal", "finite_number"):
+            wanted = f"a finite number of at most {LARGEST:g}"
+        if kind == "literal_error" and column.categories:
+            wanted = f"one of the {len(column.categories)} texts of training"
+        return BadRows(f"column {name!r} should be {wanted}, not {_shown(given)}", row, name)
+
+
+def _values_of(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """A function that takes some values out of a row."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda row: tuple(row[name] for name in names)
+
+
+def _fits(column: Column, values: tuple[Any, ...]) -> bool:
+    """Whether these are values of a column that is not one of numbers.
+
+    Raises:
+        ValueError: one is no time.
+    """
+    types = set(map(type, values))
+    if column.missing:
+        types.discard(type(None))
+    if not types <= {bool if column.kind == "truth" else str}:
+        return False
+    if column.kind == "time":
+        for value in values:
+            if value is not None:
+                _time(value)
+    if column.closed and column.categories:
+        return column.categories.issuperset(value for value in values if value is not None)
+    return True
+
+
+def _described(column: Column) -> str:
+    if column.range:
+        return "in training {:g} to {:g}".format(*column.range)
+    if column.categories is not None:
+        others = "no other one is answered" if column.closed else "another one is answered, too"
+        return f"in training one of {len(column.categories)} texts; {others}"
+    return WORDS[column.kind]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if not isinstance(value, dict | list) else type(value).__name__
+    text = "null" if value is None else text
+    return text if len(text) <= 60 else text[:57] + "..."

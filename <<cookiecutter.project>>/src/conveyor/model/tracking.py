@@ -1,0 +1,131 @@
+"""Where MLflow is, how long it may take to answer, and its failures as one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from conveyor.core.errors import Misuse
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from conveyor.core.project import Project
+
+
+def database(project: Project) -> Path:
+    """The SQLite file that holds runs and models where no server is named."""
+    return project.root / "mlruns" / "mlflow.db"
+
+
+def uri(project: Project) -> str:
+    """The server of the environment, else the SQLite file that `make ui` opens, which is made if there is none.
+
+    Raises:
+        Misuse: that file cannot be made, is no database of MLflow's, or is damaged.
+    """
+    # Set before MLflow is imported, for it reads them while it loads. A server that is down must fail in seconds; what
+    # MLflow has to say is in its exceptions, and its log repeats them with tracebacks.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    return project.environment.tracking_uri or _local(database(project))
+
+
+def _local(place: Path) -> str:
+    """The URI of the SQLite file at ``place``, made if there is none: whole or not at all, and by one process alone."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    def opened(file: Path) -> str:
+        name = f"sqlite:///{file.as_posix()}"
+        # Making its tables takes MLflow dozens of migrations, and none of them knows how to go on after a kill.
+        SqlAlchemyStore(name, (place.parent / "artifacts").as_uri()).engine.dispose()
+        return name
+
+    try:
+        place.parent.mkdir(exist_ok=True)
+        with FileLock(place.parent / ".lock"):
+            for left in place.parent.glob(".new-*"):
+                left.unlink()
+            if not place.exists():
+                new = place.with_name(f".new-{os.getpid()}.db")
+                opened(new)
+                os.replace(new, place)
+            with closing(sqlite3.connect(place)) as known:
+                known.execute("pragma schema_version")  # where this fails, MLflow would try again for minutes
+            return opened(place)
+    except Exception as error:
+        # Whatever a damaged file or a full disk makes SQLite, SQLAlchemy and Alembic raise, there is no database.
+        reason = " ".join(str(error).split())[:200]
+        raise Misuse(f"mlruns/{place.name}: MLflow cannot use it: {reason}; make room, or move it away") from error
+
+
+def where(project: Project) -> str:
+    """The same for people; an address could hold a password."""
+    return "MLFLOW_TRACKING_URI: the server" if project.environment.tracking_uri else "mlruns: MLflow's database"
+
+
+def load(project: Project) -> Any:
+    """The module mlflow, which takes seconds to import, set to the address of this project."""
+    address = uri(project)
+    import mlflow
+
+    mlflow.set_tracking_uri(address)
+    return mlflow
+
+
+@contextmanager
+def answering(project: Project, what: str, mend: str) -> Iterator[MlflowClient]:
+    """A client of MLflow; whatever it does not do is one line.
+
+    Args:
+        what: what it was to do, as in "did not take the run".
+        mend: what to do then.
+
+    Raises:
+        Misuse: it cannot be reached, does not answer in time, refuses access, or has an error.
+    """
+    mlflow = load(project)
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield mlflow.MlflowClient()
+    except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
+        raise Misuse(f"{where(project)} {what}: {complaint(error)}; {mend}") from error
+
+
+def complaint(error: Exception) -> str:
+    """Why MLflow did not do what it was asked, as one line without passwords."""
+    from requests.exceptions import ConnectionError, SSLError
+
+    text = re.sub(r"//[^/\s@]*@", "//", " ".join(str(error).split()))
+    causes = [error, error.__cause__ or error.__context__]
+    status = _status(error, text)
+    if status in (401, 403):
+        return (
+            f"access refused (HTTP {status}), set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and"
+            " MLFLOW_TRACKING_PASSWORD"
+        )
+    if status and status >= 500:
+        return f"server error (HTTP {status})"
+    if "timed out" in text:
+        return f"no answer within {os.environ.get('MLFLOW_HTTP_REQUEST_TIMEOUT')} seconds"
+    if any(isinstance(cause, ConnectionError) and not isinstance(cause, SSLError) for cause in causes):
+        return "not reachable"
+    return text[:200]
+
+
+def _status(error: Exception, text: str) -> int | None:
+    """The HTTP status of an answer, if that is what the error is about: MLflow has three ways to say it."""
+    if getattr(error, "json", {}).get("error_code"):
+        return error.get_http_status_code()
+    found = re.search(r"failed with error code (\d{3})|too many (\d{3}) error responses", text)
+    return int(found[1] or found[2]) if found else None

@@ -1,0 +1,226 @@
+"""The decision in words, for Markdown and page alike, and what makes foreign text safe to show."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from conveyor.gate.decide import SHOWN
+from conveyor.gate.metrics import METRICS
+from conveyor.report import changed
+from conveyor.report.changed import mapping
+
+Json = dict[str, Any]
+LENGTH = 300  # characters that are shown of each text that comes from the data
+
+# What each outcome means to somebody who has never seen the gate: a tone, a headline and a sentence.
+MEANING = {
+    "bootstrap": ("good", "A first champion", "There is nothing to beat yet, and this model keeps to every limit."),
+    "promote": ("good", "The challenger wins", "It passed every test of the gate, so it may become the champion."),
+    "keep": ("even", "The champion stays", "What was measured does not show that replacing it would help."),
+    "block": ("bad", "The challenger is blocked", "It may not become the champion."),
+    "incomparable": ("warn", "A person has to decide", "The two models cannot be compared on these rows."),
+    "data refused": ("bad", "The data were refused", "They break the data contract, so no model was judged by them."),
+    "not judged": ("warn", "Nothing was judged", "Its data could not be read by the run of this pull request."),
+    "none": ("warn", "No decision", "The run ended before any model was judged."),
+}
+# A metric that you add may go by its own name.
+NAMES = {
+    "roc_auc": ("ROC AUC", "how often a positive row gets a higher score than a negative one; a guess gets 0.5"),
+    "average_precision": ("Avg. precision", "how pure the top of the ranking is, over all its lengths; 1 is perfect"),
+    "log_loss": ("Log loss", "how surprised the model is by what happens; bold mistakes cost most"),
+    "brier": ("Brier score", "mean squared distance of the predicted probability from what happens"),
+    "accuracy": ("Accuracy", "share of rows whose likelier class is the right one"),
+    "f1": ("F1", "balance of finding the positive rows and flagging no others; of several classes, the mean over them"),
+    "rmse": ("RMSE", "typical error in units of the target; large errors weigh more"),
+    "mae": ("MAE", "mean error in units of the target, whatever its sign"),
+    "r2": ("R²", "share of the target's variance that is explained; predicting the mean gets 0"),
+}
+
+
+def verdict(validation: Json, decision: Json | None) -> tuple[str, str]:
+    """The outcome and its reason."""
+    if "unjudged" in validation:
+        return "not judged", validation["unjudged"]
+    if not validation["passed"]:
+        return "data refused", (validation["failures"] or ["no reason was given"])[0]
+    if decision is None:
+        return "none", "the data passed, but the run ended before a decision; its log says why"
+    return decision["decision"]["outcome"], decision["decision"]["reason"]
+
+
+def plain(value: Any, length: int = LENGTH) -> str:
+    """One line of printable text of limited length, whatever a column or category is called."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    return text if len(text) <= length else text[:length] + "…"
+
+
+def escape(value: Any, length: int = LENGTH) -> str:
+    """``plain`` text that Markdown shows as it is: nothing in it begins a block, cell, tag, code, emphasis or link.
+
+    With an invisible space after ``@`` nobody gets a notification, and after ``#`` no issue gets a cross-reference.
+    """
+    text = re.sub(r"@|#(?=\d)", lambda found: f"{found[0]}\u200b", plain(value, length))
+    special = r"[&<>|`*\\~$]|\](?=[(\[])|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])"
+    block = r"^[#+-](?=[\s#-]|$)|^\d(?=\d*[.)](?:\s|$))"
+    return re.sub(f"{special}|{block}", lambda found: f"&#{ord(found[0])};", text)
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Four decimals, fewer of what is large: errors in units of the target may be."""
+    if value is None:
+        return "–"
+    decimals = 4 if abs(value) < 100 else 2 if abs(value) < 10_000 else 0
+    return format(value, f"{sign},.{decimals}f")
+
+
+def interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "" if low is None or high is None else f"{number(low, sign)} to {number(high, sign)}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.4g}\u00a0%"  # the sign stays on the line of its number
+
+
+def metric_name(name: str) -> str:
+    return NAMES.get(name, (name, ""))[0]
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def data_state(validation: Json) -> str:
+    """What became of the data, in two words at most."""
+    return "not read" if "unjudged" in validation else "passed" if validation["passed"] else "refused"
+
+
+def data_verdict(validation: Json) -> str:
+    """How many expectations held, in words."""
+    checked = validation["expectations"]
+    held = f"{sum(e['passed'] for e in checked)} of {len(checked)} expectations hold" if checked else "none was checked"
+    return held if validation["rows"] is None else f"{held} on {validation['rows']:,} rows"
+
+
+def rows_used(decision: Json) -> str:
+    """How many rows were judged, which were left out, and how fresh they are."""
+    judged, left_out, before = decision["decision"], decision["left_out"], decision["decisions_before"]
+    reasons = {
+        "champion_trained": "because the champion was trained on them",
+        "altered": "because the base holds them out with other content",
+    }
+    why = [f"{left_out[name]:,} {reason}" for name, reason in reasons.items() if left_out[name]]
+    counts = f" ({classes(judged)})" if judged["class_counts"] else ""
+    models = f"{before:,} models were" if before > 1 else f"{'one' if before else 'no'} model was"
+    return (
+        f"{judged['rows']:,}{counts} of {decision['holdout_rows']:,} held out"
+        + (f"; left out are {' and '.join(why)}" if why else "")
+        + f"; {models} judged on these rows before"
+    )
+
+
+def classes(judged: Json) -> str:
+    """How many rows of each class there are, in words."""
+    counts = judged["class_counts"]
+    return f"{counts[1]:,} of them positive" if judged["task"] == "binary" else f"of {len(counts)} classes"
+
+
+def floor_line(floor: Json) -> str:
+    higher = floor["metric"] not in METRICS or METRICS[floor["metric"]].higher_is_better
+    return f"{'holds' if floor['holds'] else 'does not hold'}: at {'least' if higher else 'most'} {floor['floor']:g}"
+
+
+def judged_by(decision: Json) -> str:
+    """Whose rule decided, where that is not simply params.yaml; else nothing."""
+    whose = decision["rule_of"]
+    return "" if whose == "params.yaml" else f"Judged by the rule of {whose}."
+
+
+# Guards
+
+
+def by_urgency(guards: list[Json]) -> list[Json]:
+    """The broken ones first, then those that came closest to it."""
+    return sorted(guards, key=lambda guard: (guard["holds"], guard["p"]))
+
+
+def guards_line(guards: list[Json]) -> str:
+    """How many guards there are, of what kind, and how many hold."""
+    segments = sum(guard["kind"] == "segment" for guard in guards)
+    kinds = [counted(segments, "segment")] * bool(segments) + ["calibration"] * (segments < len(guards))
+    broken = sum(not guard["holds"] for guard in guards)
+    # compare lists no more than SHOWN where those beyond hold.
+    total = f"{len(guards)}{' or more' if len(guards) == SHOWN else ''}"
+    hold = f"{total} guard{'s hold' if len(guards) > 1 else ' holds'}"
+    said = f"{broken} of {total} guards {'is' if broken == 1 else 'are'} broken" if broken else hold
+    return f"{said} ({', '.join(kinds)})"
+
+
+def root(squared: float) -> float:
+    """A calibration error as people read it: guards measure its square, which chance can make negative."""
+    return max(squared, 0.0) ** 0.5
+
+
+def values(guard: Json) -> tuple[float, float]:
+    """Champion's and challenger's value of a guard, in units that can be read."""
+    pair = guard["champion"], guard["challenger"]
+    return pair if guard["kind"] == "segment" else (root(pair[0]), root(pair[1]))
+
+
+def tolerated(guard: Json) -> str:
+    """How bad a guard's value may truly be."""
+    if guard["kind"] == "segment":
+        return f"gain of at least {0 - guard['margin']:g}"
+    return f"error up to {number(root(guard['champion'] + guard['margin']))}"
+
+
+def closest(guard: Json) -> str:
+    """One guard in a few words."""
+    luck = " (measured beyond it, but not shown)" if guard["holds"] and guard["gain"] < 0 - guard["margin"] else ""
+    if guard["kind"] == "segment":
+        bounds = f" [{interval(guard['gain_low'], guard['gain_high'], '+')}]" if guard["gain_low"] is not None else ""
+        return f"{plain(guard['name'], 60)} {number(guard['gain'], '+')}{bounds}{luck}"
+    theirs, ours = values(guard)
+    return f"calibration error {number(ours)} against {number(theirs)}, {tolerated(guard)} is tolerated{luck}"
+
+
+def challenger_key(decision: Json) -> str:
+    """The key of the challenger, as whoever scored it says."""
+    return str(mapping(decision["challenger"]).get("key"))
+
+
+def lineage(validation: Json, decision: Json | None, made: Json | None) -> dict[str, str]:
+    """What the verdict was drawn from, by name; of the candidate's lineage only if it is the challenger's."""
+    header = decision or validation
+    found = {"commit": header["commit"][:12] + (" with uncommitted changes" if header["dirty"] else "")}
+    found["data"] = header["data_sha256"][:12]
+    if decision and validation["passed"]:
+        found["challenger"] = challenger_key(decision)[:12]
+        champion = decision["champion"]
+        found["champion"] = f"{champion['key'][:12]} (event {champion['event']})" if champion else "none"
+        if made and made.get("key", challenger_key(decision)) == challenger_key(decision):
+            found["MLflow run"] = made.get("mlflow_run")
+            # Its names are its own: none of them takes the place of what is known here.
+            found |= {name: text for name, text in mapping(made.get("versions")).items() if name not in found}
+            found["parameters"] = json.dumps(made.get("params"), ensure_ascii=False)
+    return {str(name): str(value) for name, value in found.items() if value}
+
+
+def column_of(name: str) -> tuple[str, str]:
+    """Column and value of a segment, as guards.segment names them."""
+    found = re.fullmatch(r"(.+?) (= .*|missing|up to \S+|above \S+|\S+ to \S+)", name, re.DOTALL)
+    return (found[1], found[2].removeprefix("= ")) if found else ("", name)
+
+
+def unknown(made: Json | None) -> str:
+    return f"It is not known: the lineage of the {'challenger' if made is None else 'champion'} is not there"
+
+
+def unchanged(found: list[changed.Change], decision: Json) -> list[str]:
+    """What is the same in both models, and who says so."""
+    same = [part for part in changed.PARTS if part not in {change.part for change in found}]
+    said = [f"The same: {', '.join(same)}"] if same else []
+    # Where the base judges, the challenger was made by a job that runs the code of the pull request.
+    doubt = "The challenger's side is what the job of the pull request says of it"
+    return said + [doubt] * (decision["rule_of"] == "the base")

@@ -1,0 +1,99 @@
+"""The description of the server: /openapi.json, made by FastAPI from the models of what is said."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, Field, create_model
+
+from conveyor.serving.problem import STATUSES, Told
+from conveyor.serving.service import Service
+
+
+class Status(BaseModel):
+    """A probe's answer."""
+
+    status: Literal["ok"]
+
+
+class Info(BaseModel):
+    """Which model answers."""
+
+    key: str
+    digest: str
+    commit: str = Field(description="of the serving code")
+    form: Literal["compiled", "arrays", "frame"]
+    task: Literal["binary", "multiclass", "regression"]
+    target: str
+    classes: list[str]
+    features: dict[str, str]
+
+
+REQUEST = {
+    "X-Request-Id": {
+        "description": "The id of the request: the caller's, if it is 1 to 128 of A-Z a-z 0-9 . _ ~ : / + = @ -",
+        "schema": {"type": "string"},
+    }
+}
+
+
+def described(service: Service, token: bool) -> dict[str, Any]:
+    """The OpenAPI document of a service.
+
+    Args:
+        token: whether /predict wants one.
+    """
+    said = {
+        "binary": (list[float], "of each row the probability of the second class"),
+        "multiclass": (list[list[float]], "of each row the probability of each class, in the order of `classes`"),
+        "regression": (list[float], "of each row the number"),
+    }[service.task]
+    fields: dict[str, Any] = {"id": (str, ...), "model": (str, Field(description="its key"))}
+    fields["predictions"] = (said[0], Field(description=said[1]))
+    if service.task == "multiclass":
+        fields["classes"] = (list[str], ...)
+    problem: dict[str, Any] = {"model": Told, "headers": REQUEST}
+    again = {"headers": REQUEST | {"Retry-After": {"description": "in seconds", "schema": {"type": "integer"}}}}
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {"model": create_model("Predictions", **fields), "headers": REQUEST}
+    }
+    for status, description in STATUSES.items():
+        if token or status != 401:
+            responses[status] = problem | {"description": description} | (again if status in (429, 503) else {})
+    media = {"schema": service.signature.schema(), "example": {"rows": [service.example]}}
+    extra: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": media}}}
+    if token:
+        extra["security"] = [{"bearer": []}]
+    app = FastAPI(
+        title=f"Predictions of {service.target}",
+        version=service.settings.key[:12],
+    )
+
+    # These functions are the description alone: routes.py answers.
+
+    @app.post("/predict", response_class=JSONResponse, response_model=None, responses=responses, openapi_extra=extra)
+    async def predict() -> None:
+        """Ask the model."""
+
+    @app.get("/healthz", response_model=Status)
+    async def healthz() -> None:
+        """Ask whether the process lives."""
+
+    @app.get("/readyz", response_model=Status, responses={503: problem})
+    async def readyz() -> None:
+        """Ask whether it answers as in training, and is not about to end."""
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> None:
+        """What was counted, for Prometheus."""
+
+    @app.get("/info", response_model=Info)
+    async def info() -> None:
+        """Ask which model this is."""
+
+    made = app.openapi()
+    if token:
+        made["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    return made

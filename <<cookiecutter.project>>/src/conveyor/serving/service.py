@@ -1,0 +1,179 @@
+"""The model of one bundle, ready to answer: what is between the body of a request and the body of its answer."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import from_json, to_json
+
+from conveyor.core.errors import Misuse, Refused
+from conveyor.model import runtime
+from conveyor.model.bundle import Bundle
+from conveyor.model.signature import BadRows, Signature, columns_of
+from conveyor.serving import bounds
+from conveyor.serving.context import ASKED
+from conveyor.serving.prediction_log import PredictionLog
+from conveyor.serving.problem import Problem, trace_of
+from conveyor.serving.readiness import Ready
+from conveyor.serving.settings import Settings
+from conveyor.serving.telemetry import Observed
+
+
+class Service:
+    """A bundle's model, ready to answer.
+
+    Attributes:
+        broken: why it must not answer, or None.
+        draining: whether the process is about to end.
+
+    Raises:
+        Misuse: the bundle is not the one that the settings name, or damaged.
+    """
+
+    def __init__(self, bundle: Bundle, settings: Settings, log: str | None = None) -> None:
+        if bundle.judged != settings.digest or bundle.key != settings.key:
+            raise Misuse(
+                f"{bundle.path}: has digest {bundle.judged[:12]}…, the settings say {settings.digest[:12]}…;"
+                " build the image again"
+            )
+        self.settings = settings
+        asked, profile = bundle.asked, bundle.profile
+        self.task, self.classes, self.target = asked["task"], asked["classes"], asked["target"]
+        self.form, self._answer = runtime.load(bundle, settings.trusted_types, settings.tolerance)
+        columns = columns_of(bundle)
+        golden = bundle.golden["rows"]
+        self.example = dict(golden[0]) if golden else {column.name: None for column in columns}
+        for column in columns:
+            if column.name in settings.private:  # what the log must not hold is shown to nobody
+                self.example[column.name] = {"number": 0.0, "truth": False, "time": "2000-01-01T00:00:00Z"}.get(
+                    column.kind, "text"
+                )
+        told = [replace(c, range=None, categories=None) if c.name in settings.private else c for c in columns]
+        self.signature = Signature(told, settings.max_rows, self.example)
+        self.about = {
+            "key": settings.key,
+            "digest": settings.digest,
+            "commit": settings.commit,
+            "form": self.form,
+            **asked,
+            "features": {column.name: column.kind for column in columns},
+        }
+        self.golden_rows, self.difference, self.broken = len(golden), float("nan"), None
+        try:
+            self.difference = runtime.golden(bundle, self._answer, settings.tolerance)
+        except Refused as refused:
+            self.broken = str(refused)
+        except Exception as error:
+            # With libraries that the model does not fit it may raise whatever they raise: it must not serve.
+            self.broken = f"{bundle.path.name}: the golden rows are not answered: {type(error).__name__}: {error}"
+        self.draining = False
+        self.log = PredictionLog(log, settings.key, settings.private, settings.log_bytes) if log else None
+        self.observed = Observed(
+            columns,
+            self.classes if self.task == "multiclass" else [],
+            profile["bounds"] if profile else np.linspace(0.1, 0.9, 9).round(1).tolist(),
+            {name: self.about[name] for name in ("key", "digest", "commit", "form")},
+            self.log,
+        )
+        self._bundle, self.ready = bundle, Ready(self._look)
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why /readyz says no, or None."""
+        return "draining: the process is about to end" if self.draining else self.broken or self.ready.reason()
+
+    def _look(self) -> str | None:
+        """Why the model does not answer a golden row as it did, or None."""
+        if not self.golden_rows:
+            return None
+        row, wanted = self._bundle.golden["rows"][0], self._bundle.golden["answers"][0]
+        try:
+            features = self._bundle.features
+            said = self._answer(runtime.Rows.of({name: [row.get(name)] for name in features}, features))
+        except Exception as error:
+            # What a model raises is up to its libraries; /readyz says that it does.
+            return f"the model does not answer a golden row: {type(error).__name__}"
+        if not np.isfinite(said).all() or runtime.apart(said, np.asarray([wanted])) > self.settings.tolerance:
+            return "the model answers a golden row otherwise than in training"
+        return None
+
+    def answer(self, body: bytes, probe: bool = False) -> bytes:
+        """The response to the body of a request for /predict. A probe is no traffic: it is neither logged nor observed.
+
+        Raises:
+            Problem: the body is not what the model takes, or the model cannot answer it.
+        """
+        if self.broken:
+            raise Problem(503, self.broken)
+        rows, columns = self._read(body)
+        try:
+            predicted = self._answer(columns)
+        except Exception as error:
+            # What a model raises of values that it cannot take is up to its libraries.
+            reason, kind = " ".join(str(error).split())[:200], type(error).__name__
+            told = f"the model cannot answer these rows: {kind}"
+            open_ = not self.settings.private
+            logged = f"{told}: {reason}" if open_ else told
+            raise Problem(422, f"{told}: {reason}", logged=logged, trace=trace_of(error, open_)) from None
+        if not np.isfinite(predicted).all():
+            row = int(np.flatnonzero(~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1))[0]) + 1
+            raise Problem(422, f"row {row}: the model gives no answer", row)
+        id = str(uuid.uuid4())
+        if not probe and ASKED.get().recorded:
+            self._record(id, rows, columns, predicted, len(body))
+        content = {"id": id, "model": self.settings.key, "predictions": predicted.tolist()}
+        return to_json({**content, "classes": self.classes} if self.task == "multiclass" else content)
+
+    def record_again(self, body: bytes, content: bytes) -> None:
+        """Count and log what another process answered to a body."""
+        said = from_json(content)
+        rows, columns = self._read(body)
+        self._record(said["id"], rows, columns, np.asarray(said["predictions"], dtype=np.float64), len(body))
+
+    def _record(
+        self, id: str, rows: list[dict[str, Any]], columns: runtime.Rows, predicted: NDArray[np.float64], size: int
+    ) -> None:
+        self.observed.rows(columns, predicted)
+        if self.log:
+            self.log.put(id, rows, predicted, size, ASKED.get().request)
+
+    def _read(self, body: bytes) -> tuple[list[dict[str, Any]], runtime.Rows]:
+        """The rows of a body; whatever is in it, this takes some megabytes more than the body.
+
+        Raises:
+            Problem: naming the first row and column that is wrong.
+        """
+        body = body.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put before UTF-8
+        if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise Problem(422, "the body is UTF-16; send it as UTF-8")
+        try:
+            bounds.check(body, len(self.signature.columns), self.settings.max_rows)
+            return self.signature.read(body)
+        except bounds.Beyond as beyond:
+            bad = self._beyond(beyond)
+        except BadRows as found:
+            bad = found
+        text = str(bad)
+        hidden = bad.column in self.settings.private
+        raise Problem(422, text, bad.row, bad.column, logged=_without_value(text, bad.column) if hidden else text)
+
+    def _beyond(self, beyond: bounds.Beyond) -> BadRows:
+        """What is wrong in a body that holds too much: the column at its beginning that is, if there is one."""
+        if beyond.beginning is not None:
+            try:
+                self.signature.read(beyond.beginning)
+            except BadRows as bad:
+                # What is missing there may come after it.
+                if bad.column is not None and f"column {bad.column!r} is missing" not in str(bad):
+                    return bad
+        return BadRows(str(beyond), beyond.row)
+
+
+def _without_value(text: str, column: str | None) -> str:
+    """What is wrong with a column, without the value that is."""
+    end = text.find(", not ", text.index(repr(column)) + len(repr(column))) if repr(column) in text else -1
+    return text if end < 0 else text[:end]

@@ -1,0 +1,154 @@
+"""Compare the challenger with the champion on rows that neither was trained on, and write build/decision.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conveyor.core.errors import Misuse, Refused
+from conveyor.core.files import sha256, write_json
+from conveyor.core.project import Project
+from conveyor.data import columns, hashing, split, tables
+from conveyor.data.source import frame_of
+from conveyor.gate import guards
+from conveyor.gate.decide import decide
+from conveyor.gate.intervals import Floats
+from conveyor.ledger.ledger import ledger_of
+from conveyor.model.scoring import of_champion
+from conveyor.steps import judge
+
+SLOWER, LARGER = 1.5, 2.0  # times the champion's seconds or bytes from which on the report warns
+
+
+def read_scores(project: Project) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """build/scores.parquet and what it says of its models, which may be anything: an untrusted job wrote it.
+
+    Raises:
+        Misuse: it is missing, damaged, or not what `score` writes.
+    """
+    path = project.build / "scores.parquet"
+    scores, about = tables.read(path, ("row", "content", "champion", "challenger"), made_by="score")
+    numbers = scores["row"].dtype.kind in "iu" and scores["content"].dtype == np.uint64
+    if not numbers or scores["row"].ndim != 1 or scores["content"].ndim != 1:
+        raise Misuse(f"{path.name}: damaged (no rows of this data); run `make score` again")
+    for role in ("champion", "challenger"):
+        about[role] = about.get(role) if isinstance(about.get(role), dict) else {}
+    return scores, about
+
+
+def of_rows(
+    scores: dict[str, NDArray[Any]], positions: NDArray[np.int64], content: NDArray[np.uint64]
+) -> dict[str, NDArray[Any]]:
+    """The predictions for rows of the data, NaN where the scores are not of this very row: place and content.
+
+    Args:
+        scores: the columns of build/scores.parquet, which an untrusted job may have written.
+        positions: the rows (n,).
+        content: their hashes (n,).
+    """
+    place = {int(row): number for number, row in reversed(list(enumerate(scores["row"].tolist())))}
+    found = np.array([place.get(position, -1) for position in positions.tolist()], dtype=np.int64)
+    same = found >= 0
+    same[same] = scores["content"][found[same]] == content[same]
+    given = {}
+    for role in ("champion", "challenger"):
+        column = scores[role].astype(np.float64)
+        given[role] = np.full((len(positions), *column.shape[1:]), np.nan)
+        given[role][same] = column[found[same]]
+    return given
+
+
+def warnings(cost: Any) -> list[str]:
+    """What is said of latency and size, which never decide: what was measured may come from an untrusted job."""
+    told = []
+    try:
+        for what, unit, limit in (("seconds", f"for {int(cost['rows'])} rows", SLOWER), ("bytes", "as stored", LARGER)):
+            ours, theirs = float(cost[what]["challenger"]), float(cost[what]["champion"])
+            if ours > limit * theirs > 0:
+                told.append(f"the challenger takes {ours / theirs:.1f} times the champion's {what} {unit}")
+    except (KeyError, TypeError, ValueError):
+        pass  # not measured
+    return told
+
+
+def run(project: Project) -> str:
+    """Write build/decision.json, and the rows it is about to build/judged.parquet.
+
+    The scores may come from an untrusted job: labels, split and rule come from here.
+    """
+    scores, about = read_scores(project)
+    frame, names = frame_of(project), project.params.data
+    champion = ledger_of(project).champion()
+    if about["champion"].get("digest") != (champion.digest if champion else None):
+        raise Misuse("scores.parquet: the champion has changed since; run `make score` again")
+    changed, key = judge.find(project), str(about["challenger"].get("key"))
+    banned = ledger_of(project).quarantine_of(key)
+    quarantined = [f"this model will not be promoted: {ledger_of(project).why_quarantined(banned)}"] if banned else []
+    held_out = ~split.split(frame, names, project.params.split).trained_on(frame)
+    # A pull request's word on why the champion cannot score counts as little as its predictions.
+    error = str(about["champion_error"]) if about.get("champion_error") and not project.pull else None
+    learnt = np.zeros(len(frame), dtype=bool)
+    if champion:
+        try:
+            learnt = held_out & split.SplitRule.read(ledger_of(project).bundle(champion).path).trained_on(frame)
+        except Misuse as unknown:
+            error = error or str(unknown)
+    altered = held_out & ~learnt & np.isin(np.arange(len(frame)), changed.altered_rows)
+    positions = np.flatnonzero(held_out & ~learnt & ~altered)
+    rows = frame.iloc[positions]
+    given = of_rows(scores, positions, hashing.row_hash(rows))
+    ours, theirs = given["challenger"], given["champion"] if champion else None
+    if champion and project.pull:
+        # The champion's bytes are in the ledger: what a pull request says of its predictions need not be believed.
+        with of_champion(project, ledger_of(project).bundle(champion), columns.features(rows, names)) as (
+            scored,
+            failed,
+        ):
+            theirs = scored.predictions if scored else np.full(len(rows), np.nan)
+        error = error or failed
+    y = columns.labels(frame, names)[positions]
+    wide = len(columns.classes(frame, names)) if names.task == "multiclass" else 1
+    ours = _shaped(ours, wide)
+    if champion and not error and _shaped(theirs, wide) is not theirs:
+        error = "its predictions are not those of this task"
+    decision = decide(
+        y,
+        theirs if theirs is None else _shaped(theirs, wide),
+        ours,
+        changed.rule,
+        error,
+        names.task,
+        np.unique(rows[names.group].astype(str), return_inverse=True)[1] if names.group else None,
+        guards.segment(rows, changed.rule.guards.segments) if changed.rule.guards.segments else None,
+    )
+    holdout = sha256(np.sort(hashing.row_hash(rows)).tobytes())
+    judged = {"label": y, "champion": np.full(ours.shape, np.nan) if theirs is None else theirs, "challenger": ours}
+    tables.write(project.build / "judged.parquet", judged, {})
+    write_json(
+        project.build / "decision.json",
+        {
+            **project.header(),
+            "champion": champion.model_dump() if champion else None,
+            "challenger": about["challenger"],
+            "ledger": ledger_of(project).number,
+            "holdout": holdout,
+            "holdout_rows": int(held_out.sum()),
+            "left_out": {"champion_trained": int(learnt.sum()), "altered": int(altered.sum())},
+            "decisions_before": ledger_of(project).decisions(holdout, key),
+            "rule_of": changed.rule_of,
+            "flags": [*changed.flags, *quarantined],
+            "warnings": warnings(about.get("cost")),
+            "decision": decision.model_dump(mode="json"),
+        },
+    )
+    if decision.outcome == "block":
+        raise Refused(f"block: {decision.reason}")
+    return f"{decision.outcome}: {decision.reason}"
+
+
+def _shaped(predicted: Floats, wide: int) -> Floats:
+    """Predictions of the shape that the task has, NaN where they are of another one."""
+    shape = (len(predicted),) if wide == 1 else (len(predicted), wide)
+    return predicted if predicted.shape == shape else np.full(shape, np.nan)

@@ -1,0 +1,232 @@
+"""The steps with what each reads and writes, and the rule that an unchanged step is not run again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from filelock import FileLock, Timeout
+
+from conveyor.core.code import code_sha256
+from conveyor.core.errors import Misuse, Refused, one_line
+from conveyor.core.files import check_received, read_json, sha256, to_json, write_json
+from conveyor.core.project import Project
+from conveyor.ledger.ledger import ledger_of
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step is a module with ``run(project)``.
+
+    Attributes:
+        name: the verb, and the module.
+        code: modules whose code it runs, besides all that those import.
+        reads: files it reads, relative to the repository ("build/" means the build folder).
+        settings: sections of params.yaml that it reads.
+        writes: files and folders under the build folder that it makes.
+        champion: whether it reads the ledger.
+        judge: whether it looks at what the change touches besides the model.
+        validated: whether it wants data that passed validation, however often they were validated.
+        always: whether it runs even if nothing changed, because it acts on the outside.
+    """
+
+    name: str
+    code: tuple[str, ...]
+    reads: tuple[str, ...]
+    settings: tuple[str, ...]
+    writes: tuple[str, ...]
+    champion: bool = False
+    judge: bool = False
+    validated: bool = False
+    always: bool = False
+
+
+STEPS = (
+    Step(
+        name="validate",
+        code=("conveyor.steps.validate",),
+        reads=("expectations/data.json",),
+        settings=("data", "split"),
+        writes=("validation.json", "data_docs"),
+    ),
+    Step(
+        name="train",
+        code=("conveyor.steps.train",),
+        reads=("requirements/run.txt", "requirements/model.txt"),
+        settings=("data", "split", "model"),
+        writes=("candidate",),
+        validated=True,
+    ),
+    Step(
+        name="score",
+        code=("conveyor.steps.score",),
+        reads=("requirements/run.txt", "build/candidate"),
+        settings=("data", "model"),
+        writes=("scores.parquet",),
+        champion=True,
+    ),
+    Step(
+        name="compare",
+        code=("conveyor.steps.compare",),
+        reads=("requirements/run.txt", "requirements/model.txt", "build/scores.parquet"),
+        settings=("data", "split", "model", "gate"),
+        judge=True,
+        writes=("decision.json", "judged.parquet"),
+        champion=True,
+    ),
+    Step(
+        name="promote",
+        code=("conveyor.steps.promote",),
+        reads=("build/decision.json", "build/candidate"),
+        settings=(),
+        writes=(),
+        champion=True,
+        always=True,
+    ),
+    Step(
+        name="report",
+        code=("conveyor.steps.report",),
+        reads=(
+            "build/validation.json",
+            "build/decision.json",
+            "build/judged.parquet",
+            "build/candidate",
+            "build/champion",
+        ),
+        settings=(),
+        writes=("report.md", "report.html"),
+        always=True,
+    ),
+)
+BY_NAME = {step.name: step for step in STEPS}
+# Gone as soon as a step before them runs: a verdict on what was there before is none on what is there now.
+VERDICT = ("decision.json", "judged.parquet", "report.md", "report.html")
+
+
+def digest(path: Path) -> str:
+    """Digest of a file or of all files below a folder, "absent" if there is nothing."""
+    if path.is_file():
+        return sha256(path.read_bytes())
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return sha256("".join(f"{file.relative_to(path).as_posix()} {digest(file)}\n" for file in files).encode())
+    return "absent"
+
+
+def fingerprint(step: Step, project: Project) -> dict[str, str]:
+    """Everything that a step reads, each thing by name with its digest: what differs says why it runs again."""
+    found = {"code": code_sha256(*step.code, team=project.team)}
+    for path in step.reads:
+        place = project.build / path.removeprefix("build/") if path.startswith("build/") else project.root / path
+        found[path] = digest(place)
+    for section in step.settings:
+        value = getattr(project.params, section).model_dump(mode="json")
+        found[f"params.{section}"] = sha256(to_json(value).encode())
+    if "data" in step.settings:
+        found["data"] = digest(project.data_root / project.params.data.path)
+    if step.validated:
+        verdict = read_json(project.build / "validation.json", made_by="validate")
+        found["validated"] = str(verdict.get("passed") and verdict.get("data_sha256") == project.params.data.sha256)
+    if step.judge:
+        found["before"] = str(project.before)
+    if step.champion:
+        champion = ledger_of(project).champion()
+        found["champion"] = champion.digest if champion else "none"
+    return found
+
+
+@contextmanager
+def alone(project: Project) -> Iterator[None]:
+    """Nobody else works in this build folder meanwhile, and what a killed run left half-written there is gone.
+
+    Raises:
+        Misuse: somebody does; or, in a workflow, an earlier job has put there what no step makes.
+    """
+    project.build.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(project.build / ".lock", timeout=0)  # the system frees it even if the process is killed
+    try:
+        with lock:
+            for left in project.build.glob(".writing-*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            if project.environment.run_url:
+                check_received(project.build, apart="environments")
+            yield
+    except Timeout:
+        raise Misuse(f"{project.build.name}: another run is at work in it; wait until it has ended") from None
+
+
+def run(step: Step, project: Project) -> str:
+    """Run a step unless nothing changed; returns its message.
+
+    Raises:
+        Refused, Misuse: as the step does.
+    """
+    record = project.build / "steps" / f"{step.name}.json"
+    reads = fingerprint(step, project)
+    writes = {name: digest(project.build / name) for name in step.writes}
+    # Of a pull request every file may be flagged: it is looked at again.
+    if not step.always and not (step.judge and project.pull):
+        try:
+            known = read_json(record, step.name, {"reads": dict, "writes": dict, "message": str})
+        except Misuse:
+            known = {}  # none was kept, or it is damaged: the step runs
+        if known.get("reads") == reads and known.get("writes") == writes:
+            return f"unchanged: {known['message']}"
+    record.unlink(missing_ok=True)
+    if not step.always:
+        for name in VERDICT:
+            (project.build / name).unlink(missing_ok=True)
+    message = _module(step).run(project)
+    writes = {name: digest(project.build / name) for name in step.writes}
+    write_json(record, {**project.header(), "reads": reads, "writes": writes, "message": message})
+    return message
+
+
+def _module(step: Step) -> ModuleType:
+    """The module of a step.
+
+    Raises:
+        Misuse: a library is missing.
+    """
+    try:
+        return import_module(f"conveyor.steps.{step.name}")
+    except ImportError as error:
+        raise Misuse(f"{step.name}: {' '.join(str(error).split())}; run `make setup`") from error
+    except EOFError as error:  # Python keeps what a full disk left of a compiled module
+        raise Misuse(f"{step.name}: a compiled module is cut off; delete the folders __pycache__ in src") from error
+
+
+def show(step: Step, project: Project, say: Callable[[str], None] = print) -> None:
+    """Run a step and say so in one line: its name, its message and how long it took."""
+    began = time.monotonic()
+    try:
+        message = run(step, project)
+    except (Refused, Misuse):
+        say(f"{step.name:<9} stopped ({time.monotonic() - began:.1f} s)")
+        raise
+    say(f"{step.name:<9} {one_line(message)} ({time.monotonic() - began:.1f} s)")
+
+
+def run_all(project: Project, say: Callable[[str], None] = print) -> None:
+    """validate, train, score, compare, promote and report, in one process.
+
+    Raises:
+        Refused, Misuse: from the step that stopped; the report is made all the same.
+    """
+    stopped: Refused | Misuse | None = None
+    for step in STEPS[:-1]:
+        try:
+            show(step, project, say)
+        except (Refused, Misuse) as error:
+            stopped = error
+            break
+    if stopped is None or (project.build / "validation.json").is_file():
+        show(BY_NAME["report"], project, say)
+    if stopped:
+        raise stopped
