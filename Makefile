@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PRODUCT := <<cookiecutter.project>>
 LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
+# What is measured and demonstrated is imported from where it is written.
+BENCH := PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
@@ -43,19 +45,19 @@ test-python: setup  ## run the tests that depend on the Python and on the librar
 	NO_SKIPS=1 $(OFF) $(BIN)/python -m pytest -n 2 $(SAME:%=--ignore=tests/test_%.py)
 
 bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md
-	OMP_NUM_THREADS=1 $(BIN)/python bench/gate.py
+	OMP_NUM_THREADS=1 $(BENCH) bench/gate.py
 
 bench-faults: setup  ## races, kills at random, a full disk: what the ledger survives
-	$(BIN)/python bench/faults.py
+	$(BENCH) bench/faults.py
 
 bench-image: setup  ## build and start the image and MLflow's, and write docs/image.md
-	$(OFF) $(BIN)/python bench/image.py
+	$(OFF) $(BENCH) bench/image.py
 
 bench-serve: setup  ## measure how fast the service answers, and write docs/serving.md
-	$(OFF) OMP_NUM_THREADS=1 $(BIN)/python bench/serve.py
+	$(OFF) OMP_NUM_THREADS=1 $(BENCH) bench/serve.py
 
 bench-rollout: setup  ## what clients see of rollouts, good and bad ones, and write docs/rollout.md
-	$(OFF) $(BIN)/python bench/rollout.py
+	$(OFF) $(BENCH) bench/rollout.py
 
 bench-workflows: setup  ## which test misses each command of the workflows that changed (WORKFLOWS=ALL: of all of them)
 	$(OFF) $(BIN)/python bench/workflow_coverage.py $(WORKFLOWS)

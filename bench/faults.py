@@ -22,18 +22,23 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from product import bake, import_product
+from conveyor.core.params import Gate
+from conveyor.core.project import Project
+from conveyor.gate.decide import decide
+from conveyor.ledger.ledger import ledger_of
+from product import bake
 
 ROOT_MAY = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
 PROMOTE = """
 import sys
-from importlib import import_module as m
 from pathlib import Path
+from conveyor.core.project import Project
+from conveyor.ledger.events import Moved
+from conveyor.ledger.ledger import ledger_of
+from conveyor.model.bundle import Bundle
 
-package, root, bundle, attempts = sys.argv[1:]
-project = m(package + ".project").Project(Path(root), push=True)
-moved, made = m(package + ".ledger").Moved, m(package + ".bundle").Bundle(Path(bundle))
-ledger = project.ledger
+root, bundle, attempts = sys.argv[1:]
+ledger, made = ledger_of(Project(Path(root), push=True)), Bundle(Path(bundle))
 for _ in range(int(attempts)):
     try:
         ledger.settle()
@@ -42,7 +47,7 @@ for _ in range(int(attempts)):
             break
         ledger.live(ledger.accept(made, ledger.number, "promote", "it is better"))
         break
-    except moved:
+    except Moved:
         ledger.read()
 else:
     sys.exit(3)
@@ -63,7 +68,7 @@ class Place:
     """A generated repository with a bare remote, and bundles to promote."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.product = folder, import_product()
+        self.folder = folder
         self.root = folder / "late-flights"
         shutil.copytree(bake(), self.root, symlinks=True)
         self.git("clone", "--quiet", "--bare", str(self.root), str(folder / "remote.git"))
@@ -85,7 +90,7 @@ class Place:
         return path
 
     def start(self, root: Path, name: str, attempts: int = 50) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-c", PROMOTE, "late_flights", str(root), str(self.bundle(name)), str(attempts)]
+        words = [sys.executable, "-c", PROMOTE, str(root), str(self.bundle(name)), str(attempts)]
         return subprocess.Popen(
             words,
             env={**os.environ, "PYTHONPATH": str(self.root / "src")},
@@ -94,7 +99,7 @@ class Place:
         )
 
     def ledger(self):
-        return self.product.project.Project(self.root, push=True).ledger
+        return ledger_of(Project(self.root, push=True))
 
     def sound(self, promoted: set[str]) -> list[str]:
         """What is wrong with the ledger at origin, given the names that were reported as promoted."""
@@ -194,14 +199,14 @@ def big_holdout() -> Row:
     import numpy as np
     import pandas as pd
 
-    product, row = import_product(), Row("holdout of a million rows")
+    row = Row("holdout of a million rows")
     generator = np.random.default_rng(1)
     y = generator.integers(0, 2, 1_000_000)
     champion, challenger = (1 / (1 + np.exp(-(2 * y - 1 + generator.normal(0, s, len(y))))) for s in (2.0, 1.9))
     segments = pd.DataFrame({"segment": generator.integers(0, 5, len(y)).astype(str)})
-    rule = product.config.Gate(metric="roc_auc", promote_when="superior", margin=0.0, confidence=0.95)
+    rule = Gate(metric="roc_auc", promote_when="superior", margin=0.0, confidence=0.95)
     began = time.monotonic()
-    made = product.compare.decide(y, champion, challenger, rule, segments=segments)
+    made = decide(y, champion, challenger, rule, segments=segments)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     row.rounds, row.note = 1, f"{time.monotonic() - began:.0f} s, {most:.0f} MB at most"
     row.wrong += [] if made.outcome == "promote" and len(made.guards) == 6 else [made.reason]

@@ -19,7 +19,13 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-from product import ROOT, import_product
+from conveyor.core.params import Gate, Guards
+from conveyor.core.tasks import METRICS as METRICS_OF
+from conveyor.gate import intervals as conveyor_intervals
+from conveyor.gate.decide import decide
+from conveyor.gate.intervals import by_bootstrap
+from conveyor.gate.metrics import METRICS, value
+from product import ROOT
 
 CONFIDENCE, GUARDS = 0.95, 0.99
 SAME = 1.0  # standard deviation of what a model does not see of the signal; both models of a neutral change have it
@@ -101,13 +107,13 @@ def draw(generator: np.random.Generator, case: Case, rows: int | None = None):
     return y, said, groups
 
 
-def truth(product, case: Case) -> float:
+def truth(case: Case) -> float:
     """The gain that the challenger really has, from four million rows."""
     if not case.better:
         return 0.0
-    generator, metric = np.random.default_rng(1), product.metrics.METRICS[case.metric]
+    generator, metric = np.random.default_rng(1), METRICS[case.metric]
     y, (champion, challenger), _ = draw(generator, case, 4_000_000)
-    gain = product.metrics.value(metric, y, challenger) - product.metrics.value(metric, y, champion)
+    gain = value(metric, y, challenger) - value(metric, y, champion)
     return gain if metric.higher_is_better else -gain
 
 
@@ -115,22 +121,17 @@ def decide_many(case: Case) -> dict:
     """One row of the table."""
     import pandas as pd
 
-    product = import_product()
-    guards = product.config.Guards(confidence=GUARDS, segment_margin=0, calibration_margin=0, min_rows=40)
-    rule = product.config.Gate(
-        metric=case.metric, promote_when="superior", margin=0, confidence=CONFIDENCE, guards=guards
-    )
-    higher, began = product.metrics.METRICS[case.metric].higher_is_better, time.monotonic()
-    real = truth(product, case)
+    guards = Guards(confidence=GUARDS, segment_margin=0, calibration_margin=0, min_rows=40)
+    rule = Gate(metric=case.metric, promote_when="superior", margin=0, confidence=CONFIDENCE, guards=guards)
+    higher, began = METRICS[case.metric].higher_is_better, time.monotonic()
+    real = truth(case)
     counts = dict.fromkeys(("promote", "keep", "block"), 0)
     holds = intervals = point = 0
     for number in range(case.tries):
         generator = np.random.default_rng([number, case.rows, crc32(f"{case.kind} {case.metric}".encode())])
         y, (champion, challenger), groups = draw(generator, case)
         segments = pd.DataFrame({"segment": generator.integers(0, 5, len(y)).astype(str)})
-        made = product.compare.decide(
-            y, champion, challenger, rule, None, case.task, groups, segments, every_metric=False
-        )
+        made = decide(y, champion, challenger, rule, None, case.task, groups, segments, every_metric=False)
         counts[made.outcome] += 1
         [m] = made.metrics
         if m.gain_low is not None:
@@ -161,12 +162,11 @@ def slowest() -> dict:
     """10 000 resamples of 100 000 rows for each metric that is resampled: seconds, and the most memory it took."""
     import resource
 
-    product = import_product()
-    product.intervals.RESAMPLES = product.intervals.AT_LEAST = 10_000
+    conveyor_intervals.RESAMPLES = conveyor_intervals.AT_LEAST = 10_000
     took = {}
-    for name, metric in product.metrics.METRICS.items():
-        if metric.way is product.intervals.by_bootstrap:
-            kind = "numbers" if "regression" in metric.tasks else "balanced"
+    for name, metric in METRICS.items():
+        if metric.way is by_bootstrap:
+            kind = "numbers" if "regression" in METRICS_OF[name] else "balanced"
             y, models, _ = draw(np.random.default_rng(1), Case(kind, 100_000, name, 0, 1))
             before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
             metric.way(metric.function, y, models, None)
@@ -265,7 +265,6 @@ def picture(rows: list[dict], path: Path) -> None:
 
 def main(part: float = 1, most: int = 10**6) -> None:
     todo = [Case(**{**asdict(c), "tries": max(20, int(c.tries * part))}) for c in cases() if c.rows <= most]
-    import_product()
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     made = {}
     with ProcessPoolExecutor() as pool:

@@ -144,7 +144,7 @@ def champions() -> Iterator[dict[str, Path]]:
 
 
 def late_flights(root: Path, verb: str) -> None:
-    words = [sys.executable, "-m", "late_flights", verb]
+    words = [sys.executable, "-m", "conveyor", verb]
     done = subprocess.run(words, cwd=root, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"error: {verb} of {root.name} returned {done.returncode}: {done.stderr.strip()[-500:]}")

@@ -1,17 +1,13 @@
-"""The package of the default answers, for measuring: generated once, imported from there."""
+"""The repository of the default answers, for measuring: generated once."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("bundle", "compare", "config", "files", "guards", "intervals", "ledger", "metrics", "project")
-MODULES += ("rollback", "settings")
 
 
 def bake(place: Path = ROOT / "build" / "bench") -> Path:
@@ -26,12 +22,3 @@ def bake(place: Path = ROOT / "build" / "bench") -> Path:
         subprocess.run([sys.executable, "-m", "cookiecutter", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
         made.touch()
     return made
-
-
-def import_product() -> ModuleType:
-    """The package, with the modules that are measured."""
-    if "late_flights" not in sys.modules:  # the template may be edited while a long measurement goes on
-        sys.path.insert(0, str(bake() / "src"))
-        for name in MODULES:
-            import_module(f"late_flights.{name}")
-    return sys.modules["late_flights"]

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from conveyor.model import runtime
+from conveyor.model.bundle import Bundle
+from conveyor.model.rows import Rows
 
 TOLERANCE = 1e-5  # as model.tolerance in params.yaml
 LONGEST = 4  # rows of a request
@@ -26,11 +28,10 @@ class Question:
     answers: dict[str, list]
 
 
-def questions(package: str, bundles: list[Path], number: int = 300, trusted: tuple[str, ...] = ()) -> list[Question]:
+def questions(bundles: list[Path], number: int = 300, trusted: tuple[str, ...] = ()) -> list[Question]:
     """Rows that mix the values of the golden rows, column by column, answered by the bundles in this process.
 
     Args:
-        package: the name of the product, which can be imported.
         bundles: of models that take the same columns.
         number: of requests; their answers differ by more than twice the tolerance, whichever model gives them.
         trusted: the reviewed types, for a model that is not compiled.
@@ -38,15 +39,14 @@ def questions(package: str, bundles: list[Path], number: int = 300, trusted: tup
     Raises:
         ValueError: the models do not tell so many requests apart.
     """
-    bundle, forms = (import_module(f"{package}.{name}") for name in ("bundle", "forms"))
-    found = [bundle.Bundle(path) for path in bundles]
-    answer = {each.key: forms.load(each, trusted, TOLERANCE)[1] for each in found}
+    found = [Bundle(path) for path in bundles]
+    answer = {each.key: runtime.load(each, trusted, TOLERANCE)[1] for each in found}
     golden, features, dice = found[0].golden["rows"], found[0].features, random.Random(0)
     made: list[Question] = []
     for _ in range(TRIES * number):
         length = 1 if dice.random() < 0.7 else dice.randint(2, LONGEST)
         rows = [{name: dice.choice(golden)[name] for name in golden[0]} for _ in range(length)]
-        columns = forms.Rows.of({name: [row[name] for row in rows] for name in features}, features)
+        columns = Rows.of({name: [row[name] for row in rows] for name in features}, features)
         answers = {key: np.asarray(of(columns), dtype=np.float64).tolist() for key, of in answer.items()}
         if not any(same(answers[key], other.answers[key]) for other in made for key in answers):
             made.append(Question(json.dumps({"rows": rows}).encode(), answers))

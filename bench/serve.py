@@ -30,7 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from product import ROOT, import_product
+from conveyor.core import params as conveyor_params
+from conveyor.model.bundle import Bundle
+from conveyor.serving.settings import Settings
+from product import ROOT
 from product import bake as baked
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -107,19 +110,19 @@ def train(place: Path, estimator: str) -> Path:
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["model"]["params"]["estimator"] = estimator
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    words = [sys.executable, "-m", "late_flights"]
+    words = [sys.executable, "-m", "conveyor"]
     for step in ("validate", "train"):
         subprocess.run([*words, step], cwd=project, env=os.environ | OURS, check=True, stdout=subprocess.DEVNULL)
     shutil.copytree(project / "build" / "candidate", kept)
     return kept
 
 
-def known(product, bundle: Path) -> Known:
+def known(bundle: Path) -> Known:
     """All rows of the data, as the model itself answers them in a data frame, on no server."""
     import pandas as pd
 
-    found = product.bundle.Bundle(bundle)
-    model = found.load_model(product.config.load(bake() / "params.yaml").model.trusted_types)
+    found = Bundle(bundle)
+    model = found.load_model(conveyor_params.load(bake() / "params.yaml").model.trusted_types)
     rows = pd.read_csv(bake() / "data" / "flights.csv.gz")[list(found.features)]
     listed = [
         {name: None if value != value else value for name, value in row.items()} for row in rows.to_dict("records")
@@ -170,16 +173,16 @@ def running(words: list[str], port: int, **variables: str) -> Iterator[int]:
 
 
 @contextmanager
-def ours(product, estimator: str, bundle: Path, place: Path, rows: Known) -> Iterator[Subject]:
+def ours(estimator: str, bundle: Path, place: Path, rows: Known) -> Iterator[Subject]:
     """The service with the bundle of an estimator and all that it does by default, so the log of predictions, too."""
-    found, port = product.bundle.Bundle(bundle), free_port()
-    params = product.config.load(bake() / "params.yaml")
+    found, port = Bundle(bundle), free_port()
+    params = conveyor_params.load(bake() / "params.yaml")
     image = place / f"{bundle.name}.json"
-    image.write_text(product.settings.Settings.of(params, found.key, found.digest, "0" * 40).to_json())
+    image.write_text(Settings.of(params, found.key, found.digest, "0" * 40).to_json())
     variables = {"BUNDLE": str(bundle), "SETTINGS": str(image), "HOST": "127.0.0.1", "PORT": str(port)}
     requests = rows.requests("/predict", lambda some: {"rows": some}, rows.probabilities)
     with running(
-        [sys.executable, "-m", "late_flights.serve"], port, PREDICTION_LOG=str(place / "log"), **variables
+        [sys.executable, "-m", "conveyor.serving.app"], port, PREDICTION_LOG=str(place / "log"), **variables
     ) as session:
         yield Subject(estimator, found.form, port, session, requests)
 
@@ -195,9 +198,9 @@ def noop(rows: Known) -> Iterator[Subject]:
 
 
 @contextmanager
-def mlflows(product, bundle: Path, rows: Known) -> Iterator[Subject]:
+def mlflows(bundle: Path, rows: Known) -> Iterator[Subject]:
     """MLflow's server with the model that training logged; it answers with classes."""
-    found, port = product.bundle.Bundle(bundle), free_port()
+    found, port = Bundle(bundle), free_port()
     columns = list(found.features)
     words = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--workers", "1"]
     words += ["--host", "127.0.0.1", "--port", str(port), "--model-uri", f"runs:/{found.lineage['mlflow_run']}/model"]
@@ -217,12 +220,12 @@ def _double(value: Any) -> Any:
     return float(value) if type(value) is int else value
 
 
-def bare(product, bundle: Path, runs: int) -> float:
+def bare(bundle: Path, runs: int) -> float:
     """Seconds of the model alone for a hundred rows in a data frame, in this process and on the server's core."""
     import pandas as pd
 
-    found = product.bundle.Bundle(bundle)
-    model = found.load_model(product.config.load(bake() / "params.yaml").model.trusted_types)
+    found = Bundle(bundle)
+    model = found.load_model(conveyor_params.load(bake() / "params.yaml").model.trusted_types)
     rows = pd.DataFrame(found.golden["rows"])[list(found.features)]
     rows = pd.concat([rows] * 5, ignore_index=True)
     os.sched_setaffinity(0, {SERVER})
@@ -302,20 +305,19 @@ def measure(estimators: tuple[str, ...], rounds: int, seconds: float) -> dict:
     place = ROOT / "build" / "bench" / "serve"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    product = import_product()
     bundles = {estimator: train(place, estimator) for estimator in estimators}
     os.sched_setaffinity(0, {CLIENT})
     runs: dict[str, list] = {}
     answers = 0
     with ExitStack() as stack:
-        rows = {name: known(product, bundle) for name, bundle in bundles.items()}
+        rows = {name: known(bundle) for name, bundle in bundles.items()}
         subjects = [stack.enter_context(noop(next(iter(rows.values()))))]
         subjects += [
-            stack.enter_context(ours(product, name, served_as(form, bundle), place, rows[name]))
+            stack.enter_context(ours(name, served_as(form, bundle), place, rows[name]))
             for form in FORMS
             for name, bundle in bundles.items()
         ]
-        subjects += [stack.enter_context(mlflows(product, bundle, rows[name])) for name, bundle in bundles.items()]
+        subjects += [stack.enter_context(mlflows(bundle, rows[name])) for name, bundle in bundles.items()]
         for number in range(rounds + 1):  # the first one warms up
             for what, (count, callers) in LOADS.items():
                 for subject in subjects:
@@ -328,7 +330,7 @@ def measure(estimators: tuple[str, ...], rounds: int, seconds: float) -> dict:
                     if number:
                         runs.setdefault(f"{subject.name} | {subject.form} | {what}", []).append(said)
             for name, bundle in bundles.items():
-                took = bare(product, bundle, 40)
+                took = bare(bundle, 40)
                 if number:
                     runs.setdefault(f"{name} | bare | 100 rows", []).append({"rate": 1 / took, "p50": 1e3 * took})
     median = {

@@ -12,13 +12,15 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import pytest
 import warm
 import yaml
+from conveyor.core.params import load
+from conveyor.model.builder import Builder
 from engine import NoEngine, Registry, SshHost, free_port, running_engine, until, which
 from filelock import FileLock
 from standins import images
@@ -122,7 +124,7 @@ class BakedProject:
     @property
     def base(self) -> str:
         """The image that its own is built on."""
-        return re.search("^ARG BASE=(.*)$", (self.path / "container" / "Dockerfile").read_text(), re.M)[1]
+        return re.search("^FROM (.*)$", (self.path / "container" / "base.Dockerfile").read_text(), re.M)[1]
 
     def run(self, *argv: str | Path, env: dict[str, str] | None = None, check: bool = True):
         return run(*argv, cwd=self.path, check=check, **env or {})
@@ -135,10 +137,10 @@ class BakedProject:
         return self.run("git", *identity, *args, check=check)
 
     def cli(self, *args: str, check: bool = True, **env: str):
-        """The command `python -m package`, with the project's own code and, unless they are given, these libraries."""
+        """The command `python -m conveyor`, with the project's own code and, unless they are given, these libraries."""
         if "PYTHONPATH" in env:
-            return self.run(sys.executable, "-m", self.package, *args, check=check, env=env)
-        return module(self.package, *args, cwd=self.path, check=check, PYTHONPATH="src", **env)
+            return self.run(sys.executable, "-m", "conveyor", *args, check=check, env=env)
+        return module("conveyor", *args, cwd=self.path, check=check, PYTHONPATH="src", **env)
 
     def edit(self, path: str, old: str, new: str) -> None:
         text = (self.path / path).read_text(encoding="utf-8")
@@ -213,36 +215,6 @@ def project(bake) -> BakedProject:
     return bake()
 
 
-@pytest.fixture(scope="session")
-def product(bake):
-    """The package that the default answers generate, imported; it works in any baked project."""
-    project = bake()
-    sys.path.insert(0, str(project.path / "src"))
-    for name in (
-        "bundle",
-        "cli",
-        "compare",
-        "config",
-        "data",
-        "errors",
-        "files",
-        "git",
-        "guards",
-        "history",
-        "intervals",
-        "ledger",
-        "metrics",
-        "project",
-        "promote",
-        "rollback",
-        "score",
-        "tables",
-    ):
-        import_module(f"{project.package}.{name}")
-    yield sys.modules[project.package]
-    sys.path.remove(str(project.path / "src"))
-
-
 @pytest.fixture
 def one_line():
     """Asserts how a foreseen end looks: its exit code, one line on standard error, nothing half-written."""
@@ -254,6 +226,20 @@ def one_line():
         assert re.fullmatch(f"error: {message}", lines[0]), lines[0]
 
     return one_line
+
+
+def estimators(project: BakedProject) -> dict[str, Builder]:
+    """What model.py of a project builds with each of its estimators, and the parameters that are shipped."""
+    file = project.path / "src" / project.package / "model.py"
+    spec = spec_from_file_location("model_of_a_project", file)
+    model = module_from_spec(spec)
+    sys.modules[spec.name] = model  # where pydantic looks up what annotations name
+    spec.loader.exec_module(model)
+    shipped = load(project.path / "params.yaml").model.params
+    return {
+        name: Builder(file, model.build, model.Params.model_validate({**shipped, "estimator": name}))
+        for name in model.Params.model_fields["estimator"].annotation.__args__
+    }
 
 
 def once(shared: Path, name: str, make: Callable[[Path], None]) -> Path:

@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from conftest import BakedProject, environment
+from conveyor.core.params import load
+from conveyor.model.bundle import Bundle
+from conveyor.serving.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
 
 
-def settings(product, project: BakedProject, bundle: Path, **changes: Any) -> Path:
+def settings(project: BakedProject, bundle: Path, **changes: Any) -> Path:
     """settings.json for a bundle, beside it, as an image holds it."""
-    found = product.bundle.Bundle(bundle)
-    params = product.config.load(project.path / "params.yaml", changes)
-    made = sys.modules[f"{product.__name__}.settings"].Settings.of(params, found.key, found.digest, "0" * 40)
+    found = Bundle(bundle)
+    params = load(project.path / "params.yaml", changes)
+    made = Settings.of(params, found.key, found.digest, "0" * 40)
     place = project.path / "build" / f"settings-{made.digest[:12]}.json"
     place.write_text(made.to_json())
     return place
@@ -119,7 +122,7 @@ def serving(
     """
     known = {"BUNDLE": str(bundle), "SETTINGS": str(settings), "HOST": "127.0.0.1", "PORT": "0", "PYTHONPATH": "src"}
     process = subprocess.Popen(
-        [sys.executable, *(words or ("-m", f"{project.package}.serve"))],
+        [sys.executable, *(words or ("-m", "conveyor.serving.app"))],
         cwd=project.path,
         env=environment(**known | {"PREDICTION_LOG": ""} | variables),
         stdout=subprocess.PIPE,

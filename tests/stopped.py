@@ -1,13 +1,16 @@
-"""`python -m stopped package killed|held point verb`: a command that is killed at a point of its way, or says `held`
+"""`python -m stopped killed|held point verb`: a command that is killed at a point of its way, or says `held`
 there and goes on with the next line of its standard input."""
 
 import os
 import signal
 import sys
-from importlib import import_module
 
-package, how, point = sys.argv[1:4]
-sys.argv[1:4] = []
+from conveyor.cli import main
+from conveyor.deploy import replicas, rollout
+from conveyor.ledger import ledger
+
+how, point = sys.argv[1:3]
+sys.argv[1:3] = []
 
 
 def reached(here: str) -> None:
@@ -15,6 +18,6 @@ def reached(here: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL) if how == "killed" else input("held\n")
 
 
-for name in ("ledger", "rollout", "replicas"):
-    import_module(f"{package}.{name}").reached = reached
-import_module(f"{package}.cli").main()
+for module in (ledger, rollout, replicas):
+    module.reached = reached
+main()

@@ -7,11 +7,11 @@ import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from conftest import bootstrap
+from conveyor.serving import isolated
 from serving import JSON, serving, settings
 
 DEADLY = str(Path(__file__).parent / "standins" / "replica" / "deadly.py")
@@ -19,16 +19,15 @@ AGAIN = {"X-Again": "predict"}
 
 
 @pytest.fixture(scope="module")
-def trained(bake, product, shared):
-    import_module(f"{product.__name__}.settings")
+def trained(bake, shared):
     return bootstrap(bake(), shared)
 
 
 @pytest.fixture
-def deadly(trained, product, tmp_path):
+def deadly(trained, tmp_path):
     bundle = trained.path / "build" / "candidate"
-    image = settings(product, trained, bundle, **{"serve.max_seconds": 2.0})
-    with serving(trained, image, bundle, DEADLY, trained.package, PREDICTION_LOG=str(tmp_path / "log")) as server:
+    image = settings(trained, bundle, **{"serve.max_seconds": 2.0})
+    with serving(trained, image, bundle, DEADLY, PREDICTION_LOG=str(tmp_path / "log")) as server:
         yield server
 
 
@@ -116,19 +115,18 @@ def test_there_are_four_children_at_most_and_others_wait_for_their_turn(deadly):
     assert deadly.predict(deadly.row(), **AGAIN)[0] == 200
 
 
-def test_more_than_may_wait_are_told_to_come_again(product, monkeypatch):
-    apart = import_module(f"{product.__name__}.apart")
-    monkeypatch.setattr(apart, "WAITING", 2)
+def test_more_than_may_wait_are_told_to_come_again(monkeypatch):
+    monkeypatch.setattr(isolated, "WAITING", 2)
 
     async def ask() -> list:
-        place = apart.Apart(5.0)
-        asked = [place.answer(lambda: time.sleep(0.2) or b"{}") for _ in range(apart.MOST + 4)]
+        place = isolated.Apart(5.0)
+        asked = [place.answer(lambda: time.sleep(0.2) or b"{}") for _ in range(isolated.MOST + 4)]
         return await asyncio.gather(*asked, return_exceptions=True)
 
     found = asyncio.run(ask())
-    refused = [one for one in found if isinstance(one, apart.Problem)]
+    refused = [one for one in found if isinstance(one, isolated.Problem)]
     assert [(one.status, one.retry) for one in refused] == [(503, 1)] * 2
-    assert [one for one in found if one not in refused] == [b"{}"] * (apart.MOST + 2)
+    assert [one for one in found if one not in refused] == [b"{}"] * (isolated.MOST + 2)
 
 
 def test_a_bug_is_an_error_of_the_server_in_both(deadly):

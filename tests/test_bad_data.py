@@ -7,6 +7,9 @@ import sys
 from hashlib import sha256
 
 import pytest
+from conveyor.cli import main
+from conveyor.core.params import load
+from conveyor.data.source import read
 
 FILE = "data/flights.csv.gz"
 
@@ -211,13 +214,13 @@ def test_data_that_cannot_be_read_are_named(project, one_line, change, message):
 
 @pytest.mark.filterwarnings("ignore")  # Great Expectations warns of its own code while it is imported
 @pytest.mark.parametrize("change, message", REFUSED.values(), ids=REFUSED)
-def test_data_that_break_the_contract_are_named(project, product, monkeypatch, capsys, change, message):
+def test_data_that_break_the_contract_are_named(project, monkeypatch, capsys, change, message):
     # In this process, through the same main: importing Great Expectations takes longer than all of these checks.
     plant(project, change)
     monkeypatch.chdir(project.path)
     monkeypatch.setattr(sys, "argv", ["late_flights", "pipeline"])
     with pytest.raises(SystemExit) as ended:
-        product.cli.main()
+        main()
     lines = capsys.readouterr().err.strip().splitlines()
     assert (ended.value.code, len(lines)) == (1, 1), lines
     mend = "" if "split.shared_rows" in message else f"; {MEND}"
@@ -326,7 +329,7 @@ def test_a_broken_contract_is_named(sound, one_line, content, message):
 
 
 @pytest.mark.parametrize("convert", ["true", "false", "input"])
-def test_a_file_with_the_line_ends_of_windows_keeps_its_pin_in_every_clone(project, product, tmp_path, convert):
+def test_a_file_with_the_line_ends_of_windows_keeps_its_pin_in_every_clone(project, tmp_path, convert):
     rows = gzip.decompress((project.path / FILE).read_bytes()).replace(b"\n", b"\r\n")
     (project.path / "data" / "flights.csv").write_bytes(rows)
     project.edit("params.yaml", f"path: {FILE}", "path: data/flights.csv")
@@ -335,5 +338,5 @@ def test_a_file_with_the_line_ends_of_windows_keeps_its_pin_in_every_clone(proje
     project.git("add", "--all")
     project.git("commit", "--quiet", "-m", "data from Windows")
     project.git("-c", f"core.autocrlf={convert}", "clone", "--quiet", str(project.path), str(tmp_path / "clone"))
-    params = product.config.load(tmp_path / "clone" / "params.yaml")
-    assert len(product.data.read(params.data, tmp_path / "clone")) == 20000
+    params = load(tmp_path / "clone" / "params.yaml")
+    assert len(read(params.data, tmp_path / "clone")) == 20000

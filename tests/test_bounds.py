@@ -3,11 +3,11 @@
 import json
 import os
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from conftest import bootstrap
+from conveyor.serving import bounds
 from serving import serving, settings
 
 MB = 1024 * 1024
@@ -15,23 +15,17 @@ FULL = 1_900_000  # bytes, nearly max_bytes
 
 
 @pytest.fixture(scope="module")
-def trained(bake, product, shared):
-    import_module(f"{product.__name__}.settings")
+def trained(bake, shared):
     return bootstrap(bake(), shared)
 
 
 @pytest.fixture(scope="module")
-def server(trained, product):
+def server(trained):
     bundle = trained.path / "build" / "candidate"
-    with serving(trained, settings(product, trained, bundle), bundle) as server:
+    with serving(trained, settings(trained, bundle), bundle) as server:
         for rows in (1, 1000):
             assert server.predict(*[server.row()] * rows)[0] == 200  # what is made once is made
         yield server
-
-
-@pytest.fixture(scope="module")
-def bounds(product):
-    return import_module(f"{product.__name__}.bounds")
 
 
 def filled(head: bytes, part: bytes, tail: bytes, size: int = FULL) -> bytes:
@@ -168,7 +162,7 @@ def test_honest_bodies_pass_whatever_their_texts_hold(server):
     assert server.ask("POST", "/predict", marked)[0] == 200
 
 
-def test_structure_is_what_stands_outside_of_strings(bounds):
+def test_structure_is_what_stands_outside_of_strings():
     for value, found in [
         ({"a": 1}, b"{:}"),
         ({"": {"{": ["}", ",", 1.5]}}, b"{:{:[,,]}}"),
@@ -179,7 +173,7 @@ def test_structure_is_what_stands_outside_of_strings(bounds):
             assert bounds.skeleton(bounds.plain(json.dumps(value, indent=indent).encode())) == found
 
 
-def test_a_wide_body_within_its_bounds_passes(bounds):
+def test_a_wide_body_within_its_bounds_passes():
     row = {f"column {number}": "a: b, {c}" if number % 7 == 0 else number for number in range(500)}
     body = json.dumps({"rows": [row] * 1000}).encode()
     assert bounds.check(body, 500, 1000) is None

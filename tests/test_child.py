@@ -32,7 +32,7 @@ def test_its_formatter_changes_nothing(bake, name):
 
 def test_its_commit_hook_runs_the_same_check(project):
     project.run(project.venv / "bin" / "pre-commit", "run", "--all-files", env={"VENV": str(project.venv)})
-    project.edit("src/late_flights/errors.py", "code = 1", "code  =  1")
+    project.edit("src/conveyor/core/errors.py", "code = 1", "code  =  1")
     project.git("add", "--all")
     done = project.run(
         project.venv / "bin" / "pre-commit", "run", "--all-files", env={"VENV": str(project.venv)}, check=False
@@ -65,7 +65,7 @@ def test_ui_serves_the_runs_on_loopback_until_its_process_is_ended(bootstrapped)
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", bootstrapped.package, "ui", "--port", str(port)],
+        [sys.executable, "-m", "conveyor", "ui", "--port", str(port)],
         cwd=bootstrapped.path,
         env=environment(PYTHONPATH="src"),
         stdout=subprocess.DEVNULL,

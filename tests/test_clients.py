@@ -5,18 +5,19 @@ import socket
 import sys
 import time
 from contextlib import ExitStack, closing
-from importlib import import_module
 
 import pytest
 from conftest import bootstrap
+from conveyor.core.errors import Misuse
+from conveyor.core.tokens import tokens
+from conveyor.serving import clients
 from serving import JSON, serving, settings, statuses, talk
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
-def trained(bake, product, shared):
-    import_module(f"{product.__name__}.settings")
+def trained(bake, shared):
     return bootstrap(bake(), shared)
 
 
@@ -25,21 +26,16 @@ def bundle(trained):
     return trained.path / "build" / "candidate"
 
 
-@pytest.fixture(scope="module")
-def clients(product):
-    return import_module(f"{product.__name__}.clients")
-
-
-def limited(product, trained, bundle, **limits):
-    return settings(product, trained, bundle, **{f"serve.{name}": limit for name, limit in limits.items()})
+def limited(trained, bundle, **limits):
+    return settings(trained, bundle, **{f"serve.{name}": limit for name, limit in limits.items()})
 
 
 def of(address: str) -> dict[str, str]:
     return {"X-Forwarded-For": f"198.51.100.7, {address}"}
 
 
-def test_a_client_that_asks_too_often_is_told_when_to_ask_again_and_others_are_not(product, trained, bundle):
-    image = limited(product, trained, bundle, client_rate=5.0)
+def test_a_client_that_asks_too_often_is_told_when_to_ask_again_and_others_are_not(trained, bundle):
+    image = limited(trained, bundle, client_rate=5.0)
     with serving(trained, image, bundle, BEHIND_EDGE="1") as server:
         found = [server.predict(server.row(), **of("192.0.2.1"))[0] for _ in range(20)]
         assert found[:5] == [200] * 5 and found.count(429) >= 10
@@ -58,8 +54,8 @@ def test_a_client_that_asks_too_often_is_told_when_to_ask_again_and_others_are_n
         assert server.metric('requests_total{path="/predict",status="429"}') >= 11
 
 
-def test_the_address_of_a_client_is_the_peers_unless_an_edge_says_it(product, trained, bundle):
-    image = limited(product, trained, bundle, client_rate=0.1)
+def test_the_address_of_a_client_is_the_peers_unless_an_edge_says_it(trained, bundle):
+    image = limited(trained, bundle, client_rate=0.1)
     with serving(trained, image, bundle) as server:
         found = [server.predict(server.row(), **of(f"192.0.2.{number}"))[0] for number in range(5)]
         assert found == [200, 429, 429, 429, 429]
@@ -70,8 +66,8 @@ def test_the_address_of_a_client_is_the_peers_unless_an_edge_says_it(product, tr
         assert server.predict(server.row(), **spoofed)[0] == 429, "the last address is the edge's word"
 
 
-def test_the_open_requests_of_a_client_are_counted_with_bodies_that_are_not_whole(product, trained, bundle):
-    image = limited(product, trained, bundle, client_open=3)
+def test_the_open_requests_of_a_client_are_counted_with_bodies_that_are_not_whole(trained, bundle):
+    image = limited(trained, bundle, client_open=3)
     with ExitStack() as stack, serving(trained, image, bundle) as server:
         assert server.predict(server.row())[0] == 200
         slow = []
@@ -89,12 +85,12 @@ def test_the_open_requests_of_a_client_are_counted_with_bodies_that_are_not_whol
         assert [server.predict(server.row())[0] for _ in range(5)] == [200] * 5
 
 
-def test_without_limits_a_client_may_do_as_it_likes(product, trained, bundle):
-    with serving(trained, limited(product, trained, bundle), bundle) as server:
+def test_without_limits_a_client_may_do_as_it_likes(trained, bundle):
+    with serving(trained, limited(trained, bundle), bundle) as server:
         assert {server.predict(server.row())[0] for _ in range(200)} == {200}
 
 
-def test_an_address_of_ipv6_counts_by_its_network(clients):
+def test_an_address_of_ipv6_counts_by_its_network():
     same = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:DB8:1:2:0::", "2001:db8:1:2::1%eth0"]
     assert {clients.name_of(address) for address in same} == {"2001:db8:1:2::/64"}
     assert clients.name_of("2001:db8:1:3::1") == "2001:db8:1:3::/64"
@@ -102,7 +98,7 @@ def test_an_address_of_ipv6_counts_by_its_network(clients):
     assert len(clients.name_of("no address" * 50)) == 64
 
 
-def test_only_so_many_clients_are_remembered(clients, monkeypatch):
+def test_only_so_many_clients_are_remembered(monkeypatch):
     monkeypatch.setattr(clients, "REMEMBERED", 100)
     limits = clients.Clients(1.0, 2, 1000)
     for number in range(1000):
@@ -114,7 +110,7 @@ def test_only_so_many_clients_are_remembered(clients, monkeypatch):
     limits.enter("client 1")
 
 
-def test_a_rate_below_one_lets_one_through(clients):
+def test_a_rate_below_one_lets_one_through():
     limits = clients.Clients(0.01, None, 1000)
     limits.enter("a")
     with pytest.raises(clients.Problem) as found:
@@ -125,8 +121,8 @@ def test_a_rate_below_one_lets_one_through(clients):
 # Tokens
 
 
-def test_two_tokens_are_valid_while_one_takes_the_place_of_the_other(product, trained, bundle):
-    image = limited(product, trained, bundle)
+def test_two_tokens_are_valid_while_one_takes_the_place_of_the_other(trained, bundle):
+    image = limited(trained, bundle)
     with serving(trained, image, bundle, PREDICT_TOKEN="the-new-one,the-old-one") as server:
         for token, status in [("the-new-one", 200), ("the-old-one", 200), ("the-new-one,the-old-one", 401)]:
             assert server.predict(server.row(), Authorization=f"Bearer {token}")[0] == status
@@ -152,10 +148,9 @@ def test_two_tokens_are_valid_while_one_takes_the_place_of_the_other(product, tr
         ("secret,other,third", "holds more than two tokens; give one, or the new and the old one as new,old"),
     ],
 )
-def test_a_token_that_no_header_takes_is_refused_and_not_shown(product, token, message):
-    module = import_module(f"{product.__name__}.settings")
-    with pytest.raises(product.errors.Misuse) as refused:
-        module.tokens(token, "PREDICT_TOKEN")
+def test_a_token_that_no_header_takes_is_refused_and_not_shown(token, message):
+    with pytest.raises(Misuse) as refused:
+        tokens(token, "PREDICT_TOKEN")
     assert re.fullmatch(f"PREDICT_TOKEN: {message}", str(refused.value)) and "secr" not in str(refused.value)
 
 
@@ -170,17 +165,17 @@ def test_a_token_that_no_header_takes_is_refused_and_not_shown(product, token, m
         ({"PORT": "٣"}, "PORT: '٣' is no port; .*"),
     ],
 )
-def test_a_server_with_a_wrong_environment_does_not_start(product, trained, bundle, one_line, variables, message):
-    known = {"BUNDLE": str(bundle), "SETTINGS": str(limited(product, trained, bundle)), "PYTHONPATH": "src"}
+def test_a_server_with_a_wrong_environment_does_not_start(trained, bundle, one_line, variables, message):
+    known = {"BUNDLE": str(bundle), "SETTINGS": str(limited(trained, bundle)), "PYTHONPATH": "src"}
     known |= {"PORT": "0", "HOST": "127.0.0.1", "PREDICTION_LOG": ""} | variables
-    done = trained.run(sys.executable, "-m", f"{trained.package}.serve", check=False, env=known)
+    done = trained.run(sys.executable, "-m", "conveyor.serving.app", check=False, env=known)
     one_line(done, 2, message)
     assert "secr" not in done.stderr + done.stdout
 
 
-def test_a_slow_sender_is_one_client_among_others(product, trained, bundle):
+def test_a_slow_sender_is_one_client_among_others(trained, bundle):
     """The connection that is refused is kept: what it sends next counts anew."""
-    image = limited(product, trained, bundle, client_rate=1.0)
+    image = limited(trained, bundle, client_rate=1.0)
     with serving(trained, image, bundle) as server, closing(server.connect()):
         sent = b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n" * 3
         assert statuses(talk(server, sent, seconds=1)) == [200, 429, 429]

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from act import REPOSITORY, TOKEN, pull_request_payload
+from conveyor.core.project import Project
 from github import GitHub
 
 RIGHTS = {"compare/decide": {"contents": "read", "pull-requests": "write"}}
@@ -20,9 +21,9 @@ def github():
 
 
 @pytest.fixture
-def comment(project, product, tmp_path, monkeypatch, capsys):
+def comment(project, tmp_path, monkeypatch, capsys):
     """comment(double, report) -> what the verb said in the workflow of pull request 7."""
-    from late_flights.comment import run
+    from conveyor.github.comment import run
 
     def comment(double, report=REPORT):
         (project.path / "build").mkdir(exist_ok=True)
@@ -32,7 +33,7 @@ def comment(project, product, tmp_path, monkeypatch, capsys):
         event = {"GITHUB_EVENT_PATH": str(tmp_path / "event.json")}
         for name, value in (double.environment("compare/decide") | event).items():
             monkeypatch.setenv(name, value)
-        told = run(product.project.Project(project.path))
+        told = run(Project(project.path))
         return f"{capsys.readouterr().out}{told}"
 
     return comment

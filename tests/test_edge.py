@@ -7,7 +7,6 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import import_module
 
 import pytest
 from conftest import ROOT, bootstrap
@@ -27,9 +26,8 @@ MARKS = {"X-Probe": "golden", "X-Mirror": "key", "X-Again": "predict"}
 
 
 @pytest.fixture(scope="module")
-def trained(bake, product, shared):
+def trained(bake, shared):
     """A project with a champion, which these tests share and do not change."""
-    import_module(f"{product.__name__}.settings")
     return bootstrap(bake(), shared)
 
 
@@ -44,9 +42,9 @@ def bundle(trained):
 
 
 @pytest.fixture(scope="module")
-def asked(product, bundle):
+def asked(bundle):
     """Requests, each with an answer of its own."""
-    return questions(product.__name__, [bundle])
+    return questions([bundle])
 
 
 @dataclass
@@ -65,9 +63,9 @@ class Stage:
 
 
 @pytest.fixture
-def staged(product, trained, bundle, caddyfile, tmp_path):
+def staged(trained, bundle, caddyfile, tmp_path):
     """staged(*program) -> the edge in front of two servers, the product's own or another program."""
-    image = settings(product, trained, bundle)
+    image = settings(trained, bundle)
     with ExitStack() as stack:
 
         def staged(*program: object) -> Stage:
@@ -137,7 +135,7 @@ def test_a_replica_that_is_killed_loses_nobody_an_answer(staged, asked):
 
 
 def test_a_request_that_kills_its_replica_kills_no_second_one_and_is_told_so(staged, asked):
-    stage = staged(VARIANT, "late_flights", "poison", "arsenic")
+    stage = staged(VARIANT, "poison", "arsenic")
     poison = {"rows": [stage.replicas[0].row(dest="arsenic")]}
     with Load(stage.edge.port, asked, rate=40.0) as load:
         wait_for(load, 40)

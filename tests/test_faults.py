@@ -10,11 +10,14 @@ import time
 
 import pytest
 from conftest import environment
+from conveyor.core import git
+from conveyor.core.errors import Misuse
+from conveyor.model.bundle import Bundle
 
 # MLflow's database
 
 OPEN = (
-    "from pathlib import Path; from late_flights import tracking; from late_flights.project import Project;"
+    "from pathlib import Path; from conveyor.model import tracking; from conveyor.core.project import Project;"
     "import mlflow.store.tracking.sqlalchemy_store; print('ready', flush=True);"
     "print(tracking.uri(Project(Path.cwd())))"
 )
@@ -62,7 +65,7 @@ def test_a_broken_database_of_mlflow_is_named_with_the_way_out(sound, one_line, 
     plant(database)
     message = "mlruns/mlflow.db: MLflow cannot use it: .*; make room, or move it away"
     for verb in ("train", "ui"):  # in a process that has imported nothing yet: MLflow's own log is still to be silenced
-        words = (sys.executable, "-m", sound.package, verb)
+        words = (sys.executable, "-m", "conveyor", verb)
         one_line(sound.run(*words, check=False, env={"PYTHONPATH": "src"}), 2, message)
     assert not (sound.path / "build" / "candidate").exists()
     database.unlink()
@@ -74,7 +77,7 @@ def test_a_broken_database_of_mlflow_is_named_with_the_way_out(sound, one_line, 
 
 def small_files(project, *args: str):
     """The command where no file can grow beyond a kilobyte: the next write fails as on a full disk."""
-    words = (sys.executable, "-m", project.package, *args)
+    words = (sys.executable, "-m", "conveyor", *args)
     limited = 'ulimit -f 1; exec "$@"'
     return project.run(
         "bash", "-c", limited, "bash", *words, check=False, env={"PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -158,8 +161,8 @@ def test_a_configuration_that_git_cannot_read_is_named(project, one_line):
     ],
     ids=["remote", "ref", "fatal", "last", "nothing"],
 )
-def test_what_git_complains_of_is_told_by_its_cause(product, said, told):
-    assert product.git.complaint(said.encode()) == told
+def test_what_git_complains_of_is_told_by_its_cause(said, told):
+    assert git.complaint(said.encode()) == told
 
 
 # Files that are damaged
@@ -206,14 +209,14 @@ def test_a_decision_with_a_number_gone_is_named_by_its_key(bootstrapped, one_lin
     one_line(bootstrapped.cli("report", check=False), 2, message)
 
 
-def test_golden_answers_and_the_wheel_of_a_bundle_are_missed_by_name(bootstrapped, product):
-    bundle = product.bundle.Bundle(bootstrapped.path / "build" / "candidate")
+def test_golden_answers_and_the_wheel_of_a_bundle_are_missed_by_name(bootstrapped):
+    bundle = Bundle(bootstrapped.path / "build" / "candidate")
     assert len(bundle.golden["rows"]) == len(bundle.golden["answers"]) == 20
     (bundle.path / "golden.json").write_text("{}")
-    with pytest.raises(product.errors.Misuse, match="golden.json: damaged, its `rows` is no list; delete it and run"):
+    with pytest.raises(Misuse, match="golden.json: damaged, its `rows` is no list; delete it and run"):
         assert bundle.golden
     bundle.wheel.unlink()
-    with pytest.raises(product.errors.Misuse, match="holds no wheel of its code; delete it and run `make train`"):
+    with pytest.raises(Misuse, match="holds no wheel of its code; delete it and run `make train`"):
         assert bundle.wheel
 
 

@@ -5,13 +5,25 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import environment
+from conftest import environment, estimators
+from conveyor.core import params as conveyor_params
+from conveyor.core import project
+from conveyor.core.errors import Misuse
+from conveyor.core.files import to_json
+from conveyor.data import columns as conveyor_columns
+from conveyor.data.source import read
+from conveyor.model import runtime, signature
+from conveyor.model.bundle import Bundle, pack
+from conveyor.model.compiled import choice, graphs, probes
+from conveyor.model.compiled.convert import convert
+from conveyor.model.rows import Rows
+from conveyor.steps.pipeline import STEPS as VERBS
+from conveyor.steps.train import train
 from onnx import numpy_helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -38,27 +50,11 @@ EXACT = 1e-12  # as far as two sums of equal 64-bit numbers are apart
 
 
 @pytest.fixture(scope="module")
-def forms(product):
-    return import_module(f"{product.__name__}.forms")
-
-
-@pytest.fixture(scope="module")
-def signature(product):
-    return import_module(f"{product.__name__}.signature")
-
-
-@pytest.fixture(scope="module")
-def Rows(product):
-    return import_module(f"{product.__name__}.rows").Rows
-
-
-@pytest.fixture(scope="module")
-def chosen(product, forms):
+def chosen():
     """chosen(fitted, frame, task) -> the form that training would choose."""
-    choice = import_module(f"{product.__name__}.choice")
 
     def chosen(fitted, frame, task, tolerance=TOLERANCE):
-        said = forms.predict(fitted, frame, task, len(asked(task)["classes"]))
+        said = runtime.predict(fitted, frame, task, len(asked(task)["classes"]))
         return choice.choose(fitted, frame, said, asked(task), tolerance)
 
     return chosen
@@ -118,7 +114,7 @@ ESTIMATORS = {
 
 
 @pytest.mark.parametrize("task", ESTIMATORS)
-def test_each_form_of_a_model_of_each_task_answers_as_the_original_does(forms, task, chosen, Rows):
+def test_each_form_of_a_model_of_each_task_answers_as_the_original_does(task, chosen):
     """Also where a text or a number is missing, and where a text was never seen."""
     frame = sample()
     fitted = pipeline(ESTIMATORS[task]).fit(frame, labels(frame, task))
@@ -129,13 +125,13 @@ def test_each_form_of_a_model_of_each_task_answers_as_the_original_does(forms, t
     strange["note"] = strange["note"].astype(frame["note"].dtype)
     classes, features = len(asked(task)["classes"]), types(frame)
     answers = {
-        "compiled": forms.compiled(taken.onnx, features, task),
-        "arrays": forms.arrays(fitted, features, task, classes),
-        "frame": forms.frame(fitted, features, task, classes),
+        "compiled": runtime.compiled(taken.onnx, features, task),
+        "arrays": runtime.arrays(fitted, features, task, classes),
+        "frame": runtime.frame(fitted, features, task, classes),
     }
-    assert list(answers) == list(forms.FORMS)
+    assert list(answers) == list(runtime.FORMS)
     for rows in (frame, strange, frame.head(50).assign(note="nan")):
-        original = forms.predict(fitted, rows, task, classes)
+        original = runtime.predict(fitted, rows, task, classes)
         for form, answer in answers.items():
             assert answer(Rows.of_frame(rows)) == pytest.approx(original, abs=TOLERANCE), form
 
@@ -167,25 +163,25 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
-def test_arrays_go_through_whatever_stands_side_by_side_in_a_pipeline(forms, columns, Rows):
+def test_arrays_go_through_whatever_stands_side_by_side_in_a_pipeline(columns):
     parts, options = COLUMNS[columns]
     frame = sample()
     fitted = make_pipeline(ColumnTransformer(parts, **options), LinearRegression())
     fitted.fit(frame, labels(frame, "regression"))
-    answer = forms.arrays(fitted, types(frame), "regression", 0)
+    answer = runtime.arrays(fitted, types(frame), "regression", 0)
     for rows in (frame, frame.head(1)):
         assert answer(Rows.of_frame(rows)) == pytest.approx(fitted.predict(rows), abs=1e-12)
 
 
-def test_every_shipped_estimator_is_compiled(product, bake, chosen):
-    root = bake().path
-    model, train = (import_module(f"{product.__name__}.{name}") for name in ("model", "train"))
-    params = product.config.load(root / "params.yaml")
-    frame = product.data.read(params.data, root).iloc[:4000]
-    rows, y = product.data.features(frame, params.data), product.data.labels(frame, params.data)
+def test_every_shipped_estimator_is_compiled(bake, chosen):
+    project = bake()
+    root = project.path
+    params = conveyor_params.load(root / "params.yaml")
+    frame = read(params.data, root).iloc[:4000]
+    rows, y = conveyor_columns.features(frame, params.data), conveyor_columns.labels(frame, params.data)
     found = {}
-    for name in model.Params.model_fields["estimator"].annotation.__args__:
-        fitted = train.train(rows, y, model.Params.model_validate({**params.model.params, "estimator": name}), seed=1)
+    for name, built in estimators(project).items():
+        fitted = train(built, rows, y, seed=1)
         found[name] = chosen(fitted, rows, "binary")
         assert found[name].missing == tuple(rows.columns)
     assert {name: taken.form for name, taken in found.items()} == {
@@ -224,7 +220,7 @@ def thresholds(estimator) -> set[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("kind", TREES)
-def test_a_compiled_model_decides_as_its_original_at_every_threshold_and_just_beside_it(chosen, forms, Rows, kind):
+def test_a_compiled_model_decides_as_its_original_at_every_threshold_and_just_beside_it(chosen, kind):
     """A tree of a forest rounds what it is given to 32 bits, one of boosting does not."""
     estimator, task = TREES[kind]
     frame = sample().assign(at=np.random.default_rng(9).integers(1_700_000_000, 1_800_000_000, 600))
@@ -246,8 +242,8 @@ def test_a_compiled_model_decides_as_its_original_at_every_threshold_and_just_be
     for number, name in enumerate(["size", "at"]):
         asked_for[name] = np.where(np.tile(columns, 12) == texts + number, near, asked_for[name])
     classes = len(asked(task)["classes"])
-    said = forms.compiled(taken.onnx, types(frame), task)(Rows.of_frame(asked_for))
-    assert said == pytest.approx(forms.predict(fitted, asked_for, task, classes), abs=EXACT)
+    said = runtime.compiled(taken.onnx, types(frame), task)(Rows.of_frame(asked_for))
+    assert said == pytest.approx(runtime.predict(fitted, asked_for, task, classes), abs=EXACT)
 
 
 def in_32_bits(fitted, features, task, classes) -> bytes:
@@ -260,10 +256,10 @@ def in_32_bits(fitted, features, task, classes) -> bytes:
     return convert_sklearn(fitted, initial_types=inputs, options=options).SerializeToString()
 
 
-def test_a_model_that_was_compiled_in_32_bits_is_still_served(forms, Rows):
+def test_a_model_that_was_compiled_in_32_bits_is_still_served():
     frame = sample()
     fitted = pipeline(LogisticRegression()).fit(frame, labels(frame, "binary"))
-    answer = forms.compiled(in_32_bits(fitted, types(frame), "binary", 2), types(frame), "binary")
+    answer = runtime.compiled(in_32_bits(fitted, types(frame), "binary", 2), types(frame), "binary")
     assert answer(Rows.of_frame(frame)) == pytest.approx(fitted.predict_proba(frame)[:, 1], abs=TOLERANCE)
 
 
@@ -274,7 +270,7 @@ ROUNDED = {
 
 
 @pytest.mark.parametrize("values", ROUNDED)
-def test_a_compiled_model_that_rounds_numbers_is_not_served(chosen, product, monkeypatch, values):
+def test_a_compiled_model_that_rounds_numbers_is_not_served(chosen, monkeypatch, values):
     estimator, draw = ROUNDED[values]
     frame = pd.DataFrame({"value": draw(np.random.default_rng(3))})
     order = frame["value"].rank(method="first")
@@ -282,19 +278,16 @@ def test_a_compiled_model_that_rounds_numbers_is_not_served(chosen, product, mon
     fitted = make_pipeline(StandardScaler(), estimator)
     fitted.fit(frame, order.gt(300).astype(int) if task == "binary" else order)
     assert chosen(fitted, frame, task).form == "compiled"
-    monkeypatch.setattr(sys.modules[f"{product.__name__}.choice"], "convert", in_32_bits)
+    monkeypatch.setattr(choice, "convert", in_32_bits)
     taken = chosen(fitted, frame, task)
     assert taken.form == "arrays" and taken.why.startswith("compiled: differs by"), taken
 
 
-def test_thresholds_in_32_bits_are_seen_though_every_row_of_the_holdout_is_answered_rightly(
-    chosen, product, monkeypatch
-):
+def test_thresholds_in_32_bits_are_seen_though_every_row_of_the_holdout_is_answered_rightly(chosen, monkeypatch):
     """No row of real data lies that close to a threshold: the choice looks for the place itself."""
     frame = sample().dropna().head(200)  # so few values that each threshold lies midway between two of them
     columns = ColumnTransformer([("numbers", StandardScaler(), ["size", "count"])])
     fitted = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=20)).fit(frame, labels(frame, "binary"))
-    graphs = import_module(f"{product.__name__}.graphs")
     done = graphs.doubled
 
     def rounded(model) -> None:
@@ -307,9 +300,8 @@ def test_thresholds_in_32_bits_are_seen_though_every_row_of_the_holdout_is_answe
     monkeypatch.setattr(graphs, "doubled", rounded)
     taken = chosen(fitted, frame, "binary")
     assert taken.form == "arrays" and re.match("compiled: differs by 0[.]", taken.why), taken
-    compiling, forms, Rows = (import_module(f"{product.__name__}.{name}") for name in ("compiling", "forms", "rows"))
-    answer = forms.compiled(compiling.convert(fitted, types(frame), "binary", 2), types(frame), "binary")
-    assert answer(Rows.Rows.of_frame(frame)) == pytest.approx(fitted.predict_proba(frame)[:, 1], abs=EXACT)
+    answer = runtime.compiled(convert(fitted, types(frame), "binary", 2), types(frame), "binary")
+    assert answer(Rows.of_frame(frame)) == pytest.approx(fitted.predict_proba(frame)[:, 1], abs=EXACT)
 
 
 STEPS = {
@@ -331,12 +323,12 @@ def test_a_step_that_changes_at_a_number_is_compiled_only_if_it_does_so_at_the_s
     assert chosen(fitted, frame, "regression").form == form
 
 
-def test_truth_values_are_compiled_and_large_answers_are(chosen, forms, Rows):
+def test_truth_values_are_compiled_and_large_answers_are(chosen):
     frame = sample()[["count"]].assign(even=lambda rows: rows["count"] % 2 == 0)
     fitted = make_pipeline(StandardScaler(), LinearRegression()).fit(frame, 1e5 * labels(sample(), "regression"))
     taken = chosen(fitted, frame, "regression")
     assert (taken.form, taken.missing) == ("compiled", ())
-    answer = forms.compiled(taken.onnx, types(frame), "regression")
+    answer = runtime.compiled(taken.onnx, types(frame), "regression")
     assert answer(Rows.of_frame(frame)) == pytest.approx(fitted.predict(frame), rel=1e-12)
 
 
@@ -346,9 +338,8 @@ def logarithm(rows):
     return np.log(rows[["size"]])
 
 
-def test_a_number_that_the_model_refuses_spoils_no_other_question(chosen, product):
+def test_a_number_that_the_model_refuses_spoils_no_other_question(chosen):
     """Numbers are asked many at once; those beside a refused one are still answered."""
-    probes = import_module(f"{product.__name__}.probes")
     frame = sample()[["size", "count"]].dropna()
     fitted = make_pipeline(FunctionTransformer(logarithm), LinearRegression())
     fitted.fit(frame[frame["size"] > 0], frame.loc[frame["size"] > 0, "count"])
@@ -368,13 +359,13 @@ def test_a_compiled_model_that_differs_by_more_than_the_tolerance_is_not_served(
     assert chosen(fitted, frame, "regression", tolerance=0.1).form == "compiled"
 
 
-def test_an_encoder_of_whole_numbers_is_not_compiled_for_it_would_cut_off_fractions(forms, chosen, Rows):
+def test_an_encoder_of_whole_numbers_is_not_compiled_for_it_would_cut_off_fractions(chosen):
     frame = sample()
     columns = ColumnTransformer([("count", OneHotEncoder(handle_unknown="ignore"), ["count"])])
     fitted = make_pipeline(columns, LinearRegression()).fit(frame, labels(frame, "regression"))
     taken = chosen(fitted, frame, "regression")
     assert taken.form == "arrays" and "compiled: differs by" in taken.why
-    answer = forms.arrays(fitted, types(frame), "regression", 0)
+    answer = runtime.arrays(fitted, types(frame), "regression", 0)
     odd = frame.head(4).assign(count=[5, 5.5, 99, 5.999])
     assert answer(Rows.of_frame(odd)) == pytest.approx(fitted.predict(odd), abs=1e-12)
 
@@ -383,12 +374,10 @@ def centered(rows):
     return rows - rows.mean(axis=0)
 
 
-def test_a_model_whose_rows_depend_on_each_other_is_refused(product, chosen):
+def test_a_model_whose_rows_depend_on_each_other_is_refused(chosen):
     frame = sample()[["count"]]
     fitted = make_pipeline(FunctionTransformer(centered), LinearRegression()).fit(frame, frame["count"] * 2.0)
-    with pytest.raises(
-        product.errors.Misuse, match="^model.py: a row alone is answered otherwise than beside others, by"
-    ):
+    with pytest.raises(Misuse, match="^model.py: a row alone is answered otherwise than beside others, by"):
         chosen(fitted, frame, "regression")
 
 
@@ -396,11 +385,11 @@ def as_text(rows):
     return rows.astype(str)
 
 
-def test_on_a_frame_the_answer_to_a_row_does_not_depend_on_the_gaps_of_others(forms, Rows):
+def test_on_a_frame_the_answer_to_a_row_does_not_depend_on_the_gaps_of_others():
     frame = sample()[["count"]].assign(even=lambda rows: rows["count"] % 2 == 0)
     fitted = make_pipeline(FunctionTransformer(as_text), OneHotEncoder(handle_unknown="ignore"), LinearRegression())
     fitted.fit(frame, frame["count"] * 2.0)
-    answer = forms.frame(fitted, types(frame), "regression", 0)
+    answer = runtime.frame(fitted, types(frame), "regression", 0)
 
     def told(count, even):
         return answer(Rows.of({"count": count, "even": even}, types(frame)))
@@ -429,10 +418,10 @@ def sorry(rows):
     return rows
 
 
-def test_a_model_that_answers_no_row_alone_is_refused_in_one_line(product, chosen):
+def test_a_model_that_answers_no_row_alone_is_refused_in_one_line(chosen):
     frame = sample()[["count"]]
     fitted = make_pipeline(FunctionTransformer(sorry), LinearRegression()).fit(frame, frame["count"] * 2.0)
-    with pytest.raises(product.errors.Misuse, match="^model.py: RuntimeError: one is not enough; a row alone must be"):
+    with pytest.raises(Misuse, match="^model.py: RuntimeError: one is not enough; a row alone must be"):
         chosen(fitted, frame, "regression")
 
 
@@ -468,7 +457,7 @@ def test_times_and_truth_values_are_served_as_they_were_trained(chosen):
     assert "column 'at' is of type datetime64[" in taken.why
 
 
-def test_a_column_that_the_model_cannot_do_without_is_declared_so(signature, chosen):
+def test_a_column_that_the_model_cannot_do_without_is_declared_so(chosen):
     frame = sample().dropna()
     numbers = StandardScaler()  # lets a gap through, which the regression refuses
     fitted = pipeline(LogisticRegression(), numbers).fit(frame, labels(frame, "binary"))
@@ -485,7 +474,7 @@ def test_a_column_that_the_model_cannot_do_without_is_declared_so(signature, cho
     assert profile["columns"][3]["range"] == [0.0, 8.0]
 
 
-def test_a_text_that_the_model_refuses_is_told_with_its_row_and_column(signature, chosen):
+def test_a_text_that_the_model_refuses_is_told_with_its_row_and_column(chosen):
     frame = sample()
     texts = [("shop", OneHotEncoder(), ["shop"]), ("note", OneHotEncoder(handle_unknown="ignore"), ["note"])]
     fitted = make_pipeline(ColumnTransformer(texts), LinearRegression()).fit(frame, labels(frame, "regression"))
@@ -507,7 +496,7 @@ def test_a_text_that_the_model_refuses_is_told_with_its_row_and_column(signature
         asked.read(json.dumps({"rows": rows}).encode())
 
 
-def test_a_column_of_names_keeps_none_of_them(signature):
+def test_a_column_of_names_keeps_none_of_them():
     frame = pd.DataFrame({"name": [f"person {number}" for number in range(signature.CATEGORIES + 1)]})
     [column] = signature.profile(frame, frame, (), (), np.array([0.5]), "binary")["columns"]
     assert column["categories"] is None
@@ -517,8 +506,8 @@ def test_a_column_of_names_keeps_none_of_them(signature):
 
 
 @pytest.fixture
-def candidate(bootstrapped, product):
-    return product.bundle.Bundle(bootstrapped.path / "build" / "candidate")
+def candidate(bootstrapped):
+    return Bundle(bootstrapped.path / "build" / "candidate")
 
 
 def test_the_bundle_holds_the_compiled_model_and_says_how_it_is_served(bootstrapped, candidate):
@@ -532,19 +521,17 @@ def test_the_bundle_holds_the_compiled_model_and_says_how_it_is_served(bootstrap
     assert type(candidate)(candidate.path).digest != before
 
 
-def test_a_bundle_that_is_older_than_forms_is_served_by_arrays_or_a_frame_whichever_is_right(
-    bootstrapped, candidate, product, forms
-):
+def test_a_bundle_that_is_older_than_forms_is_served_by_arrays_or_a_frame_whichever_is_right(bootstrapped, candidate):
     for name in ("model.onnx", "profile.json"):
         (candidate.path / name).unlink()
     lineage = {name: value for name, value in candidate.lineage.items() if name != "served"}
-    (candidate.path / "lineage.json").write_text(product.files.to_json(lineage))
-    trusted = product.config.load(bootstrapped.path / "params.yaml").model.trusted_types
+    (candidate.path / "lineage.json").write_text(to_json(lineage))
+    trusted = conveyor_params.load(bootstrapped.path / "params.yaml").model.trusted_types
 
     def load():
-        bundle = product.bundle.Bundle(candidate.path)
-        form, answer = forms.load(bundle, trusted, TOLERANCE)
-        return form, forms.golden(bundle, answer, TOLERANCE)
+        bundle = Bundle(candidate.path)
+        form, answer = runtime.load(bundle, trusted, TOLERANCE)
+        return form, runtime.golden(bundle, answer, TOLERANCE)
 
     assert load() == ("arrays", 0.0)
 
@@ -553,19 +540,19 @@ def test_a_bundle_that_is_older_than_forms_is_served_by_arrays_or_a_frame_whiche
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     columns = ColumnTransformer([("numbers", numbers, slice("distance", "visib"))])
     fitted = make_pipeline(columns, LogisticRegression()).fit(frame.drop(columns=["late"]), frame["late"])
-    (candidate.path / "model.skops").write_bytes(product.bundle.pack(fitted))
+    (candidate.path / "model.skops").write_bytes(pack(fitted))
     rows = frame.drop(columns=["late"]).head(20)
-    said = {"rows": json.loads(rows.to_json(orient="records")), "answers": forms.predict(fitted, rows).tolist()}
+    said = {"rows": json.loads(rows.to_json(orient="records")), "answers": runtime.predict(fitted, rows).tolist()}
     (candidate.path / "golden.json").write_text(json.dumps(said))
     lineage["features"] = {name: str(dtype) for name, dtype in rows.dtypes.items()}
     (candidate.path / "lineage.json").write_text(json.dumps(lineage))
     assert load() == ("frame", 0.0)
 
 
-def serve_as(product, bundle, form: str) -> None:
+def serve_as(bundle, form: str) -> None:
     """Say of a bundle that another form was chosen."""
     lineage = {**bundle.lineage, "served": {**bundle.lineage["served"], "form": form}}
-    (bundle.path / "lineage.json").write_text(product.files.to_json(lineage))
+    (bundle.path / "lineage.json").write_text(to_json(lineage))
 
 
 # What is imported, and what a fingerprint covers
@@ -581,8 +568,8 @@ sys.meta_path.insert(0, Absent)
 from pathlib import Path
 from {package} import forms, prediction_log, serve, settings
 from {package}.bundle import Bundle
-form, answer = forms.load(Bundle(Path("build/candidate")), tuple(json.loads(sys.argv[1])), 1e-5)
-forms.golden(Bundle(Path("build/candidate")), answer, 1e-5)
+form, answer = runtime.load(Bundle(Path("build/candidate")), tuple(json.loads(sys.argv[1])), 1e-5)
+runtime.golden(Bundle(Path("build/candidate")), answer, 1e-5)
 prediction_log.Remote("memory://log").write(b"")
 print(form, *(name for name in json.loads(sys.argv[2]) if sys.modules.get(name)))
 """
@@ -596,9 +583,9 @@ print(form, *(name for name in json.loads(sys.argv[2]) if sys.modules.get(name))
         ("frame", {"scipy", "sklearn", "skops", "pandas", "pyarrow"}, []),
     ],
 )
-def test_a_server_imports_nothing_that_its_form_does_not_need(bootstrapped, candidate, product, form, needed, absent):
-    serve_as(product, candidate, form)
-    trusted = product.config.load(bootstrapped.path / "params.yaml").model.trusted_types
+def test_a_server_imports_nothing_that_its_form_does_not_need(bootstrapped, candidate, form, needed, absent):
+    serve_as(candidate, form)
+    trusted = conveyor_params.load(bootstrapped.path / "params.yaml").model.trusted_types
     code = LOAD.format(package=bootstrapped.package)
     words = [sys.executable, "-c", code, json.dumps(trusted), json.dumps(HEAVY), *absent]
     told, *imported = bootstrapped.run(*words, env={"PYTHONPATH": "src"}).stdout.split()
@@ -608,7 +595,7 @@ def test_a_server_imports_nothing_that_its_form_does_not_need(bootstrapped, cand
 def test_a_compiled_model_at_work_leaves_no_database_of_telemetry_in_the_home_directory(bootstrapped, tmp_path):
     """The runtime keeps one, and reports home, unless it is told before it is imported."""
     code = f"from {bootstrapped.package} import forms; from {bootstrapped.package}.bundle import Bundle\n"
-    code += "from pathlib import Path; print(forms.load(Bundle(Path('build/candidate')), (), 1e-5)[0])"
+    code += "from pathlib import Path; print(runtime.load(Bundle(Path('build/candidate')), (), 1e-5)[0])"
     env = environment(PYTHONPATH="src", HOME=str(tmp_path))
     del env["ORT_DISABLE_TELEMETRY"]
     done = subprocess.run([sys.executable, "-c", code], cwd=bootstrapped.path, env=env, capture_output=True, text=True)
@@ -616,19 +603,18 @@ def test_a_compiled_model_at_work_leaves_no_database_of_telemetry_in_the_home_di
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_step_is_run_again_when_code_that_it_names_or_imports_changes(product, tmp_path, monkeypatch):
+def test_a_step_is_run_again_when_code_that_it_names_or_imports_changes(tmp_path, monkeypatch):
     """What a module imports late belongs to the step that names it: none may be lost on the way."""
-    package = import_module(f"{product.__name__}.project")
-    copy = shutil.copytree(package.PACKAGE, tmp_path / "copy")
-    monkeypatch.setattr(package, "PACKAGE", copy)
-    steps = {step.name: step.code for step in import_module(f"{product.__name__}.pipeline").STEPS}
+    copy = shutil.copytree(project.PACKAGE, tmp_path / "copy")
+    monkeypatch.setattr(project, "PACKAGE", copy)
+    steps = {step.name: step.code for step in VERBS}
 
     def touched(*code: str) -> set[str]:
-        before, found = package.code_sha256(*code), set()
+        before, found = project.code_sha256(*code), set()
         for module in copy.glob("*.py"):
             content = module.read_bytes()
             module.write_bytes(content + b"\n# changed\n")
-            if package.code_sha256(*code) != before:
+            if project.code_sha256(*code) != before:
                 found.add(module.stem)
             module.write_bytes(content)
         return found

@@ -5,6 +5,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from conveyor.core.files import to_json
+from conveyor.core.params import Gate, Guards
+from conveyor.gate import decide as conveyor_decide
+from conveyor.gate import guards as conveyor_guards
+from conveyor.gate import intervals as conveyor_intervals
+from conveyor.gate import metrics as conveyor_metrics
+from conveyor.gate.guards import CALIBRATION, Guard, holm
+from conveyor.gate.intervals import CHUNK, by_bootstrap, resamples
+from conveyor.gate.metrics import METRICS, of_task
 from sklearn import metrics as sklearn_metrics
 
 SEED = 2013
@@ -62,37 +71,37 @@ def drawn_for(task: str, rows: int, noises: list[float], ties: bool = False):
 
 
 @pytest.fixture
-def rule(product):
-    guards = product.config.Guards(calibration_margin=None)
-    return product.config.Gate(metric="roc_auc", promote_when="superior", margin=0.0, confidence=0.95, guards=guards)
+def rule():
+    guards = Guards(calibration_margin=None)
+    return Gate(metric="roc_auc", promote_when="superior", margin=0.0, confidence=0.95, guards=guards)
 
 
 @pytest.fixture
-def decide(product):
+def decide():
     """Only what the rule names is measured: thousands of decisions want no report."""
-    return partial(product.compare.decide, every_metric=False)
+    return partial(conveyor_decide.decide, every_metric=False)
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("ties", [False, True], ids=["distinct scores", "tied scores"])
-def test_every_metric_agrees_with_scikit_learn(product, task, ties):
+def test_every_metric_agrees_with_scikit_learn(task, ties):
     y, scores = drawn_for(task, 800, [0.5, 2.0], ties=ties)
-    assert set(REFERENCE[task]) == set(product.metrics.of_task(task))
-    for name, metric in product.metrics.of_task(task).items():
+    assert set(REFERENCE[task]) == set(of_task(task))
+    for name, metric in of_task(task).items():
         for model in scores:
-            found = product.metrics.value(metric, y, model)
+            found = conveyor_metrics.value(metric, y, model)
             assert found == pytest.approx(REFERENCE[task][name](y, model), abs=1e-9), name
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["rows", "groups"])
 @pytest.mark.parametrize("task, name", EACH)
-def test_every_interval_is_as_wide_as_an_ordinary_bootstrap_says(product, task, name, grouped):
+def test_every_interval_is_as_wide_as_an_ordinary_bootstrap_says(task, name, grouped):
     y, scores = drawn_for(task, 600, [0.5, 2.0])
     groups = np.repeat(np.arange(200), 3) if grouped else None
     if grouped:  # rows of a group are nearly the same row
         first = np.arange(600) // 3 * 3
         y, scores = y[first], scores[:, first]
-    metric = product.metrics.METRICS[name]
+    metric = METRICS[name]
     spread = metric.way(metric.function, y, list(scores), groups).difference
     draws = []
     for _ in range(1000):
@@ -100,7 +109,7 @@ def test_every_interval_is_as_wide_as_an_ordinary_bootstrap_says(product, task, 
             rows = (RNG.integers(0, 200, 200)[:, None] * 3 + np.arange(3)).ravel()
         else:
             rows = RNG.integers(0, len(y), len(y))
-        one, two = (product.metrics.value(metric, y[rows], model[rows]) for model in scores)
+        one, two = (conveyor_metrics.value(metric, y[rows], model[rows]) for model in scores)
         draws.append(one - two)
     # 1 000 resamples know a standard deviation to about 2.3 %; the rest is for the small sample.
     assert spread.error == pytest.approx(np.std(draws), rel=0.12)
@@ -108,16 +117,16 @@ def test_every_interval_is_as_wide_as_an_ordinary_bootstrap_says(product, task, 
         assert spread.interval(0.95) == pytest.approx(np.quantile(draws, [0.05, 0.95]), abs=0.25 * spread.error)
 
 
-def test_the_area_of_clustered_rows_is_delongs_where_each_row_is_its_own_group(product):
+def test_the_area_of_clustered_rows_is_delongs_where_each_row_is_its_own_group():
     y, scores = drawn(500, [0.5, 2.0])
-    metric = product.metrics.METRICS["roc_auc"]
+    metric = METRICS["roc_auc"]
     alone = metric.way(metric.function, y, list(scores), None).difference
     grouped = metric.way(metric.function, y, list(scores), RNG.permutation(500)).difference
     assert (alone.value, alone.error, alone.freedom) == pytest.approx((grouped.value, grouped.error, grouped.freedom))
 
 
-def test_resamples_are_the_same_each_time_and_draw_a_group_as_a_whole(product):
-    intervals, groups = product.intervals, RNG.integers(0, 40, 300)
+def test_resamples_are_the_same_each_time_and_draw_a_group_as_a_whole():
+    intervals, groups = conveyor_intervals, RNG.integers(0, 40, 300)
     first = np.concatenate(list(intervals.resamples(300, groups)))
     assert first.shape == (intervals.RESAMPLES, 300) and first.mean() == pytest.approx(1, abs=0.02)
     assert np.array_equal(first, np.concatenate(list(intervals.resamples(300, groups))))
@@ -244,26 +253,26 @@ def test_a_segment_that_loses_blocks_what_wins_on_average(decide, rule):
     ]
 
 
-def test_a_segment_of_few_rows_is_not_judged(product, decide, rule):
+def test_a_segment_of_few_rows_is_not_judged(decide, rule):
     y, champion, challenger, segments = segmented(1000, harmed=9.0)
     assert len(segments) / 8 < rule.guards.min_rows
     assert decide(y, champion, challenger, rule, segments=segments).guards == ()
 
 
-def test_probabilities_that_cannot_be_taken_at_their_word_any_more_are_blocked(product, decide, rule):
+def test_probabilities_that_cannot_be_taken_at_their_word_any_more_are_blocked(decide, rule):
     """A better ranking with all probabilities pushed up: the area does not see it."""
     y = (RNG.random(20_000) < 1 / (1 + np.exp(-(z := RNG.normal(0, 1.5, 20_000))))).astype(np.int64)
     champion = 1 / (1 + np.exp(-(z + RNG.normal(0, 0.8, len(z)))))
     pushed = (1 / (1 + np.exp(-z))) ** 0.5
     assert decide(y, champion, pushed, rule).outcome == "promote"
-    guarded = rule.model_copy(update={"guards": product.config.Guards(calibration_margin=0.02)})
+    guarded = rule.model_copy(update={"guards": Guards(calibration_margin=0.02)})
     decision = decide(y, champion, pushed, guarded)
     assert decision.outcome == "block" and "shown to be worse calibrated: error 0." in decision.reason
     assert decide(y, pushed, champion, rule).outcome == "block"  # the reverse is better calibrated and ranks worse
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_calibration_error_of_a_calibrated_model_is_zero_on_average(product, task):
+def test_the_calibration_error_of_a_calibrated_model_is_zero_on_average(task):
     errors = []
     for _ in range(200):
         if task == "binary":
@@ -275,12 +284,12 @@ def test_the_calibration_error_of_a_calibrated_model_is_zero_on_average(product,
         else:
             said = RNG.normal(0, 2, 500)
             y = said + RNG.normal(0, 1, 500)
-        errors.append(product.metrics.value(product.guards.CALIBRATION, y, said))
+        errors.append(conveyor_metrics.value(CALIBRATION, y, said))
     assert abs(np.mean(errors)) < 4 * np.std(errors) / np.sqrt(len(errors))
 
 
-def test_many_guards_together_block_a_harmless_change_no_more_often_than_stated(product, decide, rule):
-    guards = product.config.Guards(segment_margin=0, min_rows=20, calibration_margin=0)
+def test_many_guards_together_block_a_harmless_change_no_more_often_than_stated(decide, rule):
+    guards = Guards(segment_margin=0, min_rows=20, calibration_margin=0)
     rule = rule.model_copy(update={"guards": guards})
     blocked, tries = 0, 300
     for _ in range(tries):
@@ -290,16 +299,16 @@ def test_many_guards_together_block_a_harmless_change_no_more_often_than_stated(
     assert blocked / tries <= 0.01 + 3 * np.sqrt(0.01 * 0.99 / tries)
 
 
-def test_holm_rejects_as_its_definition_says(product):
-    guard = product.guards.Guard(kind="segment", name="a", rows=9, champion=0, challenger=0, gain=0, margin=0, p=1.0)
+def test_holm_rejects_as_its_definition_says():
+    guard = Guard(kind="segment", name="a", rows=9, champion=0, challenger=0, gain=0, margin=0, p=1.0)
     family = [guard.model_copy(update={"p": p}) for p in (0.03, 0.001, 0.013, 0.9)]
-    assert [g.holds for g in product.guards.holm(family, 0.05)] == [True, False, False, True]
-    assert [g.holds for g in product.guards.holm(family, 0.06)] == [False, False, False, True]
+    assert [g.holds for g in holm(family, 0.05)] == [True, False, False, True]
+    assert [g.holds for g in holm(family, 0.06)] == [False, False, False, True]
 
 
-def test_numbers_of_many_values_become_bands_and_gaps_a_segment_of_their_own(product):
+def test_numbers_of_many_values_become_bands_and_gaps_a_segment_of_their_own():
     frame = pd.DataFrame({"n": [*range(100), None], "few": [1, 2] * 50 + [1], "word": ["a"] * 100 + [None]})
-    found = product.guards.segment(frame, ("n", "few", "word"))
+    found = conveyor_guards.segment(frame, ("n", "few", "word"))
     assert dict(found["n"].value_counts()) == {
         "up to 24.75": 25,
         "24.75 to 49.5": 25,
@@ -314,12 +323,12 @@ def test_numbers_of_many_values_become_bands_and_gaps_a_segment_of_their_own(pro
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "brier"])
-def test_a_floor_of_a_loss_is_a_ceiling(product, rule, metric):
+def test_a_floor_of_a_loss_is_a_ceiling(rule, metric):
     y, (challenger,) = drawn(1000, [1.0])
-    value = product.metrics.value(product.metrics.METRICS[metric], y, challenger)
+    value = conveyor_metrics.value(METRICS[metric], y, challenger)
     for floor, outcome in ((value + 0.01, "bootstrap"), (value - 0.01, "block")):
         floored = rule.model_copy(update={"floors": {metric: float(floor)}})
-        assert product.compare.decide(y, None, challenger, floored).outcome == outcome
+        assert conveyor_decide.decide(y, None, challenger, floored).outcome == outcome
 
 
 def test_a_decision_is_made_of_nothing_but_its_arguments(decide, rule):
@@ -333,7 +342,7 @@ def test_a_decision_is_made_of_nothing_but_its_arguments(decide, rule):
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 10])
 @pytest.mark.parametrize("classes", ["zeros", "ones", "mixed"])
 @pytest.mark.parametrize("metric", REFERENCE["binary"])
-def test_no_holdout_is_too_small_for_an_answer(product, decide, rule, rows, classes, metric):
+def test_no_holdout_is_too_small_for_an_answer(decide, rule, rows, classes, metric):
     y = {"zeros": np.zeros(rows), "ones": np.ones(rows), "mixed": np.arange(rows) % 2}[classes].astype(np.int64)
     scores = RNG.random((2, rows))
     rule = rule.model_copy(update={"metric": metric})
@@ -344,7 +353,7 @@ def test_no_holdout_is_too_small_for_an_answer(product, decide, rule, rows, clas
         if champion is not None and len(y) < 3:
             assert decision.outcome in ("block", "keep")
         assert "nan" not in decision.reason and "inf " not in decision.reason
-        assert product.files.to_json(decision.model_dump(mode="json"))  # it can be stored: no NaN, no infinity
+        assert to_json(decision.model_dump(mode="json"))  # it can be stored: no NaN, no infinity
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -375,16 +384,16 @@ def test_a_constant_target_cannot_be_explained(decide, rule):
     )
 
 
-def test_a_million_rows_are_decided_in_seconds_and_bounded_memory(product, decide, rule):
+def test_a_million_rows_are_decided_in_seconds_and_bounded_memory(decide, rule):
     import resource
     import time
 
     y, (champion, challenger) = drawn(1_000_000, [1.0, 0.9])
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    metric = product.metrics.METRICS["roc_auc"]
+    metric = METRICS["roc_auc"]
     spread = metric.way(metric.function, y, [challenger, champion], None).difference
-    weights = next(product.intervals.resamples(1_000_000, None))
-    assert spread.interval(0.95)[0] > 0 and weights.nbytes <= product.intervals.CHUNK
+    weights = next(resamples(1_000_000, None))
+    assert spread.interval(0.95)[0] > 0 and weights.nbytes <= CHUNK
     assert time.monotonic() - began < 60
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 1_000_000  # kilobytes
 
@@ -396,14 +405,14 @@ def test_perfect_models_of_both_sides_can_be_compared(decide, rule):
     assert decide(y, 1 - perfect, perfect, rule).outcome == "promote"
 
 
-def test_a_metric_of_ones_own_takes_one_function_and_one_line(product, decide, rule, monkeypatch):
+def test_a_metric_of_ones_own_takes_one_function_and_one_line(decide, rule, monkeypatch):
     def recall(y, predicted):
         positive = y == 1
         found = positive & (predicted >= 0.5)
         return lambda weights: weights[:, found].sum(axis=1) / weights[:, positive].sum(axis=1)
 
-    metrics = product.metrics
-    line = metrics.Metric(recall, product.intervals.by_bootstrap, ("binary",), higher_is_better=True)
+    metrics = conveyor_metrics
+    line = metrics.Metric(recall, by_bootstrap, ("binary",), higher_is_better=True)
     monkeypatch.setitem(metrics.METRICS, "recall", line)
     y, (champion, challenger) = drawn(4000, [3.0, 0.2])
     own = rule.model_copy(update={"metric": "recall"})

@@ -52,7 +52,7 @@ def ask(double):
     session.trust_env = False
 
     def ask(method, path, body=None, job="all/all", **more):
-        headers = {"Authorization": f"Bearer {TOKEN}", "User-Agent": f"late_flights/{job}"} | more.pop("headers", {})
+        headers = {"Authorization": f"Bearer {TOKEN}", "User-Agent": f"conveyor/{job}"} | more.pop("headers", {})
         url = path if path.startswith("http") else f"{double.url}/repos/{REPOSITORY}/{path}".rstrip("/")
         return session.request(method, url, json=body, headers=headers, timeout=20, **more)
 
@@ -333,8 +333,8 @@ def test_a_private_repository_is_read_by_who_was_granted_it(double, ask):
     [
         {"Authorization": "Bearer other"},
         {"Authorization": None},
-        {"User-Agent": "late_flights/all/other"},
-        {"User-Agent": "late_flights"},
+        {"User-Agent": "conveyor/all/other"},
+        {"User-Agent": "conveyor"},
         {"User-Agent": None},
     ],
 )

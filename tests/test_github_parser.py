@@ -7,12 +7,12 @@ GitHub's own parser and Mermaid come from npm. In tests/node,
 import json
 import re
 import shutil
-from importlib import import_module
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from conftest import ROOT, once, run
+from conveyor.report import mermaid
 from markdown_it import MarkdownIt
 from test_workflows_static import BIN, COMBINATIONS
 
@@ -138,11 +138,6 @@ def test_githubs_parser_finds_a_mistake(broken, mistake):
 # --- Mermaid ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def mermaid(product):
-    return import_module(f"{product.__name__}.mermaid")
-
-
 @pytest.fixture
 def draw(node, tmp_path):
     """draw(*charts) -> for each what Mermaid makes of it, as ``svg`` or ``error``."""
@@ -160,7 +155,7 @@ def chart_of(markdown):
     return chart
 
 
-def gains(mermaid, *names, scale=1.0, metric="roc_auc"):
+def gains(*names, scale=1.0, metric="roc_auc"):
     """The chart of a decision with segments of these names, whose gains are of this size."""
 
     def gain(n):
@@ -184,7 +179,7 @@ def heights(path):
     return [float(y) for y in re.findall(r"[ML] ?[\d.]+,([\d.]+)", path.get("d"))]
 
 
-def test_every_chart_is_drawn_as_it_is_meant(mermaid, draw):
+def test_every_chart_is_drawn_as_it_is_meant(draw):
     charts = [
         chart_of((ROOT / "tests/golden/report.md").read_text()),
         gains(mermaid, *list(HOSTILE.values())[: mermaid.SHOWN]),

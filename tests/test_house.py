@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 from fnmatch import fnmatch
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import OPTIONS, TEMPLATE
+from conveyor.core.errors import Misuse
+from conveyor.github import setup
 from standins import gh
 from test_ledger import Place
 
@@ -233,15 +234,12 @@ def test_a_gh_that_fails_without_a_word_or_answers_no_json_is_one_line(house, on
     one_line(house.apply(check=False), 2, "github-setup: rulesets: gh answered no JSON; update gh, and run it again")
 
 
-def test_a_gh_that_does_not_answer_is_ended(house, product, monkeypatch):
-    module = import_module(f"{product.__name__}.github_setup")
+def test_a_gh_that_does_not_answer_is_ended(house, monkeypatch):
     (house.bin / "gh").write_text("#!/bin/sh\nsleep 60\n")
     monkeypatch.setenv("PATH", house.path)
-    monkeypatch.setattr(module, "SECONDS", 0.3)
-    with pytest.raises(
-        product.errors.Misuse, match="^github-setup: actions run .*: gh did not answer within 0.3 seconds;"
-    ):
-        module.run(house.project.path, True)
+    monkeypatch.setattr(setup, "SECONDS", 0.3)
+    with pytest.raises(Misuse, match="^github-setup: actions run .*: gh did not answer within 0.3 seconds;"):
+        setup.run(house.project.path, True)
 
 
 def test_without_gh_one_line_says_what_to_install(house, one_line):
@@ -292,15 +290,15 @@ def test_what_github_would_refuse_or_ignore_is_noticed(method, path, sent):
 
 
 @pytest.fixture(scope="module")
-def where(product, bake):
+def where(bake):
     """where(url) -> host and repository of a project with that origin."""
-    module, project = import_module(f"{product.__name__}.github_setup"), bake()
+    project = bake()
 
     def where(url: str | None = None) -> tuple[str, str]:
         project.git("remote", "remove", "origin", check=False)
         if url is not None:
             project.git("config", "remote.origin.url", url)
-        return module.where(project.path)
+        return setup.where(project.path)
 
     return where
 
@@ -366,8 +364,8 @@ def test_a_name_with_dots_keeps_them(outside, where):
         "https://token-of-ada@github.com/acme",
     ],
 )
-def test_a_remote_that_is_no_repository_on_github_is_refused_and_not_repeated(outside, where, product, url):
-    with pytest.raises(product.errors.Misuse) as refused:
+def test_a_remote_that_is_no_repository_on_github_is_refused_and_not_repeated(outside, where, url):
+    with pytest.raises(Misuse) as refused:
         where(url)
     mend = "the remote named origin is no repository on github.com; set GITHUB_REPOSITORY=OWNER/NAME"
     assert str(refused.value) == mend
@@ -382,23 +380,23 @@ def test_without_a_remote_or_a_repository_one_line_says_what_to_set(project, one
     assert "repos/acme/late-flights" in project.cli("github-setup", GITHUB_REPOSITORY="acme/late-flights").stdout
 
 
-def test_what_the_environment_names_comes_first(outside, where, product):
+def test_what_the_environment_names_comes_first(outside, where):
     outside.setenv("GITHUB_REPOSITORY", "ours/model")
     assert where("git@github.com:acme/late-flights.git") == ("github.com", "ours/model")
     outside.setenv("GITHUB_SERVER_URL", "https://github.example.org")
     assert where() == ("github.example.org", "ours/model")
     outside.delenv("GITHUB_REPOSITORY")
     assert where("git@github.example.org:acme/x.git") == ("github.example.org", "acme/x")
-    with pytest.raises(product.errors.Misuse, match="is no repository on github.example.org"):
+    with pytest.raises(Misuse, match="is no repository on github.example.org"):
         where("git@github.com:acme/late-flights.git")
 
 
 @pytest.mark.parametrize(
     "name", ["acme", "acme/", "/x", "a/b/c", "acme/..", "acme/x y", "acme/x\n", "$(id)/x", "a/{repo}"]
 )
-def test_a_name_in_the_environment_that_is_none_is_refused(outside, where, product, name):
+def test_a_name_in_the_environment_that_is_none_is_refused(outside, where, name):
     outside.setenv("GITHUB_REPOSITORY", name)
-    with pytest.raises(product.errors.Misuse, match="^GITHUB_REPOSITORY: .* is no repository; write it as OWNER/NAME$"):
+    with pytest.raises(Misuse, match="^GITHUB_REPOSITORY: .* is no repository; write it as OWNER/NAME$"):
         where()
 
 
@@ -467,9 +465,9 @@ for rule in made:
 
 
 @pytest.fixture
-def ruled(product, project, tmp_path):
+def ruled(project, tmp_path):
     """A ledger whose origin holds the rulesets against every push."""
-    place = Place(product, project, tmp_path)
+    place = Place(project, tmp_path)
     hook = place.remote() / "hooks/update"
     hook.write_text(HOOK.format(python=sys.executable, rulesets=str(project.path / ".github/rulesets")))
     hook.chmod(0o755)

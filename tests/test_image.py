@@ -158,7 +158,7 @@ def test_a_second_build_is_from_the_cache_and_the_same_image(engine, champion_im
 def test_an_image_of_uncommitted_code_says_so_and_its_libraries_are_the_layer_that_was_there(
     engine, champion_image, own, removed
 ):
-    own.edit("src/late_flights/serve.py", '"""The server:', '"""Our server:')
+    own.edit("src/conveyor/serving/service.py", '"""The server:', '"""Our server:')
     own.cli("image")
     told = made(own)
     removed.append(told["reference"])
@@ -209,7 +209,7 @@ def test_a_bundle_that_was_changed_in_the_ledger_is_refused(own, one_line, engin
 
 
 def test_serving_code_that_gives_other_answers_is_refused_and_leaves_no_image(engine, own, one_line):
-    own.edit("src/late_flights/forms.py", "return said[:, 1] if task", "return said[:, 1] + 0.01 if task")
+    own.edit("src/conveyor/model/runtime.py", "return said[:, 1] if task", "return said[:, 1] + 0.01 if task")
     done = own.cli("image", check=False)
     refused = "the golden rows are answered with a difference of 0.01, more than 1e-05"
     one_line(done, 1, f"image: this code and lock around the model are refused: .*{refused}.*; nothing was built")

@@ -2,11 +2,11 @@
 
 import json
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from containers import HARDENED, answers, in_image, made, running
+from conveyor.core import project
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -38,7 +38,7 @@ for folder, folders, files in os.walk("/"):
 # What it imports to serve, of which no compiled code is there: each start would compile it, and could not keep it.
 COMPILED = """
 import importlib, os, sys
-importlib.import_module("late_flights.serve")
+importlib.import_module("conveyor.serving.app")
 import onnxruntime, uvicorn.protocols.http.httptools_impl, uvloop
 modules = [module.__spec__ for module in list(sys.modules.values()) if getattr(module, "__spec__", None)]
 print(len(modules), *[spec.name for spec in modules if spec.cached and not os.path.exists(spec.cached)])
@@ -118,9 +118,8 @@ def test_of_this_package_it_holds_what_serving_imports(engine, champion_image):
     assert trains < ours and not trains & modules
 
 
-def test_what_is_imported_late_is_reached_and_what_only_types_name_is_not(product, tmp_path, monkeypatch):
-    package = import_module(f"{product.__name__}.project")
-    monkeypatch.setattr(package, "PACKAGE", tmp_path)
+def test_what_is_imported_late_is_reached_and_what_only_types_name_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(project, "PACKAGE", tmp_path)
     sources = {
         "a": "from . import b\nif TYPE_CHECKING:\n    from .e import x\nelse:\n    from . import f\n",
         "b": "def answer():\n    try:\n        from .c import x\n    finally:\n        from . import d\n",
@@ -129,8 +128,8 @@ def test_what_is_imported_late_is_reached_and_what_only_types_name_is_not(produc
     }
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
-    assert set(package.reached("a")) == {"a", "b"}
-    assert set(package.reached("a", late=True)) == {*"abcdfg"}
+    assert set(project.reached("a")) == {"a", "b"}
+    assert set(project.reached("a", late=True)) == {*"abcdfg"}
 
 
 def test_it_holds_no_git_tests_parameters_or_data(engine, champion_image):

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, BakedProject, once
+from conveyor.core.project import Project
+from conveyor.data import tables as conveyor_tables
+from conveyor.steps.compare import run
 
 
 @dataclass
@@ -100,7 +103,7 @@ EDITS = {
         "changes the data contract; the base's was used: data.json",
     ),
     "the judge": (
-        ("src/late_flights/compare.py", '"block", f"shown to be worse', '"promote", f"shown to be worse'),
+        ("src/conveyor/gate/decide.py", '"block", f"shown to be worse', '"promote", f"shown to be worse'),
         "changes code that judges or moves models; the base's was used: compare.py",
     ),
     "the trusted types": (
@@ -133,10 +136,10 @@ def test_files_that_a_pull_request_adds_beside_the_code_are_flagged_whatever_the
     """What Python would run before or instead of the code that was reviewed: modules, links, compiled files."""
     root = proposal.pull.path
     (root / "src" / "sitecustomize.py").write_text("print('before everything')\n")
-    (root / "src" / "late_flights" / "link.py").symlink_to("/etc/hostname")
-    compiled = root / "src" / "late_flights" / "__pycache__" / "compare.cpython-399.pyc"
+    (root / "src" / "conveyor" / "link.py").symlink_to("/etc/hostname")
+    compiled = root / "src" / "conveyor" / "gate" / "__pycache__" / "compare.cpython-399.pyc"
     compiled.write_bytes(b"another judge")
-    (root / "src" / "late_flights" / "mirror.py").chmod(0o755)
+    (root / "src" / "conveyor" / "ledger" / "mirror.py").chmod(0o755)
     proposal.pull.git("add", "--all")
     proposal.pull.git("add", "--force", str(compiled))
     assert proposal.judge()["flags"] == [
@@ -206,10 +209,10 @@ def test_newer_rows_are_judged_like_any(proposal):
     assert made["decision"]["rows"] == pytest.approx(0.2 * 21_000, abs=20)
 
 
-def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(proposal, product, one_line):
+def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(proposal, one_line):
     import numpy as np
 
-    tables, build = product.tables, proposal.base.path / "build"
+    tables, build = conveyor_tables, proposal.base.path / "build"
     columns, about = tables.read(build / "scores.parquet", ("row", "content", "champion", "challenger"), "score")
     forged = {
         "other rows": {**columns, "row": columns["row"][::-1].copy()},
@@ -235,15 +238,15 @@ def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(pr
         one_line(done, 2, message)
 
 
-def test_a_split_that_the_data_of_a_pull_request_cannot_answer_is_incomparable_there_too(proposal, product):
+def test_a_split_that_the_data_of_a_pull_request_cannot_answer_is_incomparable_there_too(proposal):
     """The champion's split went by a column that is gone: then nobody knows which rows it had trained on."""
     root = proposal.base.path
-    project = product.project.Project(root, pull=proposal.pull.path)
+    project = Project(root, pull=proposal.pull.path)
     bundle = project.ledger.bundle(project.ledger.champion())
     split = bundle.path / "split.json"
     split.write_text(json.dumps(json.loads(split.read_text()) | {"columns": ["departed"]}))
     project.ledger.__dict__["bundle"] = lambda champion: bundle
-    assert product.compare.run(project) == (
+    assert run(project) == (
         "incomparable: the champion cannot score these rows: column 'departed' is missing;"
         " the split of a model needs it"
     )

@@ -11,27 +11,37 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from conveyor.core import git as git_module
+from conveyor.core.errors import Misuse, Refused
+from conveyor.core.git import GitError
+from conveyor.core.project import Project
+from conveyor.deploy import rollback
+from conveyor.ledger import history as history_module
+from conveyor.ledger import ledger as ledger_module
+from conveyor.ledger.events import Moved
+from conveyor.ledger.ledger import POINTS, ledger_of
+from conveyor.model.bundle import Bundle
 
 
 @pytest.fixture
-def place(product, project, tmp_path):
+def place(project, tmp_path):
     """A repository, and functions that open its ledger and make bundles: real git, real bytes, no training."""
-    return Place(product, project, tmp_path)
+    return Place(project, tmp_path)
 
 
 class Place:
-    def __init__(self, product, project, folder: Path) -> None:
-        self.product, self.project, self.folder = product, project, folder
+    def __init__(self, project, folder: Path) -> None:
+        self.project, self.folder = project, folder
 
     def open(self, root: Path | None = None, push: bool = False):
-        return self.product.project.Project(root or self.project.path, push=push).ledger
+        return ledger_of(Project(root or self.project.path, push=push))
 
     def bundle(self, name: str):
         path = self.folder / "bundles" / name
         path.mkdir(parents=True, exist_ok=True)
         (path / "model.skops").write_bytes(b"\x00\xff\r\n" + name.encode() * 1000)
         (path / "lineage.json").write_text(json.dumps({"key": sha256(name.encode()).hexdigest()}))
-        return self.product.bundle.Bundle(path)
+        return Bundle(path)
 
     @staticmethod
     def key(name: str) -> str:
@@ -41,7 +51,7 @@ class Place:
         """What a person does through the verb of that name."""
         ledger.project.push = True
         ledger.project.__dict__["ledger"] = ledger
-        said = getattr(self.product.rollback, verb)(ledger.project, *given)
+        said = getattr(rollback, verb)(ledger.project, *given)
         return said.removesuffix("; not mirrored, for there is no MLFLOW_TRACKING_URI and no mlruns/mlflow.db")
 
     def promote(self, name: str, root: Path | None = None, push: bool = False):
@@ -132,7 +142,7 @@ def test_a_decision_about_an_older_ledger_is_not_carried_out(place):
     stale = place.open()
     place.promote("first")
     before = place.refs()
-    with pytest.raises(place.product.ledger.Moved):
+    with pytest.raises(Moved):
         stale.accept(place.bundle("second"), 0, "promote", "")
     assert place.refs() == before
 
@@ -152,9 +162,7 @@ def test_an_older_commit_does_not_replace_the_champion_of_a_newer_one(place):
     place.project.git("checkout", "--quiet", "--detach", "HEAD~1")
     before = place.refs()
     ledger = place.open()
-    with pytest.raises(
-        place.product.errors.Refused, match=r"^promote: champion/000002 comes from commit \w{12}, which is newer"
-    ):
+    with pytest.raises(Refused, match=r"^promote: champion/000002 comes from commit \w{12}, which is newer"):
         ledger.accept(place.bundle("second"), ledger.number, "promote", "")
     assert place.refs() == before
 
@@ -223,22 +231,31 @@ def test_of_two_writers_one_wins_and_the_other_is_told_so(place):
     bare = place.remote()
     one, two = (place.open(place.clone(name), push=True) for name in ("one", "two"))
     one.accept(place.bundle("first"), 0, "bootstrap", "")
-    with pytest.raises(place.product.ledger.Moved):
+    with pytest.raises(Moved):
         two.accept(place.bundle("second"), 0, "bootstrap", "")
     assert f"refs/models/{place.bundle('second').key}" not in place.refs(bare)
     two.read()
     assert two.pending().key == place.bundle("first").key
 
 
+# A process that opens the ledger of a repository to write a bundle.
+WRITER = """import sys
+from pathlib import Path
+from conveyor.core.project import Project
+from conveyor.ledger.events import Moved
+from conveyor.ledger.ledger import ledger_of
+from conveyor.model.bundle import Bundle
+ledger, bundle = ledger_of(Project(Path(sys.argv[1]), push=True)), Bundle(Path(sys.argv[2]))
+"""
+
+
 def test_two_real_processes_race_and_exactly_one_event_is_written(place):
     bare = place.remote()
     place.bundle("a"), place.bundle("b")
     script = (
-        "import sys; from pathlib import Path; from importlib import import_module as m; p = sys.argv[1];"
-        "ledger = m(p + '.project').Project(Path(sys.argv[2]), push=True).ledger; print('ready', flush=True); input();"
-        "b = m(p + '.bundle').Bundle(Path(sys.argv[3])); moved = m(p + '.ledger').Moved\n"
-        "try: ledger.accept(b, 0, 'bootstrap', ''); print('won')\n"
-        "except moved: print('moved')"
+        f"{WRITER}print('ready', flush=True); input()\n"
+        "try: ledger.accept(bundle, 0, 'bootstrap', ''); print('won')\n"
+        "except Moved: print('moved')"
     )
     source = str(place.project.path / "src")
     racers = [
@@ -247,7 +264,6 @@ def test_two_real_processes_race_and_exactly_one_event_is_written(place):
                 sys.executable,
                 "-c",
                 script,
-                place.project.package,
                 place.clone(f"racer-{name}"),
                 place.folder / "bundles" / name,
             ],
@@ -275,18 +291,14 @@ def test_a_remote_that_refuses_the_push_is_named_and_nothing_is_written(place):
     hook.write_text("#!/bin/sh\necho branch is protected >&2\nexit 1\n")
     hook.chmod(0o755)
     ledger, before = place.open(push=True), place.refs(bare)
-    with pytest.raises(
-        place.product.errors.Misuse, match="^ledger: origin did not take the event: .*nothing was changed$"
-    ):
+    with pytest.raises(Misuse, match="^ledger: origin did not take the event: .*nothing was changed$"):
         ledger.accept(place.bundle("first"), 0, "bootstrap", "")
     assert place.refs(bare) == before
 
 
 def test_a_remote_that_is_gone_is_an_error_and_not_a_fresh_start(place):
     place.project.git("remote", "add", "origin", str(place.folder / "nowhere.git"))
-    with pytest.raises(
-        place.product.errors.Misuse, match="^ledger: origin cannot be read: .*check the remote and your access$"
-    ):
+    with pytest.raises(Misuse, match="^ledger: origin cannot be read: .*check the remote and your access$"):
         place.open()
 
 
@@ -297,7 +309,7 @@ def test_the_token_of_a_workflow_reaches_git_and_no_file(place, monkeypatch):
     ledger.git.variables.update(ledger.credentials())
     sent = ledger.git("config", "--get-urlmatch", "http.extraheader", "http://127.0.0.1:9/owner/repo")
     assert sent == "AUTHORIZATION: basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0LXRva2Vu"
-    with pytest.raises(place.product.git.GitError):  # and no other host sees it
+    with pytest.raises(GitError):  # and no other host sees it
         ledger.git("config", "--get-urlmatch", "http.extraheader", "http://127.0.0.2:9/owner/repo")
     assert b"secret-token" not in (place.project.path / ".git" / "config").read_bytes()
 
@@ -320,28 +332,28 @@ DAMAGE = {
 def test_a_damaged_event_is_named(place, content, message):
     place.promote("first")
     place.rewrite("events/000002.json", content)
-    with pytest.raises(place.product.errors.Misuse, match=f"^ledger: {message}"):
+    with pytest.raises(Misuse, match=f"^ledger: {message}"):
         place.open()
 
 
 def test_a_gap_between_events_is_named(place):
     place.promote("first")
     place.rewrite("events/000001.json", None)
-    with pytest.raises(place.product.errors.Misuse, match=r"^ledger: events/00000\d.json is missing|says it is event"):
+    with pytest.raises(Misuse, match=r"^ledger: events/00000\d.json is missing|says it is event"):
         place.open()
 
 
 def test_an_edited_champion_file_is_named(place):
     place.promote("first")
     place.rewrite("champion.json", b'{"schema": 1, "event": 2, "champion": null}')
-    with pytest.raises(place.product.errors.Misuse, match="^ledger: champion.json does not follow from the events"):
+    with pytest.raises(Misuse, match="^ledger: champion.json does not follow from the events"):
         place.open()
 
 
 def test_a_deleted_branch_is_an_error_while_its_witness_stands(place):
     place.promote("first")
     place.project.git("update-ref", "-d", "refs/heads/ledger")
-    with pytest.raises(place.product.errors.Misuse, match="has the tag champion/000002 but no branch `ledger`"):
+    with pytest.raises(Misuse, match="has the tag champion/000002 but no branch `ledger`"):
         place.open()
 
 
@@ -350,14 +362,14 @@ def test_a_branch_that_was_set_back_is_an_error(place):
     back = place.project.git("rev-parse", "refs/heads/ledger").stdout.strip()
     place.promote("second")
     place.project.git("update-ref", "refs/heads/ledger", back)
-    with pytest.raises(place.product.errors.Misuse, match="by events is champion/000002, by tags champion/000004"):
+    with pytest.raises(Misuse, match="by events is champion/000002, by tags champion/000004"):
         place.open()
 
 
 def test_a_deleted_witness_is_an_error(place):
     place.promote("first")
     place.project.git("tag", "--delete", "champion/000002")
-    with pytest.raises(place.product.errors.Misuse, match="by events is champion/000002, by tags None"):
+    with pytest.raises(Misuse, match="by events is champion/000002, by tags None"):
         place.open()
 
 
@@ -366,14 +378,14 @@ def test_an_event_that_was_written_over_is_an_error(place):
     place.promote("first")
     event = json.loads(place.project.git("show", "refs/heads/ledger:events/000002.json").stdout)
     place.rewrite("events/000002.json", json.dumps({**event, "by": "somebody else"}).encode())
-    with pytest.raises(place.product.errors.Misuse, match="^ledger: 3 commits for 2 events, so one was written over"):
+    with pytest.raises(Misuse, match="^ledger: 3 commits for 2 events, so one was written over"):
         place.open()
 
 
 def test_a_witness_that_stands_elsewhere_is_an_error(place):
     place.promote("first")
     place.project.git("tag", "--force", "champion/000002", "main")
-    with pytest.raises(place.product.errors.Misuse, match="the tag champion/000002 is not at the commit of its event"):
+    with pytest.raises(Misuse, match="the tag champion/000002 is not at the commit of its event"):
         place.open()
 
 
@@ -393,7 +405,7 @@ def test_a_lock_that_a_killed_git_left_is_named(place):
     lock.touch()
     before, ledger = place.refs(), place.open()
     message = r"^ledger: this repository did not take the event: .*ledger.lock': File exists.*; delete that .lock file"
-    with pytest.raises(place.product.errors.Misuse, match=message):
+    with pytest.raises(Misuse, match=message):
         ledger.accept(place.bundle("second"), ledger.number, "promote", "")
     assert place.refs() == before
     lock.unlink()
@@ -404,7 +416,7 @@ def test_missing_model_bytes_are_named(place):
     ledger = place.promote("first")
     ref = f"refs/models/{place.bundle('first').key}"
     place.project.git("update-ref", "-d", ref)
-    with pytest.raises(place.product.errors.Misuse, match=f"^ledger: {ref} is missing, the model of an event"):
+    with pytest.raises(Misuse, match=f"^ledger: {ref} is missing, the model of an event"):
         ledger.bundle(ledger.champion())
 
 
@@ -414,7 +426,7 @@ def test_other_model_bytes_under_its_name_are_refused(place):
     first, second = (f"refs/models/{place.bundle(name).key}" for name in ("first", "second"))
     place.project.git("update-ref", first, second)
     champion = next(event.champion for event in ledger.events)
-    with pytest.raises(place.product.errors.Misuse, match=f"^ledger: {first} has digest .* its event says"):
+    with pytest.raises(Misuse, match=f"^ledger: {first} has digest .* its event says"):
         ledger.bundle(champion)
     assert not (place.project.path / "build" / "champion").exists()
 
@@ -436,7 +448,7 @@ def test_a_roll_back_makes_the_model_before_champion_and_quarantines_the_one_it_
     assert kinds(again)[4:] == ["rolled_back", "live"] and again.champion().key == place.key("first")
     assert again.quarantine_of(place.key("second")).reason == "it is slow"
     before = place.refs()
-    with pytest.raises(place.product.errors.Refused, match=r"^promote: model \w{12} was rolled back by .* it is slow"):
+    with pytest.raises(Refused, match=r"^promote: model \w{12} was rolled back by .* it is slow"):
         again.accept(place.bundle("second"), again.number, "promote", "")
     assert place.refs() == before
 
@@ -448,9 +460,7 @@ def test_a_second_roll_back_goes_further_back_and_not_to_the_quarantined(place):
     assert ledger.champion().key == place.key("second")
     place.act("rollback", ledger, None, "bad too")
     assert ledger.champion().key == place.key("first")
-    with pytest.raises(
-        place.product.errors.Misuse, match="^rollback: there was no other champion that is not quarantined"
-    ):
+    with pytest.raises(Misuse, match="^rollback: there was no other champion that is not quarantined"):
         place.act("rollback", ledger, None, "and this")
 
 
@@ -476,7 +486,7 @@ def test_a_roll_back_that_makes_no_sense_is_named_and_changes_nothing(place, to,
     place.promote("first")
     ledger = place.promote("second")
     before = place.refs()
-    with pytest.raises(place.product.errors.Misuse, match=f"^{message}$"):
+    with pytest.raises(Misuse, match=f"^{message}$"):
         place.act("rollback", ledger, to, because)
     assert place.refs() == before
 
@@ -486,7 +496,7 @@ def test_a_roll_back_to_bytes_that_are_damaged_is_refused_before_anything_is_wri
     ledger = place.promote("second")
     place.project.git("update-ref", f"refs/models/{place.key('first')}", f"refs/models/{place.key('second')}")
     before = place.refs()
-    with pytest.raises(place.product.errors.Misuse, match="has digest .*, its event says .*; restore that ref"):
+    with pytest.raises(Misuse, match="has digest .*, its event says .*; restore that ref"):
         place.act("rollback", ledger, None, "why")
     assert place.refs() == before
 
@@ -497,7 +507,7 @@ def test_a_roll_back_overtakes_a_model_on_its_way_and_its_run_is_told(place):
     slow = place.open()
     accepted = slow.accept(place.bundle("third"), slow.number, "promote", "")
     place.act("rollback", place.open(), None, "now")
-    with pytest.raises(place.product.ledger.Moved):
+    with pytest.raises(Moved):
         slow.live(accepted)
     ledger = place.open()
     assert kinds(ledger)[4:] == ["accepted", "rolled_back", "live"] and ledger.pending() is None
@@ -523,7 +533,7 @@ def test_an_approval_holds_for_the_very_bytes_and_until_there_is_another_champio
     assert ledger.champion().key == place.key("first") and ledger.pending() is None
     assert ledger.approval_of(place.bundle("second")).number == 3 and ledger.approval_of(place.bundle("third")) is None
     assert ledger.restore(place.key("second"), place.folder / "candidate")  # its bytes are kept with the approval
-    assert place.product.history.events(ledger, False).count("\n") == 3
+    assert history_module.events(ledger, False).count("\n") == 3
     place.promote("second")
     assert place.open().approval_of(place.bundle("second")) is None
 
@@ -532,11 +542,11 @@ def test_a_quarantined_model_is_not_accepted_and_the_champion_cannot_be_quaranti
     place.promote("first")
     ledger = place.promote("second")
     place.act("quarantine", ledger, 1, "it was trained on wrong labels")
-    with pytest.raises(place.product.errors.Refused, match="was put under quarantine by .* wrong labels"):
+    with pytest.raises(Refused, match="was put under quarantine by .* wrong labels"):
         ledger.accept(place.bundle("first"), ledger.number, "promote", "")
-    with pytest.raises(place.product.errors.Misuse, match="^quarantine: the model of event 4 is champion"):
+    with pytest.raises(Misuse, match="^quarantine: the model of event 4 is champion"):
         place.act("quarantine", ledger, 4, "no")
-    with pytest.raises(place.product.errors.Misuse, match="^quarantine: there is no event 44"):
+    with pytest.raises(Misuse, match="^quarantine: there is no event 44"):
         place.act("quarantine", ledger, 44, "no")
 
 
@@ -549,7 +559,7 @@ def test_pruning_deletes_old_bytes_and_never_those_of_the_champion_or_the_one_be
     ledger = place.open()
     assert kinds(ledger) == [*events, "pruned"] and ledger.champion().key == place.key("d")
     assert place.act("prune", ledger, 2) == "nothing to delete"
-    with pytest.raises(place.product.errors.Misuse, match="^rollback: the bytes of event 2 were deleted by `prune`"):
+    with pytest.raises(Misuse, match="^rollback: the bytes of event 2 were deleted by `prune`"):
         place.act("rollback", ledger, 2, "why")
     assert not ledger.restore(place.key("a"), place.folder / "candidate")  # it has to be trained again
     assert place.promote("a").champion().key == place.key("a")
@@ -580,9 +590,9 @@ def test_a_kept_verdict_is_on_record_once_and_counts_as_a_decision_on_its_holdou
 
 def test_history_says_what_was_live_at_a_time(place, monkeypatch):
     times = iter(("2026-03-01T08:00:00Z", "2026-03-01T08:05:00Z"))
-    monkeypatch.setattr(place.product.ledger, "now", lambda: next(times))
+    monkeypatch.setattr(ledger_module, "now", lambda: next(times))
     ledger = place.promote("first")
-    history = place.product.history
+    history = history_module
     assert history.live_at(ledger, "2026-03-01T08:04:59", False) == "nothing was live then\n"
     for then in ("2026-03-01T08:05", " 2026-03-01 ", "2026-03-01T09:05+01:00", "2027-01-01"):
         assert history.live_at(ledger, then, False).startswith("000002  2026-03-01T08:05:00Z  live"), then
@@ -590,7 +600,7 @@ def test_history_says_what_was_live_at_a_time(place, monkeypatch):
     assert (told["at"], told["live"]["number"]) == ("2026-03-01T23:59:59Z", 2)
     assert json.loads(history.live_at(ledger, "2025-01-01", True)) == {"at": "2025-01-01T23:59:59Z", "live": None}
     for then in ("yesterday", "0001-01-01T00:00+14:00"):
-        with pytest.raises(place.product.errors.Misuse, match=f"^history: '{re.escape(then)}' is no time; write 2026"):
+        with pytest.raises(Misuse, match=f"^history: '{re.escape(then)}' is no time; write 2026"):
             history.live_at(ledger, then, False)
 
 
@@ -615,7 +625,7 @@ def test_the_ledger_of_a_laptop_moves_to_a_new_origin_with_the_command_that_the_
     place.project.run("git", "init", "--quiet", "--bare", str(bare))
     place.project.git("remote", "add", "origin", str(bare))
     place.project.git("push", "--quiet", "origin", "main", "ledger")
-    with pytest.raises(place.product.errors.Misuse, match="by tags None; restore the branch") as error:
+    with pytest.raises(Misuse, match="by tags None; restore the branch") as error:
         place.open()
     command = str(error.value).split("`")[3]
     assert command == "git push origin ledger 'refs/tags/champion/*' 'refs/models/*'"
@@ -628,7 +638,7 @@ def test_the_ledger_of_a_laptop_moves_to_a_new_origin_with_the_command_that_the_
 def test_a_branch_of_somebody_elses_is_not_taken_for_a_damaged_ledger(place):
     place.project.git("branch", "ledger")
     place.project.git("tag", "champion/v1")
-    with pytest.raises(place.product.errors.Misuse, match="^ledger: the branch `ledger` .* holds no events: not ours"):
+    with pytest.raises(Misuse, match="^ledger: the branch `ledger` .* holds no events: not ours"):
         place.open()
     place.project.git("branch", "-m", "ledger", "accounts")
     assert place.promote("first").champion()
@@ -647,38 +657,36 @@ def test_the_ledger_of_a_repository_in_a_subdirectory_is_found(place):
 # Interruptions: the code lists the points at which a run can be stopped, each is tried
 
 
-def points(product) -> tuple[str, ...]:
-    return product.ledger.POINTS
-
-
 SCRIPT = """import os, signal, sys
-from importlib import import_module as m
 from pathlib import Path
-package, root, name, bundle, point = sys.argv[1:]
-ledger = m(package + '.ledger')
+from conveyor.core.project import Project
+from conveyor.deploy.rollback import rollback
+from conveyor.ledger import ledger
+from conveyor.model.bundle import Bundle
+root, name, bundle, point = sys.argv[1:]
 ledger.reached = lambda here: os.kill(os.getpid(), signal.SIGKILL) if here == point else None
-project = m(package + '.project').Project(Path(root), push=True)
+project = Project(Path(root), push=True)
 if name == 'rollback':
-    m(package + '.rollback').rollback(project, None, 'why')
+    rollback(project, None, 'why')
 else:
-    project.ledger.settle()
-    accepted = project.ledger.accept(m(package + '.bundle').Bundle(Path(bundle)), project.ledger.number, 'promote', '')
-    project.ledger.live(accepted)
+    known = ledger.ledger_of(project)
+    known.settle()
+    known.live(known.accept(Bundle(Path(bundle)), known.number, 'promote', ''))
 """
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["local", "at origin"])
 @pytest.mark.parametrize("number", range(6))
 def test_a_run_that_is_killed_at_a_point_is_settled_by_the_next_one(place, number, remote):
-    assert len(points(place.product)) == 6
-    point = points(place.product)[number]
+    assert len(POINTS) == 6
+    point = POINTS[number]
     verb = "rollback" if "rolled_back" in point else "promote"
     if remote:
         place.remote()
     place.promote("first", push=remote)
     place.promote("second", push=remote)
     bundle = place.bundle("third").path
-    words = [sys.executable, "-c", SCRIPT, place.project.package, str(place.project.path), verb, str(bundle)]
+    words = [sys.executable, "-c", SCRIPT, str(place.project.path), verb, str(bundle)]
     environment = {**os.environ, "PYTHONPATH": str(place.project.path / "src")}
     killed = subprocess.run([*words, point], env=environment, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
@@ -701,21 +709,18 @@ def test_three_writers_at_once_lose_nothing(place):
     """Each tries until it is in: three champions one after another, none lost, no number twice."""
     place.remote()
     script = (
-        "import sys; from pathlib import Path; from importlib import import_module as m; p = sys.argv[1]\n"
-        "ledger = m(p + '.project').Project(Path(sys.argv[2]), push=True).ledger\n"
-        "bundle, moved = m(p + '.bundle').Bundle(Path(sys.argv[3])), m(p + '.ledger').Moved\n"
-        "while True:\n"
+        f"{WRITER}while True:\n"
         "    try:\n"
         "        ledger.settle()\n"
         "        if any(event.key == bundle.key for event in ledger.events): break\n"  # another writer settled it
         "        ledger.live(ledger.accept(bundle, ledger.number, 'promote', ''))\n"
         "        break\n"
-        "    except moved: ledger.read()\n"
+        "    except Moved: ledger.read()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(place.project.path / "src")}
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", script, place.project.package, place.clone(f"w{name}"), place.bundle(name).path],
+            [sys.executable, "-c", script, place.clone(f"w{name}"), place.bundle(name).path],
             env=environment,
         )
         for name in "abc"
@@ -727,12 +732,10 @@ def test_three_writers_at_once_lose_nothing(place):
 
 
 def test_a_remote_that_stops_answering_is_waited_for_within_bounds(place, monkeypatch):
-    monkeypatch.setattr(place.product.git, "SECONDS", 2)
+    monkeypatch.setattr(git_module, "SECONDS", 2)
     monkeypatch.setenv("GIT_SSH_COMMAND", "sh -c 'sleep 300'")
     place.project.git("remote", "add", "origin", "ssh://127.0.0.1/nowhere")
     began = time.monotonic()
-    with pytest.raises(
-        place.product.errors.Misuse, match="^ledger: origin cannot be read: .* did not answer within 2 sec"
-    ):
+    with pytest.raises(Misuse, match="^ledger: origin cannot be read: .* did not answer within 2 sec"):
         place.open()
     assert time.monotonic() - began < 20

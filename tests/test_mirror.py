@@ -11,10 +11,19 @@ import time
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import import_module
 from pathlib import Path
 
 import pytest
+from conveyor.core import errors as errors_module
+from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+from conveyor.deploy import rollback as rollback_module
+from conveyor.deploy.rollback import prune, quarantine
+from conveyor.ledger import mirror as mirror_module
+from conveyor.ledger.mirror import followed
+from conveyor.model import tracking
+from conveyor.steps import promote
+from conveyor.steps.promote import approve
 from test_ledger import Place
 
 NAME = "late_flights"
@@ -119,8 +128,8 @@ def client(server, monkeypatch):
 class Mirrored(Place):
     """A ledger whose mirror is a server."""
 
-    def __init__(self, product, project, folder: Path) -> None:
-        super().__init__(product, project, folder)
+    def __init__(self, project, folder: Path) -> None:
+        super().__init__(project, folder)
         self.runs: dict[str, str] = {}
 
     def bundle(self, name: str):
@@ -135,14 +144,14 @@ class Mirrored(Place):
         return self.bundle(name).key
 
     def mirror(self, push: bool = False) -> str:
-        return self.product.mirror.run(self.opened(push))
+        return mirror_module.run(self.opened(push))
 
     def opened(self, push: bool = False):
-        return self.product.project.Project(self.project.path, push=push)
+        return Project(self.project.path, push=push)
 
     def act(self, write, project=None) -> str:
         """Write into the ledger as a command does, with MLflow after it."""
-        return self.product.mirror.followed(write)(project or self.opened())
+        return followed(write)(project or self.opened())
 
     def promotes(self, name: str):
         """What a promotion writes."""
@@ -157,12 +166,10 @@ class Mirrored(Place):
 
 
 @pytest.fixture
-def place(product, project, client, between, tmp_path, monkeypatch):
+def place(project, client, between, tmp_path, monkeypatch):
     """A repository whose commands reach the server through the proxy."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", between.address)
-    import_module(f"{product.__name__}.mirror")
-    import_module(f"{product.__name__}.rollback")
-    return Mirrored(product, project, tmp_path)
+    return Mirrored(project, tmp_path)
 
 
 def held(client) -> dict:
@@ -235,7 +242,7 @@ def test_a_model_has_one_version_however_often_it_was_champion(place, client):
     place.act(place.promotes("first"))
     place.act(place.promotes("second"))
     assert states(client) == {"1": "former", "2": "champion"}
-    rollback = place.product.rollback
+    rollback = rollback_module
     assert rollback.rollback(place.opened(), None, "it\ncrashed").endswith(
         "MLflow: version 1 of late_flights is champion (4 changes)"
     )
@@ -379,7 +386,7 @@ FAULTS = {
 def test_a_server_that_fails_after_the_event_costs_nothing(place, client, between, fault, reason):
     place.act(place.promotes("first"))
     between.fault = lambda number, path: fault
-    with pytest.raises(place.product.errors.Misuse) as stopped:
+    with pytest.raises(Misuse) as stopped:
         place.act(place.promotes("second"))
     assert re.fullmatch(SAID + reason + "; `make mirror` brings it up to date", str(stopped.value)), stopped.value
     assert place.open().champion().event == 4 and held(client)["aliases"] == {"champion": "1"}
@@ -393,7 +400,7 @@ def test_a_server_that_never_answers_is_waited_for_a_bounded_time(place, monkeyp
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()
-        with pytest.raises(place.product.errors.Misuse, match="000002 is live; .*: no answer within 1 seconds; `make"):
+        with pytest.raises(Misuse, match="000002 is live; .*: no answer within 1 seconds; `make"):
             place.act(place.promotes("first"))
     assert time.monotonic() - began < 10
 
@@ -415,7 +422,7 @@ def test_a_server_that_is_down_fails_the_command_in_seconds_with_the_tries_that_
 
 
 def test_a_password_in_the_address_is_not_shown(place):
-    complaint = place.product.tracking.complaint
+    complaint = tracking.complaint
     assert complaint(OSError("to http://ada:secret@127.0.0.1:9/api\nfailed")) == "to http://127.0.0.1:9/api failed"
 
 
@@ -423,10 +430,10 @@ def test_a_line_says_what_became_of_the_ledger_where_the_champion_stays(place, b
     for name in ("first", "second"):
         place.act(place.promotes(name))
     between.fault = lambda number, path: (503, b"")
-    with pytest.raises(place.product.errors.Misuse, match="^event 000005 is written, champion/000004 stays; MLFLOW_T"):
-        place.product.rollback.quarantine(place.opened(), 2, "it leaks")
-    with pytest.raises(place.product.errors.Misuse, match="^the ledger is as it was, champion/000004 stays; MLFLOW_T"):
-        place.product.rollback.prune(place.opened(), 2)
+    with pytest.raises(Misuse, match="^event 000005 is written, champion/000004 stays; MLFLOW_T"):
+        quarantine(place.opened(), 2, "it leaks")
+    with pytest.raises(Misuse, match="^the ledger is as it was, champion/000004 stays; MLFLOW_T"):
+        prune(place.opened(), 2)
 
 
 def test_an_approval_is_followed_by_the_mirror(place, client, monkeypatch):
@@ -440,8 +447,8 @@ def test_an_approval_is_followed_by_the_mirror(place, client, monkeypatch):
         "ledger": 2,
     }
     (place.project.path / "build" / "decision.json").write_text(json.dumps(decision))
-    monkeypatch.setattr(place.product.promote, "_carry_out", place.promotes("second"))
-    said = place.product.promote.approve(place.opened(), "the columns are new")
+    monkeypatch.setattr(promote, "_carry_out", place.promotes("second"))
+    said = approve(place.opened(), "the columns are new")
     assert said == "promoted second; MLflow: version 2 of late_flights is champion (8 changes)"
     assert [event.type for event in place.open().events[2:]] == ["approved", "accepted", "live"]
     assert held(client)["aliases"] == {"champion": "2"}
@@ -449,7 +456,7 @@ def test_an_approval_is_followed_by_the_mirror(place, client, monkeypatch):
 
 def test_what_a_refused_command_wrote_before_is_mirrored_too(place, client, between):
     """A run settles what another one left, judges its own model against that, and is blocked."""
-    errors = place.product.errors
+    errors = errors_module
 
     def blocked(project) -> str:
         project.ledger.settle()
@@ -502,7 +509,7 @@ def test_a_mirror_that_is_stopped_after_any_call_is_completed_by_the_next(place,
     assert [path for _, path in calls[2:5]] == ["runs/get", f"logged-models/{model}", "model-versions/create"]
     for last in range(-1, len(calls)):
         begin(last)
-        with pytest.raises(place.product.errors.Misuse, match="^" + SAID):
+        with pytest.raises(Misuse, match="^" + SAID):
             place.act(place.promotes("second"))
         assert place.open().champion().event == 4
         between.fault = lambda number, path: None

@@ -1,7 +1,6 @@
 """Risk: what a deployment asks of two releases is not what callers asked, is counted as theirs, or is told to all."""
 
 import json
-from importlib import import_module
 
 import pytest
 from conftest import bootstrap
@@ -14,16 +13,15 @@ MIRROR = {"X-Mirror": KEY}
 
 
 @pytest.fixture(scope="module")
-def trained(bake, product, shared):
-    import_module(f"{product.__name__}.settings")
+def trained(bake, shared):
     return bootstrap(bake(), shared)
 
 
 @pytest.fixture
-def server(trained, product, tmp_path):
+def server(trained, tmp_path):
     bundle = trained.path / "build" / "candidate"
     known = {"MIRROR_KEY": KEY, "PREDICT_TOKEN": TOKEN, "PREDICTION_LOG": str(tmp_path / "log")}
-    with serving(trained, settings(product, trained, bundle), bundle, **known) as server:
+    with serving(trained, settings(trained, bundle), bundle, **known) as server:
         yield server
 
 
@@ -94,9 +92,9 @@ def test_without_the_key_there_is_no_such_path(server, headers):
     assert server.metric("rows_total") == before + 1, "a wrong key is a caller's"
 
 
-def test_a_server_without_a_key_keeps_nothing(trained, product):
+def test_a_server_without_a_key_keeps_nothing(trained):
     bundle = trained.path / "build" / "candidate"
-    with serving(trained, settings(product, trained, bundle), bundle) as server:
+    with serving(trained, settings(trained, bundle), bundle) as server:
         server.predict(server.row())
         for headers in ({}, {"X-Mirror": ""}, MIRROR):
             assert server.ask("GET", "/mirror", headers=headers)[0] == 404

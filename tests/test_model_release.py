@@ -7,21 +7,23 @@ import re
 import tarfile
 
 import pytest
+from conveyor.core.errors import Misuse, Refused
+from conveyor.core.project import Project
 
 
 @pytest.fixture
-def release(product):
-    from late_flights import release
+def release():
+    from conveyor.github import release
 
     return release
 
 
 @pytest.fixture
-def released(bootstrapped, product):
+def released(bootstrapped):
     """The first champion with its card, as `make release` writes it; the registry's part is left out."""
-    from late_flights import card
+    from conveyor.report import model_card as card
 
-    project = product.project.Project(bootstrapped.path)
+    project = Project(bootstrapped.path)
     event = project.ledger.events[-1]
     bundle = project.ledger.bundle(event.champion)
     return project, bundle, event, card.markdown(project, bundle, "1.0.0", event, "ghcr.io/acme/model@sha256:0")
@@ -53,9 +55,9 @@ def test_the_card_shows_the_segments_that_the_gate_guards_the_worst_first(releas
         assert any(line.startswith(f"| {column} ") for line in table)
 
 
-def test_the_card_of_other_tasks_is_written_too(product, bootstrapped, released):
+def test_the_card_of_other_tasks_is_written_too(bootstrapped, released):
     """Its segments are those of params.yaml; without any there is no table of them."""
-    from late_flights import card
+    from conveyor.report import model_card as card
 
     project, bundle, event, _ = released
     rule = project.params.gate.model_copy(
@@ -87,18 +89,18 @@ def test_the_files_of_the_model_are_those_of_the_bundle_and_packed_alike_each_ti
         ("## 1.0.0.7", False),
     ],
 )
-def test_the_words_of_a_version_are_those_under_its_own_heading(release, product, heading, found):
+def test_the_words_of_a_version_are_those_under_its_own_heading(release, heading, found):
     text = f"# Changelog\n\n## Unreleased\n\nLater.\n\n{heading}\n\nNow.\n\n### Fixed\n\n- It.\n\n## 0.9.0\n\nOld.\n"
     if found:
         assert release.section(text, "1.0.0") == "Now.\n\n### Fixed\n\n- It."
     else:
-        with pytest.raises(product.errors.Misuse, match=r"CHANGELOG.md: no words under `## 1.0.0`"):
+        with pytest.raises(Misuse, match=r"CHANGELOG.md: no words under `## 1.0.0`"):
             release.section(text, "1.0.0")
 
 
 @pytest.mark.parametrize("text", ["## 1.0.0\n", "## 1.0.0\n\n## 0.9.0\n\nOld.\n", ""])
-def test_a_version_without_words_is_none(release, product, text):
-    with pytest.raises(product.errors.Misuse, match=r"CHANGELOG.md: no words"):
+def test_a_version_without_words_is_none(release, text):
+    with pytest.raises(Misuse, match=r"CHANGELOG.md: no words"):
         release.section(text, "1.0.0")
 
 
@@ -110,25 +112,25 @@ def test_a_version_is_read_from_its_tag(release, tag):
 @pytest.mark.parametrize(
     "tag", ["", "1.0.0", "v1.0", "v01.0.0", "v1.0.0\n", "v1.0.0 ", "v1.0.0$(touch x)", "latest", "v1.0.0-"]
 )
-def test_what_is_no_version_is_refused(release, product, tag):
-    with pytest.raises(product.errors.Misuse, match="is no version; tag it as v1.0.0"):
+def test_what_is_no_version_is_refused(release, tag):
+    with pytest.raises(Misuse, match="is no version; tag it as v1.0.0"):
         release.version_of(tag)
 
 
-def test_a_file_that_was_changed_or_is_missing_is_noticed_before_anything_goes_out(release, product, tmp_path):
+def test_a_file_that_was_changed_or_is_missing_is_noticed_before_anything_goes_out(release, tmp_path):
     folder = tmp_path / "release"
     folder.mkdir()
-    with pytest.raises(product.errors.Misuse, match="not whole; run `make release` first"):
+    with pytest.raises(Misuse, match="not whole; run `make release` first"):
         release.whole(folder)
     (folder / "notes.md").write_text("words")
     (folder / "card.md").write_text("card")
     (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(b'card').hexdigest()}  card.md\n")
     assert [path.name for path in release.whole(folder)] == ["card.md", "SHA256SUMS"]
     (folder / "card.md").write_text("another card")
-    with pytest.raises(product.errors.Misuse, match=r"card.md: not the file that SHA256SUMS names"):
+    with pytest.raises(Misuse, match=r"card.md: not the file that SHA256SUMS names"):
         release.whole(folder)
     (folder / "card.md").unlink()
-    with pytest.raises(product.errors.Misuse, match=r"card.md: not the file that SHA256SUMS names"):
+    with pytest.raises(Misuse, match=r"card.md: not the file that SHA256SUMS names"):
         release.whole(folder)
 
 
@@ -147,8 +149,8 @@ def test_a_release_wants_an_origin_a_tag_there_and_a_registry(bootstrapped, one_
     assert re.match(r"error: release: no registry|error: docker: ", told().stderr)
 
 
-def test_a_version_is_one_commit_and_one_model_for_ever(bootstrapped, product):
-    project = product.project.Project(bootstrapped.path)
+def test_a_version_is_one_commit_and_one_model_for_ever(bootstrapped):
+    project = Project(bootstrapped.path)
     event = project.ledger.events[-1]
     written = project.ledger.release(event, "v1.0.0", "image")
     assert (written.type, written.tag, written.commit) == ("released", "v1.0.0", project.commit)
@@ -156,17 +158,15 @@ def test_a_version_is_one_commit_and_one_model_for_ever(bootstrapped, product):
     assert project.ledger.champion().event == event.number, "the champion is the same"
 
     bootstrapped.git("commit", "--quiet", "--allow-empty", "--message", "later")
-    later = product.project.Project(bootstrapped.path)
-    with pytest.raises(
-        product.errors.Refused, match="v1.0.0 was released from commit .*in event 3; a version does not"
-    ):
+    later = Project(bootstrapped.path)
+    with pytest.raises(Refused, match="v1.0.0 was released from commit .*in event 3; a version does not"):
         later.ledger.release(later.ledger.events[1], "v1.0.0", "image")
     assert later.ledger.number == 3
 
 
-def test_a_model_under_quarantine_is_not_released(bootstrapped, product, release, monkeypatch):
-    project = product.project.Project(bootstrapped.path)
+def test_a_model_under_quarantine_is_not_released(bootstrapped, release, monkeypatch):
+    project = Project(bootstrapped.path)
     assert release.champion_of(project).key == project.ledger.champion().key
     monkeypatch.setattr(project.ledger, "quarantine_of", lambda key: project.ledger.events[0])
-    with pytest.raises(product.errors.Refused, match="nothing was released"):
+    with pytest.raises(Refused, match="nothing was released"):
         release.champion_of(project)

@@ -10,7 +10,6 @@ import sys
 import zipfile
 from dataclasses import replace
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 
 import joblib
@@ -19,7 +18,18 @@ import pandas as pd
 import pytest
 import skops.io
 import yaml
-from conftest import ROOT
+from conftest import ROOT, estimators
+from conveyor.core.errors import Misuse
+from conveyor.core.params import load
+from conveyor.core.project import Project
+from conveyor.data.columns import features, labels
+from conveyor.data.source import read
+from conveyor.model import scoring
+from conveyor.model.bundle import Bundle, pack, unpack
+from conveyor.model.scoring import Scored, column, environment, exact, of_champion
+from conveyor.steps.compare import warnings
+from conveyor.steps.score import cost
+from conveyor.steps.train import train
 from lightgbm import LGBMClassifier
 from pyarrow import parquet
 from sklearn.pipeline import make_pipeline
@@ -55,32 +65,29 @@ def trust(project, *types: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def shipped(product, bake):
+def shipped(bake):
     """The estimators of model.py by name, fitted on a thousand rows, with the list of params.yaml and those rows."""
-    root = bake().path
-    model, train = (import_module(f"{product.__name__}.{name}") for name in ("model", "train"))
-    params = product.config.load(root / "params.yaml")
-    frame = product.data.read(params.data, root).iloc[:1000]
-    rows, y = product.data.features(frame, params.data), product.data.labels(frame, params.data)
+    project = bake()
+    root = project.path
+    params = load(root / "params.yaml")
+    frame = read(params.data, root).iloc[:1000]
+    rows, y = features(frame, params.data), labels(frame, params.data)
     with threadpool_limits(1):  # a worker beside this one wants the cores, and waiting threads would spin
-        fitted = {
-            name: train.train(rows, y, model.Params.model_validate({**params.model.params, "estimator": name}), seed=1)
-            for name in model.Params.model_fields["estimator"].annotation.__args__
-        }
+        fitted = {name: train(built, rows, y, seed=1) for name, built in estimators(project).items()}
     return fitted, params.model.trusted_types, rows, y
 
 
-def test_every_shipped_estimator_is_stored_with_the_list_of_params_yaml_and_answers_as_before(product, shipped):
+def test_every_shipped_estimator_is_stored_with_the_list_of_params_yaml_and_answers_as_before(shipped):
     fitted, trusted_types, rows, _ = shipped
     assert len(fitted) == 3
     for name, model in fitted.items():
-        stored = product.bundle.unpack(product.bundle.pack(model), trusted_types)
+        stored = unpack(pack(model), trusted_types)
         assert np.array_equal(stored.predict_proba(rows), model.predict_proba(rows)), name
 
 
-def test_every_entry_of_the_list_is_needed_by_a_shipped_estimator(product, shipped):
+def test_every_entry_of_the_list_is_needed_by_a_shipped_estimator(shipped):
     fitted, trusted_types, *_ = shipped
-    needed = (skops.io.get_untrusted_types(data=product.bundle.pack(model)) for model in fitted.values())
+    needed = (skops.io.get_untrusted_types(data=pack(model)) for model in fitted.values())
     assert sorted(set().union(*needed)) == list(trusted_types)
 
 
@@ -89,15 +96,15 @@ def test_every_entry_of_the_list_is_needed_by_a_shipped_estimator(product, shipp
 LIGHTGBM = ["collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier"]
 
 
-def test_a_lightgbm_model_answers_as_before_when_it_is_loaded_again(product, shipped):
+def test_a_lightgbm_model_answers_as_before_when_it_is_loaded_again(shipped):
     fitted, trusted_types, rows, y = shipped
     model = make_pipeline(fitted["logistic"].named_steps["columns"], LGBMClassifier(n_jobs=1, verbosity=-1)).fit(
         rows, y
     )
-    packed = product.bundle.pack(model)
-    with pytest.raises(product.errors.Misuse, match=rf"holds {', '.join(LIGHTGBM)}, which model\.trusted_types"):
-        product.bundle.unpack(packed, trusted_types)
-    stored = product.bundle.unpack(packed, (*trusted_types, *LIGHTGBM))
+    packed = pack(model)
+    with pytest.raises(Misuse, match=rf"holds {', '.join(LIGHTGBM)}, which model\.trusted_types"):
+        unpack(packed, trusted_types)
+    stored = unpack(packed, (*trusted_types, *LIGHTGBM))
     assert np.array_equal(stored.predict_proba(rows), model.predict_proba(rows))
 
 
@@ -291,10 +298,10 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_payload_under_the_name_of_a_model_is_refused_and_never_run(bootstrapped, one_line, product, tmp_path, kind):
+def test_a_payload_under_the_name_of_a_model_is_refused_and_never_run(bootstrapped, one_line, tmp_path, kind):
     make, run = HOSTILE[kind]
     marker = tmp_path / "marker"
-    candidate = product.bundle.Bundle(bootstrapped.path / "build" / "candidate")
+    candidate = Bundle(bootstrapped.path / "build" / "candidate")
     model = candidate.path / "model.skops"
     model.write_bytes(make(Payload(marker), model.read_bytes()))
     run(model.read_bytes())
@@ -304,20 +311,20 @@ def test_a_payload_under_the_name_of_a_model_is_refused_and_never_run(bootstrapp
     one_line(done, 2, r"model\.skops: no skops model \((BadZipFile|KeyError|ValueError)\); train again")
 
     # As champion, of which the ledger itself says that these are its bytes.
-    project = product.project.Project(bootstrapped.path)
+    project = Project(bootstrapped.path)
     project.ledger.accept(candidate, project.ledger.number, "promote", "it says so")
     project.ledger.live(project.ledger.events[-1])
-    rows = product.data.features(project.frame.head(9), project.params.data)
-    with product.score.of_champion(project, project.ledger.champion(), rows) as (nothing, reason):
+    rows = features(project.frame.head(9), project.params.data)
+    with of_champion(project, project.ledger.champion(), rows) as (nothing, reason):
         assert nothing is None and reason.startswith("model.skops: no skops model")
     assert not marker.exists()
 
 
 def test_a_payload_in_the_place_of_the_champions_bytes_is_refused_before_it_is_looked_at(
-    bootstrapped, one_line, product, tmp_path
+    bootstrapped, one_line, tmp_path
 ):
     git, marker = bootstrapped.git, tmp_path / "marker"
-    champion = product.project.Project(bootstrapped.path).ledger.champion()
+    champion = Project(bootstrapped.path).ledger.champion()
     (tmp_path / "payload").write_bytes(pickle.dumps(Payload(marker)))
     blob = git("hash-object", "-w", str(tmp_path / "payload")).stdout.strip()
     index = {"GIT_INDEX_FILE": str(tmp_path / "index")}
@@ -336,41 +343,39 @@ def test_a_payload_in_the_place_of_the_champions_bytes_is_refused_before_it_is_l
 # A model that fails, and other libraries
 
 
-def test_a_champion_that_fails_on_these_rows_or_takes_too_long_is_incomparable_and_says_why(
-    bootstrapped, product, monkeypatch
-):
-    project = product.project.Project(bootstrapped.path)
+def test_a_champion_that_fails_on_these_rows_or_takes_too_long_is_incomparable_and_says_why(bootstrapped, monkeypatch):
+    project = Project(bootstrapped.path)
     champion = project.ledger.champion()
-    rows = product.data.features(project.frame.head(9), project.params.data)
-    with product.score.of_champion(project, champion, rows.assign(carrier=3)) as (nothing, reason):
+    rows = features(project.frame.head(9), project.params.data)
+    with of_champion(project, champion, rows.assign(carrier=3)) as (nothing, reason):
         assert nothing is None and re.fullmatch("TypeError: .*", reason)
 
-    monkeypatch.setattr(product.score, "SECONDS", 0.01)
-    apart = product.score.apart(project, project.ledger.bundle(champion), rows)
-    with pytest.raises(product.errors.Misuse, match="it said nothing within 0.01 s"), apart:
+    monkeypatch.setattr(scoring, "SECONDS", 0.01)
+    apart = scoring.apart(project, project.ledger.bundle(champion), rows)
+    with pytest.raises(Misuse, match="it said nothing within 0.01 s"), apart:
         pass
 
 
-def test_latency_is_measured_in_turns_and_size_beside_it(product):
+def test_latency_is_measured_in_turns_and_size_beside_it():
     """A busy moment of the machine meets both models; what is not a number is no measurement."""
     turns, sizes = [], {"challenger": 30, "champion": 10}
 
     def scored(role: str, seconds: float):
-        return product.score.Scored(np.array([]), lambda: turns.append(role) or seconds)
+        return Scored(np.array([]), lambda: turns.append(role) or seconds)
 
     bundles = [type("Stored", (), {"model_bytes": size}) for size in sizes.values()]
-    told = product.score.cost(scored("challenger", 0.3), scored("champion", 0.1), *bundles)
+    told = cost(scored("challenger", 0.3), scored("champion", 0.1), *bundles)
     assert turns == ["challenger", "champion"] * (len(turns) // 2) and len(turns) > 20
     assert told["seconds"] == {"challenger": 0.3, "champion": 0.1} and told["bytes"] == sizes
-    assert product.compare.warnings(told) == [
+    assert warnings(told) == [
         "the challenger takes 3.0 times the champion's seconds for 100 rows",
         "the challenger takes 3.0 times the champion's bytes as stored",
     ]
-    gone = product.score.cost(scored("challenger", 0.3), scored("champion", float("nan")), *bundles[:1], bundles[0])
-    assert gone["seconds"]["champion"] is None and product.compare.warnings(gone) == []
+    gone = cost(scored("challenger", 0.3), scored("champion", float("nan")), *bundles[:1], bundles[0])
+    assert gone["seconds"]["champion"] is None and warnings(gone) == []
 
 
-def test_rows_reach_another_process_to_the_last_digit(product):
+def test_rows_reach_another_process_to_the_last_digit():
     """A champion that is scored apart must see what it would see here: the smallest numbers, the finest times."""
     fine = pd.to_datetime(["2013-01-01T00:00:00.123456789", None], format="ISO8601")
     never = pd.Series(["2013-01-01", None, "9999-12-31"]).astype("datetime64[us, UTC]")
@@ -383,8 +388,8 @@ def test_rows_reach_another_process_to_the_last_digit(product):
         "never": never,
     }
     for name, values in sent.items():
-        told = json.loads(json.dumps(product.score.exact(values)))
-        pd.testing.assert_series_equal(product.score.column(told, str(values.dtype)), values, obj=name)
+        told = json.loads(json.dumps(exact(values)))
+        pd.testing.assert_series_equal(column(told, str(values.dtype)), values, obj=name)
 
 
 FUSSY = """import sklearn
@@ -406,7 +411,7 @@ class {name}(StandardScaler):
 """
 
 
-def test_a_champion_locked_to_an_older_scikit_learn_is_scored_in_an_environment_of_its_lock(sound, product, tmp_path):
+def test_a_champion_locked_to_an_older_scikit_learn_is_scored_in_an_environment_of_its_lock(sound, tmp_path):
     project = sound
     define(project, "Fussy", FUSSY)
     trust(project, "late_flights.model.Fussy")
@@ -421,7 +426,7 @@ def test_a_champion_locked_to_an_older_scikit_learn_is_scored_in_an_environment_
 
     # Trained with the libraries of that lock; what only the pipeline needs, such as MLflow, comes from around them.
     put(older, tmp_path / "requirements.txt")
-    product.score.environment(product.project.Project(project.path), product.bundle.Bundle(tmp_path))
+    environment(Project(project.path), Bundle(tmp_path))
     environments = project.path / "build" / "environments"
     [libraries] = environments.glob("*/lib/python*/site-packages")
     project.cli("pipeline", PYTHONPATH=os.pathsep.join(["src", str(libraries)]))

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from conveyor.ledger.events import Event
+from conveyor.ledger.ledger import Ledger
 
 WORKFLOW = {"GITHUB_RUN_ID": "1", "GITHUB_REPOSITORY": "your-team/late-flights"}
 
@@ -39,13 +41,13 @@ def event(number, kind, time="2013-07-01T12:00:00Z", key="a", **more):
 
 
 @pytest.fixture
-def told(product):
+def told():
     """told(events, today) -> what the summary says of a ledger that holds these events."""
-    from late_flights.monitor import markdown
+    from conveyor.deploy.monitor import markdown
 
     def told(events, today="2013-07-11T12:00:00Z"):
-        ledger = object.__new__(product.ledger.Ledger)
-        ledger.events = [product.ledger.Event.model_validate(one) for one in events]
+        ledger = object.__new__(Ledger)
+        ledger.events = [Event.model_validate(one) for one in events]
         return markdown(ledger, today)
 
     return told
@@ -69,7 +71,7 @@ def test_the_champion_is_named_with_its_age_and_whoever_made_it_one(bootstrapped
 def test_a_champion_that_is_older_than_the_limit_is_warned_of(bootstrapped, summary):
     bootstrapped.set_param("monitor.max_age_days", 1)
     assert "::warning" not in monitor(bootstrapped, summary)[0]
-    tomorrow = "from datetime import datetime, timedelta, UTC\nimport late_flights.project as p\n"
+    tomorrow = "from datetime import datetime, timedelta, UTC\nimport conveyor.core.project as p\n"
     tomorrow += "p.now = lambda: (datetime.now(UTC) + timedelta(days=2)).strftime('%Y-%m-%dT%H:%M:%SZ')\n"
     (bootstrapped.path / "src" / "sitecustomize.py").write_text(tomorrow)
     said, text = monitor(bootstrapped, summary, PYTHONPATH="src")  # a new interpreter, which reads that
@@ -89,11 +91,11 @@ def test_what_is_on_its_way_and_what_was_judged_since_are_told(told):
     assert "On its way" not in told([*kept, event(6, "accepted", key="e"), event(7, "aborted", key="e")])
 
 
-def test_a_replica_that_died_is_told(product):
-    from late_flights.monitor import markdown
+def test_a_replica_that_died_is_told():
+    from conveyor.deploy.monitor import markdown
 
-    ledger = object.__new__(product.ledger.Ledger)
-    ledger.events = [product.ledger.Event.model_validate(event(1, "accepted"))]
+    ledger = object.__new__(Ledger)
+    ledger.events = [Event.model_validate(event(1, "accepted"))]
     text = markdown(ledger, "2013-07-11T12:00:00Z", ["model-1 has died, last with exit code 3"])
     assert "**Died**:" in text and "- model-1 has died, last with exit code 3" in text.splitlines()
     assert "Died" not in markdown(ledger, "2013-07-11T12:00:00Z")

@@ -307,7 +307,7 @@ def test_promote_refuses_a_candidate_that_was_not_judged(sound, one_line):
 
 def test_a_step_imports_only_what_it_uses(sound):
     """Great Expectations, MLflow and matplotlib take seconds to import: nobody pays for them who does not use them."""
-    script = """import sys; from late_flights import cli, {0}
+    script = """import sys; from conveyor import cli; from conveyor.steps import {0}
 heavy = {{"great_expectations", "mlflow", "sklearn", "matplotlib", "skops"}}
 print(*sorted(heavy & set(sys.modules)))"""
     used = {"score": "", "compare": "", "promote": "", "train": "sklearn", "pipeline": ""}
@@ -327,7 +327,7 @@ def test_two_runs_do_not_work_in_one_build_folder(sound, one_line):
 
 @pytest.mark.parametrize("after", ["validate", "train", "score", "compare"])
 def test_a_run_that_is_killed_leaves_nothing_that_the_next_one_believes(project, after):
-    words, env = [sys.executable, "-m", project.package, "pipeline"], environment(PYTHONPATH="src")
+    words, env = [sys.executable, "-m", "conveyor", "pipeline"], environment(PYTHONPATH="src")
     with subprocess.Popen(
         words, cwd=project.path, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as run:

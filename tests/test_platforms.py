@@ -2,10 +2,11 @@
 
 import re
 from hashlib import sha256
-from importlib import import_module
 
 import pytest
 from containers import images_of, made
+from conveyor.core.errors import Misuse
+from conveyor.deploy import platforms
 from standins import images
 
 SMALL = """ARG BASE=none:none
@@ -25,7 +26,7 @@ def other(engine, own, request):
     engine.images.remove(name, force=True, noprune=True)
 
 
-def test_an_image_for_another_platform_says_so_and_is_not_deployed_here(engine, own, product, other, removed):
+def test_an_image_for_another_platform_says_so_and_is_not_deployed_here(engine, own, other, removed):
     base, architecture = other
     base_here = own.base
     images.relabelled(engine, base_here, base, architecture)
@@ -36,11 +37,10 @@ def test_an_image_for_another_platform_says_so_and_is_not_deployed_here(engine, 
     image, here = engine.images.get(told["reference"]), engine.version()["Arch"]
     assert (image.attrs["Os"], image.attrs["Architecture"]) == ("linux", architecture)
     assert told["platform"] == f"linux/{architecture}"
-    module = import_module(f"{product.__name__}.platforms")
     refused = f"deploy: {told['reference']} is for linux/{architecture}, and the engine is linux/{here}; build .*"
-    with pytest.raises(product.errors.Misuse, match=f"^{refused} `make image PLATFORM=linux/{here}`$"):
-        module.check(image, engine, told["reference"])
-    module.check(engine.images.get(base_here), engine, base_here)
+    with pytest.raises(Misuse, match=f"^{refused} `make image PLATFORM=linux/{here}`$"):
+        platforms.check(image, engine, told["reference"])
+    platforms.check(engine.images.get(base_here), engine, base_here)
 
 
 def test_a_base_is_asked_for_by_the_platform_that_was_named(engine, own, one_line, other):
@@ -67,13 +67,12 @@ def test_a_platform_that_is_none_is_one_line(engine, own, one_line, platform):
     one_line(done, 2, f"PLATFORM: {re.escape(repr(platform))} is no platform; set it as in PLATFORM=linux/arm64")
 
 
-def test_one_platform_has_several_names(product):
-    module = import_module(f"{product.__name__}.platforms")
+def test_one_platform_has_several_names():
     for names in (
         ("linux/amd64", "linux/x86_64", "Linux/AMD64", "linux/x86-64"),
         ("linux/arm64", "linux/aarch64", "linux/arm64/v8"),
         ("linux/arm/v7", "linux/armv7l", "linux/arm/v7"),
     ):
-        assert {module.given(name) for name in names} == {names[0]}
-    assert module.same("linux/arm/v7", "linux/arm") and not module.same("linux/arm/v7", "linux/arm/v6")
-    assert not module.same("linux/arm64", "linux/arm") and not module.same("linux/amd64", "windows/amd64")
+        assert {platforms.given(name) for name in names} == {names[0]}
+    assert platforms.same("linux/arm/v7", "linux/arm") and not platforms.same("linux/arm/v7", "linux/arm/v6")
+    assert not platforms.same("linux/arm64", "linux/arm") and not platforms.same("linux/amd64", "windows/amd64")

@@ -120,7 +120,7 @@ def test_a_large_file_is_predicted_in_bounded_memory_and_says_how_far_it_is(boot
     pd.concat([frame] * 15).to_parquet(project.path / "large.parquet")
 
     def peak(source: str) -> tuple[int, str]:
-        words = [sys.executable, "-m", project.package, "predict", source, "out.parquet"]
+        words = [sys.executable, "-m", "conveyor", "predict", source, "out.parquet"]
         process = subprocess.Popen(
             words, cwd=project.path, env=environment(PYTHONPATH="src"), stdout=subprocess.PIPE, text=True
         )

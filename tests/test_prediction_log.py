@@ -8,29 +8,24 @@ import statistics
 import subprocess
 import time
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
+from conveyor.serving import prediction_log
 from serving import serving, settings
 
 LIMIT = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def module(product):
-    return import_module(f"{product.__name__}.prediction_log")
-
-
 @pytest.fixture
-def log(module, tmp_path):
+def log(tmp_path):
     """Makes a log that is closed after the test."""
     made = []
 
     def log(target=tmp_path / "log", private=(), limit=LIMIT):
-        made.append(module.PredictionLog(str(target), "the key", private, limit))
+        made.append(prediction_log.PredictionLog(str(target), "the key", private, limit))
         return made[-1]
 
     yield log
@@ -122,8 +117,8 @@ def test_a_file_that_another_process_removed_is_begun_anew(log, tmp_path):
     assert [line["id"] for line in lines(tmp_path / "log")] == ["id 2"]
 
 
-def test_a_file_holds_an_hour_at_most(log, module, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "HOUR", 0.2)
+def test_a_file_holds_an_hour_at_most(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "HOUR", 0.2)
     first = log()
     for number in range(2):
         put(first, number)
@@ -153,10 +148,10 @@ def small_disk(tmp_path):
 
 @pytest.mark.skipif(not may_mount(), reason="a small file system is mounted, which root may")
 def test_a_full_disk_loses_no_line_that_it_took_and_is_used_again_when_there_is_room(
-    log, module, small_disk, monkeypatch, capfd
+    log, small_disk, monkeypatch, capfd
 ):
-    monkeypatch.setattr(module, "RETRY", 0.1)
-    monkeypatch.setattr(module, "QUEUED_BYTES", 30_000)
+    monkeypatch.setattr(prediction_log, "RETRY", 0.1)
+    monkeypatch.setattr(prediction_log, "QUEUED_BYTES", 30_000)
     (small_disk / "of others").write_bytes(b"x" * 150_000)
     full = log(small_disk)
     for number in range(1000):
@@ -177,11 +172,10 @@ def test_a_full_disk_loses_no_line_that_it_took_and_is_used_again_when_there_is_
 
 
 @pytest.mark.skipif(not may_mount(), reason="a small file system is mounted, which root may")
-def test_a_server_answers_as_fast_with_a_full_disk(bootstrapped, product, small_disk):
-    import_module(f"{product.__name__}.settings")
+def test_a_server_answers_as_fast_with_a_full_disk(bootstrapped, small_disk):
     bundle = bootstrapped.path / "build" / "candidate"
     (small_disk / "of others").write_bytes(b"x" * 190_000)
-    image = settings(product, bootstrapped, bundle)
+    image = settings(bootstrapped, bundle)
 
     def seconds(target: str) -> float:
         with serving(bootstrapped, image, bundle, PREDICTION_LOG=target) as server:
@@ -229,9 +223,9 @@ def slow(monkeypatch):
     return Slow
 
 
-def test_a_slow_store_holds_up_nobody_and_drops_are_counted(log, module, slow, monkeypatch):
-    monkeypatch.setattr(module, "QUEUED_BYTES", 600_000)
-    monkeypatch.setattr(module, "OBJECT_BYTES", 50_000)
+def test_a_slow_store_holds_up_nobody_and_drops_are_counted(log, slow, monkeypatch):
+    monkeypatch.setattr(prediction_log, "QUEUED_BYTES", 600_000)
+    monkeypatch.setattr(prediction_log, "OBJECT_BYTES", 50_000)
     target = log("slow://log")
     slowest = 0.0
     for number in range(300):
@@ -247,9 +241,9 @@ def test_a_slow_store_holds_up_nobody_and_drops_are_counted(log, module, slow, m
     target.close()
 
 
-def test_a_store_that_fails_is_tried_again_and_each_object_is_whole(log, module, slow, monkeypatch, capfd):
-    monkeypatch.setattr(module, "RETRY", 0.05)
-    monkeypatch.setattr(module, "OBJECT_SECONDS", 0.1)
+def test_a_store_that_fails_is_tried_again_and_each_object_is_whole(log, slow, monkeypatch, capfd):
+    monkeypatch.setattr(prediction_log, "RETRY", 0.05)
+    monkeypatch.setattr(prediction_log, "OBJECT_SECONDS", 0.1)
     monkeypatch.setattr(slow, "seconds", 0.0)
     monkeypatch.setattr(slow, "fails", True)
     target = log("slow://log/of/ours")
@@ -290,9 +284,9 @@ def test_a_url_that_nobody_knows_is_told_and_breaks_nothing(log, capfd):
 # A folder that takes nothing
 
 
-def test_a_folder_that_cannot_be_written_is_known_before_the_first_row(log, module, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(module, "RETRY", 0.2)
-    monkeypatch.setattr(module, "EVERY", 0.1)
+def test_a_folder_that_cannot_be_written_is_known_before_the_first_row(log, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(prediction_log, "RETRY", 0.2)
+    monkeypatch.setattr(prediction_log, "EVERY", 0.1)
     (tmp_path / "log").write_text("a file")
     target = log()
     assert target.failing and target.waiting == 0
@@ -308,9 +302,9 @@ def test_a_folder_that_cannot_be_written_is_known_before_the_first_row(log, modu
     assert len(lines(tmp_path / "log")) == 3
 
 
-def test_a_folder_that_takes_again_is_known_though_nothing_is_to_be_written(log, module, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "RETRY", 0.2)
-    monkeypatch.setattr(module, "EVERY", 0.1)
+def test_a_folder_that_takes_again_is_known_though_nothing_is_to_be_written(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "RETRY", 0.2)
+    monkeypatch.setattr(prediction_log, "EVERY", 0.1)
     (tmp_path / "log").write_text("a file")
     target = log()
     assert target.failing
@@ -322,17 +316,16 @@ def test_a_folder_that_takes_again_is_known_though_nothing_is_to_be_written(log,
 @pytest.mark.skipif(os.geteuid() != 0, reason="a folder is given to another user, which root may")
 @pytest.mark.parametrize("mode, failing", [(0o770, 0), (0o700, 1)])
 def test_metrics_say_at_once_whether_the_log_can_be_written_by_any_user_of_its_group(
-    bootstrapped, product, tmp_path, mode, failing
+    bootstrapped, tmp_path, mode, failing
 ):
     """Some clusters give a container a user of their own, of group 0: here that is root without its privilege."""
-    import_module(f"{product.__name__}.settings")
     bundle = bootstrapped.path / "build" / "candidate"
     folder = tmp_path / "log"
     folder.mkdir()
     os.chown(folder, 10001, 0)
     folder.chmod(mode)
     drop = ctypes.CDLL(None).prctl
-    image = settings(product, bootstrapped, bundle)
+    image = settings(bootstrapped, bundle)
 
     def unprivileged() -> None:
         for capability in (1, 2):  # to write and to read what is another's
@@ -349,10 +342,9 @@ def test_metrics_say_at_once_whether_the_log_can_be_written_by_any_user_of_its_g
 # In the server
 
 
-def test_the_log_holds_what_the_server_answered_and_is_whole_when_it_ends(bootstrapped, product, tmp_path):
-    import_module(f"{product.__name__}.settings")
+def test_the_log_holds_what_the_server_answered_and_is_whole_when_it_ends(bootstrapped, tmp_path):
     bundle = bootstrapped.path / "build" / "candidate"
-    image = settings(product, bootstrapped, bundle, **{"data.private": ["dest"], "serve.log": str(tmp_path / "log")})
+    image = settings(bootstrapped, bundle, **{"data.private": ["dest"], "serve.log": str(tmp_path / "log")})
     with serving(bootstrapped, image, bundle, PREDICTION_LOG="") as silent:
         silent.predict(silent.row())
         assert silent.end() == (0, "") and not (tmp_path / "log").exists()

@@ -1,9 +1,10 @@
 """Risk: an image says that it comes from elsewhere, or tells what lets one in there."""
 
-from importlib import import_module
-
 import pytest
 from conftest import OPTIONS
+from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+from conveyor.deploy import provenance
 
 
 @pytest.mark.parametrize(
@@ -31,23 +32,22 @@ from conftest import OPTIONS
         ("", None),
     ],
 )
-def test_the_source_of_an_image_is_a_page_and_tells_no_secret(product, remote, address):
-    assert import_module(f"{product.__name__}.provenance").address(remote) == address
+def test_the_source_of_an_image_is_a_page_and_tells_no_secret(remote, address):
+    assert provenance.address(remote) == address
 
 
 @pytest.mark.parametrize("licence", OPTIONS["license"])
-def test_the_labels_name_the_remote_and_the_licence_that_was_chosen(bake, product, licence):
+def test_the_labels_name_the_remote_and_the_licence_that_was_chosen(bake, licence):
     project = bake(license=licence)
     project.git("remote", "add", "origin", "https://ada:secret@git.example.com/acme/flights.git")
-    module = import_module(f"{product.__name__}.provenance")
-    labels = module.labels(product.project.Project(project.path))
+    labels = provenance.labels(Project(project.path))
     assert labels.pop("org.opencontainers.image.created").endswith("Z")
     assert labels == {
         "org.opencontainers.image.source": "https://git.example.com/acme/flights",
         "org.opencontainers.image.licenses": "LicenseRef-Proprietary" if licence == "Proprietary" else licence,
     }
     project.edit("pyproject.toml", "[project]", '[project]\nlicense = "EUPL-1.2"')
-    assert module.licence(product.project.Project(project.path)) == "EUPL-1.2"
+    assert provenance.licence(Project(project.path)) == "EUPL-1.2"
     project.edit("pyproject.toml", "[project]", "[project")
-    with pytest.raises(product.errors.Misuse, match="pyproject.toml: .*; mend it"):
-        module.licence(product.project.Project(project.path))
+    with pytest.raises(Misuse, match="pyproject.toml: .*; mend it"):
+        provenance.licence(Project(project.path))

@@ -3,11 +3,11 @@
 import json
 import re
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from conftest import bootstrap
+from conveyor.serving import readiness
 from serving import JSON, serving, settings, statuses, talk
 
 DEADLY = str(Path(__file__).parent / "standins" / "replica" / "deadly.py")
@@ -15,8 +15,7 @@ UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 @pytest.fixture(scope="module")
-def trained(bake, product, shared):
-    import_module(f"{product.__name__}.settings")
+def trained(bake, shared):
     return bootstrap(bake(), shared)
 
 
@@ -26,8 +25,8 @@ def bundle(trained):
 
 
 @pytest.fixture(scope="module")
-def image(product, trained, bundle):
-    return settings(product, trained, bundle, **{"data.private": ["dest", "distance"]})
+def image(trained, bundle):
+    return settings(trained, bundle, **{"data.private": ["dest", "distance"]})
 
 
 def asked(server, method, path, body=None, **headers) -> tuple[int, str]:
@@ -78,7 +77,7 @@ def test_a_request_has_one_id_in_the_answer_and_both_logs(trained, image, bundle
 
 def test_a_private_value_is_in_no_log_and_no_answer_shows_more_than_was_sent(trained, image, bundle):
     secret = "a-very-private-value"
-    with serving(trained, image, bundle, DEADLY, trained.package) as server:
+    with serving(trained, image, bundle, DEADLY) as server:
         server.predict(server.row(distance=secret))
         server.predict(server.row(distance=f", not {secret}"))
         server.predict(server.row(distance=secret), **{"X-Again": "predict"})
@@ -134,9 +133,9 @@ def test_what_the_wire_refuses_is_told_too(trained, image, bundle):
 # Whether the model still answers
 
 
-def test_readyz_notices_a_model_that_answers_otherwise(trained, product, bundle):
-    image = settings(product, trained, bundle)
-    with serving(trained, image, bundle, DEADLY, trained.package) as server:
+def test_readyz_notices_a_model_that_answers_otherwise(trained, bundle):
+    image = settings(trained, bundle)
+    with serving(trained, image, bundle, DEADLY) as server:
         assert server.ask("GET", "/readyz")[0] == 200
         server.predict(server.row(dest="SICK"))
         end = time.monotonic() + 10
@@ -147,9 +146,9 @@ def test_readyz_notices_a_model_that_answers_otherwise(trained, product, bundle)
         assert server.ask("GET", "/healthz")[0] == 200
 
 
-def test_readyz_notices_that_all_requests_fail(trained, product, bundle):
-    image = settings(product, trained, bundle)
-    with serving(trained, image, bundle, DEADLY, trained.package) as server:
+def test_readyz_notices_that_all_requests_fail(trained, bundle):
+    image = settings(trained, bundle)
+    with serving(trained, image, bundle, DEADLY) as server:
         for number in range(20):
             assert server.ask("GET", "/readyz")[0] == 200, number
             assert server.predict(server.row(dest="BUG"))[0] == 500
@@ -164,15 +163,14 @@ def test_readyz_notices_that_all_requests_fail(trained, product, bundle):
     "said, reason",
     [("nan", "the model answers a golden row otherwise.*"), ("raises", "the model does not answer.*ZeroDivisionError")],
 )
-def test_a_golden_row_is_asked_once_in_a_while(product, said, reason):
-    ready = import_module(f"{product.__name__}.ready")
+def test_a_golden_row_is_asked_once_in_a_while(said, reason):
     looked = []
 
     def look():
         looked.append(1)
         return None if len(looked) == 1 else reason
 
-    found = ready.Ready(look)
+    found = readiness.Ready(look)
     assert [found.reason() for _ in range(100)] == [None] * 100 and len(looked) == 1
-    found._looked -= ready.EVERY
+    found._looked -= readiness.EVERY
     assert found.reason() == found.reason() == reason and len(looked) == 2

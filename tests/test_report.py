@@ -5,7 +5,6 @@ import os
 import re
 import zipfile
 from html.parser import HTMLParser
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +12,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from conveyor.core.files import sha256, write_json
+from conveyor.core.params import Gate
+from conveyor.gate import decide as conveyor_decide
+from conveyor.report import changed, pictures, wording
+from conveyor.report import page as report_page
+from conveyor.report.markdown import markdown as as_markdown
+from conveyor.steps.report import run as run_report
 from markdown_it import MarkdownIt
 
 HEADER = {"schema": 1, "commit": "c" * 40, "dirty": False, "data_sha256": "d" * 64, "created": "2026-11-24T09:28:10Z"}
@@ -30,11 +36,6 @@ HOSTILE = [
 GOLDEN = Path(__file__).with_name("golden")
 TASKS = ["binary", "multiclass", "regression"]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
-
-
-@pytest.fixture(scope="module")
-def report(product):
-    return import_module(f"{product.__name__}.report")
 
 
 def scores(rows: int = 1500, noise: float = 1.0, seed: int = 7):
@@ -94,7 +95,7 @@ def segments(rows: int, values: int = 3):
 
 
 @pytest.fixture
-def decide(product):
+def decide():
     """The gate's own decision as decision.json has it, with the labels and predictions that it was drawn from."""
 
     def decide(outcome, y=None, challenger=None, error="column 'a' is missing", values=3, **gate):
@@ -102,10 +103,10 @@ def decide(product):
         if y is None:
             y, challenger = scores(noise={"promote": 0.2, "block": 4.0}.get(outcome, 1.0))
         champion = {"bootstrap": None, "incomparable": np.full(len(y), np.nan)}.get(outcome, scores(seed=8)[1])
-        rule = product.config.Gate(floors={"roc_auc": 0.55}, **rule)
+        rule = Gate(floors={"roc_auc": 0.55}, **rule)
         error = error if outcome == "incomparable" else None
         parts = segments(len(y), values) if values else None
-        made = product.compare.decide(y, champion, challenger, rule, error, segments=parts)
+        made = conveyor_decide.decide(y, champion, challenger, rule, error, segments=parts)
         assert made.outcome == outcome, made.reason
         models = {"challenger": challenger} if champion is None else {"champion": champion, "challenger": challenger}
         return around(made, len(y), champion is not None), (y, models)
@@ -113,7 +114,7 @@ def decide(product):
     return decide
 
 
-def of_task(product, task, rows: int = 3000, classes: int = 4, **more):
+def of_task(task, rows: int = 3000, classes: int = 4, **more):
     """A decision about each task, with labels and predictions."""
     draw = np.random.default_rng(2013)
     if task == "binary":
@@ -128,8 +129,8 @@ def of_task(product, task, rows: int = 3000, classes: int = 4, **more):
         y = draw.gamma(2.0, 9000.0, rows)
         ours, theirs = (y + draw.normal(0, noise, rows) for noise in (4000, 6000))
         metric = "rmse"
-    rule = product.config.Gate(metric=metric, promote_when="superior", margin=0.001, confidence=0.95)
-    made = product.compare.decide(y, theirs, ours, rule, None, task, segments=segments(rows))
+    rule = Gate(metric=metric, promote_when="superior", margin=0.001, confidence=0.95)
+    made = conveyor_decide.decide(y, theirs, ours, rule, None, task, segments=segments(rows))
     assert made.outcome == "promote", made.reason
     return around(made, rows, **more), (y, {"champion": theirs, "challenger": ours})
 
@@ -171,12 +172,12 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_the_verdict_of_the_gate_comes_first(report, decide, outcome):
+def test_the_verdict_of_the_gate_comes_first(decide, outcome):
     decision, scored = decide(outcome)
     reason = decision["decision"]["reason"]
-    markdown = report.markdown(passed(), decision)
+    markdown = as_markdown(passed(), decision)
     assert markdown.startswith(f"**Verdict: {outcome}** — {reason}\n")
-    page = Page(report.page(passed(), decision, None, scored, "flights"))
+    page = Page(report_page.page(passed(), decision, None, scored, "flights"))
     assert page.words.index(f"Verdict: {outcome}") < page.words.index(reason) < page.words.index("Rows judged")
     for metric in decision["decision"]["metrics"]:
         shown = f"{metric['challenger']:.4f}"
@@ -207,27 +208,27 @@ def test_the_verdict_of_the_gate_comes_first(report, decide, outcome):
         assert "no curves of the champion: 1,500 of its 1,500 predictions are not probabilities" in page.words
 
 
-def test_refused_data_show_nothing_of_a_decision_that_was_there_before(report, decide):
+def test_refused_data_show_nothing_of_a_decision_that_was_there_before(decide):
     decision, scored = decide("promote")
-    markdown = report.markdown(refused("distance", "origin"), decision)
+    markdown = as_markdown(refused("distance", "origin"), decision)
     assert markdown.startswith("**Verdict: data refused** — column distance: broken\n")
     assert "column origin: broken" in markdown and "1 of 3 expectations hold" in markdown
     assert "roc_auc" not in markdown and "f" * 12 not in markdown
-    page = Page(report.page(refused("distance"), decision, None, scored))
+    page = Page(report_page.page(refused("distance"), decision, None, scored))
     assert "Verdict: data refused" in page.words and "svg" not in page.tags
     assert page.words.index("✗ fails") < page.words.index("✓ holds")
     unread = passed(passed=False, rows=None, expectations=[], failures=["data.csv: empty; fetch the file again"])
-    assert report.markdown(unread).startswith("**Verdict: data refused** — data.csv: empty; fetch the file again\n")
-    assert "none was checked" in Page(report.page(unread)).words.lower()
+    assert as_markdown(unread).startswith("**Verdict: data refused** — data.csv: empty; fetch the file again\n")
+    assert "none was checked" in Page(report_page.page(unread)).words.lower()
 
 
-def test_a_run_that_ended_before_a_decision_is_no_verdict(report):
-    assert report.markdown(passed()).startswith("**Verdict: none** — ")
-    assert "Verdict: none" in Page(report.page(passed())).words
+def test_a_run_that_ended_before_a_decision_is_no_verdict():
+    assert as_markdown(passed()).startswith("**Verdict: none** — ")
+    assert "Verdict: none" in Page(report_page.page(passed())).words
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_name_is_text_in_both(report, decide, name):
+def test_a_hostile_name_is_text_in_both(decide, name):
     decision, scored = decide("promote")
     decision["decision"]["reason"] = name
     decision["decision"]["metrics"][1]["name"] = name
@@ -240,7 +241,7 @@ def test_a_hostile_name_is_text_in_both(report, decide, name):
     seen = " ".join(name.split())
     for validation, given in ((refused(name), None), (passed(), decision)):
         # As GitHub reads it, with tables, and with tags let through to see whether there are any.
-        markdown = report.markdown(validation, given, made, lineage("e"))
+        markdown = as_markdown(validation, given, made, lineage("e"))
         tokens = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(markdown)
         inline = [child for token in tokens for child in token.children or []]
         assert {t.content for t in inline if t.type == "html_inline"} <= {"<sub>", "</sub>"}
@@ -253,31 +254,31 @@ def test_a_hostile_name_is_text_in_both(report, decide, name):
         if given is not None:
             rows = [row.count("|") for row in markdown.splitlines() if row.startswith("|")]
             assert set(rows) == {6, 9, 4}
-        page = Page(report.page(validation, given, made, scored, before=lineage("e")))
+        page = Page(report_page.page(validation, given, made, scored, before=lineage("e")))
         assert page.words.count(seen) >= (1 if given is None else 12)
         assert not {"script", "img", "a"} & set(page.tags)
 
 
-def test_names_ping_nobody_link_nowhere_and_stay_on_their_line(report):
-    markdown = report.markdown(refused("@team\n# x\r\n\u202e- [y]: http://evil.example www.evil.example\x1b[2J"))
+def test_names_ping_nobody_link_nowhere_and_stay_on_their_line():
+    markdown = as_markdown(refused("@team\n# x\r\n\u202e- [y]: http://evil.example www.evil.example\x1b[2J"))
     assert "@team" not in markdown and "://" not in markdown and "www." not in markdown
     assert not re.search(r"^\s*#", markdown, re.MULTILINE) and "\u202e" not in markdown and "\x1b" not in markdown
-    assert "#\u200b12" in report.markdown(refused("owner/name#12"))
+    assert "#\u200b12" in as_markdown(refused("owner/name#12"))
     for begin in ("# x", "- x", "+ x", "1. x", "23) x", "---", "## x"):
-        tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(f"- {report.escape(begin)}")
+        tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(f"- {wording.escape(begin)}")
         assert [token.type for token in tokens].count("list_item_open") == 1, begin
         assert not {"heading_open", "hr"} & {token.type for token in tokens}, begin
-    many = report.markdown(refused(*(f"{n:03d}" + "x" * 5000 for n in range(500))))
+    many = as_markdown(refused(*(f"{n:03d}" + "x" * 5000 for n in range(500))))
     assert len(many) < 20_000 and "and 480 more" in many
 
 
 @pytest.mark.parametrize("outcome", [*OUTCOMES, "data refused"])
-def test_the_page_needs_nothing_but_itself(report, decide, outcome):
+def test_the_page_needs_nothing_but_itself(decide, outcome):
     validation = refused("distance") if outcome == "data refused" else passed()
-    text = report.page(validation, *((None,) if outcome == "data refused" else (decide(outcome)[0],)))
+    text = report_page.page(validation, *((None,) if outcome == "data refused" else (decide(outcome)[0],)))
     if outcome != "data refused":
         decision, scored = decide(outcome)
-        text = report.page(validation, decision, None, scored)
+        text = report_page.page(validation, decision, None, scored)
     page = Page(text)
     assert text.startswith("<!doctype html>")
     assert "http://" not in text and "https://" not in text and "@import" not in text
@@ -301,15 +302,14 @@ def test_the_page_needs_nothing_but_itself(report, decide, outcome):
     assert not re.findall(r"#[0-9a-f]{6}\b(?!\w)", re.sub(r'(url\(#|href="#|id=")\w+', "", body))
 
 
-def test_the_same_numbers_make_the_same_page(report, decide):
+def test_the_same_numbers_make_the_same_page(decide):
     decision, scored = decide("promote")
-    first, second = (report.page(passed(), decision, None, scored) for _ in range(2))
+    first, second = (report_page.page(passed(), decision, None, scored) for _ in range(2))
     assert first == second
     assert "<dc:" not in first and "<metadata" not in first
 
 
-def test_pictures_agree_with_the_numbers(product, decide):
-    pictures = import_module(f"{product.__name__}.pictures")
+def test_pictures_agree_with_the_numbers(decide):
     decision, (y, models) = decide("promote")
     stated = {m["name"]: m for m in decision["decision"]["metrics"]}
     for role, predicted in models.items():
@@ -339,33 +339,33 @@ def test_pictures_agree_with_the_numbers(product, decide):
     ],
     ids=["one class", "NaN", "infinite", "no rows"],
 )
-def test_what_cannot_be_drawn_is_said(report, product, y, challenger, said):
+def test_what_cannot_be_drawn_is_said(y, challenger, said):
     y, challenger = np.array(y, dtype=np.int64), np.array(challenger, dtype=np.float64)
-    rule = product.config.Gate(metric="roc_auc", promote_when="superior", margin=0.0, confidence=0.95)
+    rule = Gate(metric="roc_auc", promote_when="superior", margin=0.0, confidence=0.95)
     for champion in (None, np.full(len(y), 0.4)):
-        made = product.compare.decide(y, champion, challenger, rule)
+        made = conveyor_decide.decide(y, champion, challenger, rule)
         assert made.outcome == "block"
         decision = around(made, len(y), champion is not None)
         models = {"challenger": challenger} if champion is None else {"champion": champion, "challenger": challenger}
-        assert report.markdown(passed(), decision).startswith(f"**Verdict: block** — {made.reason}\n")
-        page = Page(report.page(passed(), decision, None, (y, models)))
+        assert as_markdown(passed(), decision).startswith(f"**Verdict: block** — {made.reason}\n")
+        page = Page(report_page.page(passed(), decision, None, (y, models)))
         assert f"There are no curves of the challenger: {said}." in page.words
         assert "nan" not in page.words.lower().split()
 
 
-def test_the_summary_gets_the_report_once(report, product, tmp_path):
+def test_the_summary_gets_the_report_once(tmp_path):
     build, summary = tmp_path / "build", tmp_path / "summary.md"
     summary.write_text("before\n")
-    product.files.write_json(build / "validation.json", refused("distance"))
+    write_json(build / "validation.json", refused("distance"))
     project = SimpleNamespace(
         root=tmp_path, build=build, environment=SimpleNamespace(summary=str(summary), run_url=None)
     )
-    assert report.run(project) == "data refused: build/report.html"
+    assert run_report(project) == "data refused: build/report.html"
     markdown = (build / "report.md").read_text()
     assert summary.read_text() == "before\n" + markdown
     Page((build / "report.html").read_text())
     project.environment.summary = None
-    report.run(project)
+    run_report(project)
     assert summary.read_text() == "before\n" + markdown
 
 
@@ -382,10 +382,10 @@ def test_curves_are_drawn_from_the_rows_that_were_judged(bootstrapped):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_each_task_has_its_pictures(report, product, task):
-    decision, scored = of_task(product, task)
+def test_each_task_has_its_pictures(task):
+    decision, scored = of_task(task)
     made = lineage(classes=["ant", "bee", "cat", "dog"])
-    page = Page(report.page(passed(), decision, made, scored, before=lineage("e")))
+    page = Page(report_page.page(passed(), decision, made, scored, before=lineage("e")))
     drawn = [label.split()[0] for label in page.values("aria-label")]
     two = {
         "binary": ["ROC", "Calibration"],
@@ -395,14 +395,13 @@ def test_each_task_has_its_pictures(report, product, task):
     assert drawn == ["Gain", "Gain", *two[task]]
     assert ("bee" in page.words.split()) == (task == "multiclass")
     assert "nan" not in page.words.lower().split()
-    markdown = report.markdown(passed(), decision)
+    markdown = as_markdown(passed(), decision)
     assert f"**{decision['decision']['metric']}** (decides)" in markdown
     assert ("positive" in markdown.split("- Rows")[1].split("\n")[0]) == (task == "binary")
 
 
-def test_pictures_of_the_other_tasks_agree_with_the_numbers(product):
-    pictures = import_module(f"{product.__name__}.pictures")
-    _, (y, models) = of_task(product, "regression")
+def test_pictures_of_the_other_tasks_agree_with_the_numbers():
+    _, (y, models) = of_task("regression")
     groups, errors = pictures.groups(y, models["challenger"]), pictures.spread(y, models["challenger"])
     assert sum(g.rows * g.observed for g in groups) == pytest.approx(y.sum())
     assert all(g.low < g.observed < g.high for g in groups) and all(g.low < g.observed < g.high for g in errors)
@@ -414,40 +413,39 @@ def test_pictures_of_the_other_tasks_agree_with_the_numbers(product):
     assert pictures.short("Avg. precision") == "Avg. precision"
 
 
-def test_guards_are_a_line_where_they_hold_and_a_table_where_not(report, product, decide):
+def test_guards_are_a_line_where_they_hold_and_a_table_where_not(decide):
     decision, scored = decide("promote")
     guards = decision["decision"]["guards"]
     assert [guard["kind"] for guard in guards] == ["calibration"] + ["segment"] * 5
-    markdown = report.markdown(passed(), decision)
+    markdown = as_markdown(passed(), decision)
     assert "\n**Guards**: 6 guards hold (5 segments, calibration); closest: " in markdown
     assert markdown.index("<details>") < markdown.index("| origin = 0 | 500 |") < markdown.index("</details>")
-    page = Page(report.page(passed(), decision, None, scored))
+    page = Page(report_page.page(passed(), decision, None, scored))
     assert "No guard is broken" in page.words and "✗ broken" not in page.words
     assert sum(guard["name"] in page.words for guard in guards) == 6
     [forest] = [label for label in page.values("aria-label") if label.startswith("Gain in segments")]
     assert forest.endswith("none of 5 is broken")
 
     decision["decision"]["guards"][4] |= {"holds": False, "p": 1e-9}
-    markdown = report.markdown(passed(), decision)
+    markdown = as_markdown(passed(), decision)
     assert (
         "\n**Guards**: 1 of 6 guards is broken (5 segments, calibration)\n" in markdown and "<details>" not in markdown
     )
     first = markdown.split("|:-:|---|---|\n")[1].splitlines()[0]
     assert first.startswith(f"| {guards[4]['name']} |") and first.endswith("| **broken** |")
-    page = Page(report.page(passed(), decision, None, scored))
+    page = Page(report_page.page(passed(), decision, None, scored))
     assert "Guardsbroken" in page.words and "No guard is broken" not in page.words and "✗ broken" in page.words
     assert any(f"broken: {guards[4]['name'].replace('= ', '')}" in label for label in page.values("aria-label"))
 
 
-def test_calibration_is_told_in_units_that_can_be_read(product):
-    words = import_module(f"{product.__name__}.words")
+def test_calibration_is_told_in_units_that_can_be_read():
     guard = {"kind": "calibration", "champion": 0.0009, "challenger": 0.0025, "margin": 0.0016, "gain": -0.0016}
-    assert words.closest(guard | {"holds": True}) == (
+    assert wording.closest(guard | {"holds": True}) == (
         "calibration error 0.0500 against 0.0300, error up to 0.0500 is tolerated"
     )
     beyond = guard | {"challenger": 0.0036, "gain": -0.0027, "holds": True}
-    assert words.closest(beyond).endswith("is tolerated (measured beyond it, but not shown)")
-    assert words.values(guard | {"champion": -0.001})[0] == 0.0
+    assert wording.closest(beyond).endswith("is tolerated (measured beyond it, but not shown)")
+    assert wording.values(guard | {"champion": -0.001})[0] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -461,47 +459,47 @@ def test_calibration_is_told_in_units_that_can_be_read(product):
         ("odd", ("", "odd")),
     ],
 )
-def test_segments_are_grouped_by_their_column(report, name, parts):
-    assert report.column_of(name) == parts
+def test_segments_are_grouped_by_their_column(name, parts):
+    assert wording.column_of(name) == parts
 
 
-def test_without_guards_nothing_is_claimed_of_them(report, decide):
+def test_without_guards_nothing_is_claimed_of_them(decide):
     decision, scored = decide("promote", values=0, guards={"calibration_margin": None})
     assert decision["decision"]["guards"] == []
-    assert "Guards" not in report.markdown(passed(), decision)
-    page = Page(report.page(passed(), decision, None, scored))
+    assert "Guards" not in as_markdown(passed(), decision)
+    page = Page(report_page.page(passed(), decision, None, scored))
     assert "No guard was measured" in page.words and "Guardshold" not in page.words
 
 
-def test_a_hundred_segments_fit_on_page_and_in_a_comment(report, product):
+def test_a_hundred_segments_fit_on_page_and_in_a_comment():
     rows = 100_000
-    decision, scored = of_task(product, "binary", rows=rows)
+    decision, scored = of_task("binary", rows=rows)
     [guard] = [g for g in decision["decision"]["guards"] if g["name"] == "origin = 1"]
     names = [f"origin = {'W' * 60}{n}" for n in range(100)]
     decision["decision"]["guards"] = [guard | {"name": name, "p": 0.9 - n / 200} for n, name in enumerate(names)]
-    text = report.page(passed(), decision, lineage(), scored, before=lineage("e"))
+    text = report_page.page(passed(), decision, lineage(), scored, before=lineage("e"))
     assert len(text.encode()) < 400_000
     page = Page(text)
     assert all(name in page.words for name in names)
     assert "100 or more guards hold (100 segments)" in page.words and "Shown are the 24 segments" in page.words
     [forest] = [label for label in page.values("aria-label") if label.startswith("Gain in segments")]
     assert "none of 24" in forest
-    markdown = report.markdown(passed(), decision)
+    markdown = as_markdown(passed(), decision)
     # The most urgent ones first.
     assert len(markdown) < 20_000 and "The page shows the other 80." in markdown
     assert "WW99 " in markdown and "WW80 " in markdown and "WW79 " not in markdown
 
 
-def test_flags_follow_the_verdict_and_say_whose_rule_it_was(report, decide):
+def test_flags_follow_the_verdict_and_say_whose_rule_it_was(decide):
     decision, scored = decide("keep", y=scores()[0], challenger=scores(seed=9)[1])
-    for text in (report.markdown(passed(), decision), report.page(passed(), decision, None, scored)):
+    for text in (as_markdown(passed(), decision), report_page.page(passed(), decision, None, scored)):
         assert "Look at this before" not in text and "Judged by the rule" not in text and "takes 3.0" not in text
     flag, slow = (
         "changes the split (params.yaml: split); the base's was used",
         "the challenger takes 3.0 times the seconds",
     )
     decision |= {"flags": [flag], "warnings": [slow], "rule_of": "the base"}
-    markdown = report.markdown(passed(), decision, lineage(), lineage("e"))
+    markdown = as_markdown(passed(), decision, lineage(), lineage("e"))
     first, rest = markdown.split("\n", 1)
     assert first.startswith("**Verdict: keep**")
     assert (
@@ -511,21 +509,20 @@ def test_flags_follow_the_verdict_and_say_whose_rule_it_was(report, decide):
     assert rest.index(flag) < rest.index("Judged by the rule of the base.") < rest.index("| metric |")
     assert f"- Cost: {slow}; that decides nothing" in rest
     assert "The challenger's side is what the job of the pull request says of it." in rest
-    page = Page(report.page(passed(), decision, lineage(), scored, before=lineage("e")))
+    page = Page(report_page.page(passed(), decision, lineage(), scored, before=lineage("e")))
     assert (
         page.words.index("Judged by the rule of the base.") < page.words.index(flag) < page.words.index("Rows judged")
     )
     assert slow in page.words
 
 
-def test_what_changed_since_the_champion(report, decide, product):
-    since = import_module(f"{product.__name__}.since")
+def test_what_changed_since_the_champion(decide):
     decision, scored = decide("promote")
     before = lineage("e")
-    assert since.changes(before, lineage()) == []
+    assert changed.changes(before, lineage()) == []
     same = "The same: parameters, data, features, code, libraries."
-    assert same in report.markdown(passed(), decision, lineage(), before)
-    assert same in Page(report.page(passed(), decision, lineage(), scored, before=before)).words
+    assert same in as_markdown(passed(), decision, lineage(), before)
+    assert same in Page(report_page.page(passed(), decision, lineage(), scored, before=before)).words
     made = lineage(
         inputs={"data": "9" * 64, "params": "8" * 64, "code": "7" * 64, "locks": "6" * 64},
         params={"estimator": "forest", "forest": {"n_estimators": 300}, "extra": {}},
@@ -544,61 +541,62 @@ def test_what_changed_since_the_champion(report, decide, product):
         ("code", "new.py", "–", "4" * 12),
         ("libraries", "scikit-learn", "1.9.1", "1.10.0"),
     ]
-    assert since.changes(before, made) == expected
-    markdown = report.markdown(passed(), decision, made, before)
-    words = Page(report.page(passed(), decision, made, scored, before=before)).words
+    assert changed.changes(before, made) == expected
+    markdown = as_markdown(passed(), decision, made, before)
+    words = Page(report_page.page(passed(), decision, made, scored, before=before)).words
     for part, name, then, now in expected:
-        assert f"| {part}: {report.escape(name)} | {then} | {now} |" in markdown and f"{name}{part}{then}{now}" in words
+        assert (
+            f"| {part}: {wording.escape(name)} | {then} | {now} |" in markdown and f"{name}{part}{then}{now}" in words
+        )
     # Digests alone still tell, and code that neither trains nor scores is no change.
     inputs = lineage()["inputs"]
     for name, part in (("params", "parameters"), ("code", "code"), ("locks", "libraries")):
-        [change] = since.changes(before, lineage(inputs=inputs | {name: "0" * 64}))
+        [change] = changed.changes(before, lineage(inputs=inputs | {name: "0" * 64}))
         assert change.part == part and change.after == "0" * 12
-    assert since.changes(before, lineage(modules={"model.py": "6" * 64, "report.py": "0" * 64})) == []
+    assert changed.changes(before, lineage(modules={"model.py": "6" * 64, "report.py": "0" * 64})) == []
 
 
-def test_a_lineage_that_is_missing_or_odd_is_not_known(report, decide, product):
+def test_a_lineage_that_is_missing_or_odd_is_not_known(decide):
     decision, scored = decide("promote")
     for made, before, who in ((lineage(), None, "champion"), (None, lineage("e"), "challenger")):
         said = f"It is not known: the lineage of the {who} is not there."
-        assert said in report.markdown(passed(), decision, made, before)
-        assert said in Page(report.page(passed(), decision, made, scored, before=before)).words
+        assert said in as_markdown(passed(), decision, made, before)
+        assert said in Page(report_page.page(passed(), decision, made, scored, before=before)).words
     deep: dict = {}
     for _ in range(500):
         deep = {"a": deep}
     odd = dict.fromkeys(("inputs", "params", "versions", "features", "modules", "trained_rows", "classes"), ["x"])
     for made in ({"key": "f" * 64}, lineage(**odd), lineage(params=deep), lineage(versions={"commit": "forged"})):
-        assert report.markdown(passed(), decision, made, lineage("e")).count("commit cccccccccccc") == 1
-        Page(report.page(passed(), decision, made, scored, before=lineage("e")))
+        assert as_markdown(passed(), decision, made, lineage("e")).count("commit cccccccccccc") == 1
+        Page(report_page.page(passed(), decision, made, scored, before=lineage("e")))
     decision["challenger"] = None  # as the job of a pull request may hand it over
-    report.markdown(passed(), decision)
+    as_markdown(passed(), decision)
     bootstrap, scored = decide("bootstrap")
-    assert "What changed" not in report.markdown(passed(), bootstrap, lineage()) + report.page(passed(), bootstrap)
-    assert "| metric | challenger | interval |" in report.markdown(passed(), bootstrap)
+    assert "What changed" not in as_markdown(passed(), bootstrap, lineage()) + report_page.page(passed(), bootstrap)
+    assert "| metric | challenger | interval |" in as_markdown(passed(), bootstrap)
 
 
-def test_a_lineage_is_read_with_the_modules_of_its_wheel(product, tmp_path):
-    since = import_module(f"{product.__name__}.since")
-    assert since.read(tmp_path, "f" * 64) is None
+def test_a_lineage_is_read_with_the_modules_of_its_wheel(tmp_path):
+    assert changed.read(tmp_path, "f" * 64) is None
     (tmp_path / "lineage.json").write_text(json.dumps({"key": "f" * 64, "modules": "forged"}))
-    assert since.read(tmp_path, "e" * 64) is None
-    assert since.read(tmp_path, "f" * 64)["modules"] == {}
+    assert changed.read(tmp_path, "e" * 64) is None
+    assert changed.read(tmp_path, "f" * 64)["modules"] == {}
     wheel = tmp_path / "flights-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("flights/model.py", "x = 1\n")
         archive.writestr("flights-1.dist-info/RECORD", "")
-    assert since.read(tmp_path, "f" * 64)["modules"] == {"model.py": product.files.sha256(b"x = 1\n")}
+    assert changed.read(tmp_path, "f" * 64)["modules"] == {"model.py": sha256(b"x = 1\n")}
     wheel.write_bytes(wheel.read_bytes()[:40])
-    assert since.read(tmp_path, "f" * 64)["modules"] == {}
+    assert changed.read(tmp_path, "f" * 64)["modules"] == {}
 
 
-def test_letters_that_the_font_lacks_are_drawn_by_the_browser(report, decide):
+def test_letters_that_the_font_lacks_are_drawn_by_the_browser(decide):
     decision, scored = decide("promote")
     decision["decision"]["guards"][0]["name"] = "origin = 羽田空港 🛫"
-    assert "羽田空港 🛫" in Page(report.page(passed(), decision, None, scored)).words
+    assert "羽田空港 🛫" in Page(report_page.page(passed(), decision, None, scored)).words
 
 
-def golden(product):
+def golden():
     """A report of numbers that are written here: no clock, no path, and nothing that a processor rounds its own way."""
     place = np.arange(2000)
     chance = (place * 7919 % 2000) / 2000
@@ -642,17 +640,15 @@ def golden(product):
     decision = around(SimpleNamespace(model_dump=lambda mode: judged), 2000, **rest)
     before = lineage("e", params={"estimator": "logistic", "C": 1.0}, versions={"scikit-learn": "1.9.0"})
     return {
-        "report.md": import_module(f"{product.__name__}.report").markdown(passed(), decision, lineage(), before),
-        "report.html": import_module(f"{product.__name__}.report").page(
-            passed(), decision, lineage(), (y, models), "flights", before
-        ),
+        "report.md": as_markdown(passed(), decision, lineage(), before),
+        "report.html": report_page.page(passed(), decision, lineage(), (y, models), "flights", before),
     }
 
 
 @pytest.mark.parametrize("name", ["report.md", "report.html"])
-def test_the_report_is_the_golden_one(product, name):
+def test_the_report_is_the_golden_one(name):
     """`make golden` writes the files anew; that run fails, for somebody has to look at the difference and commit it."""
-    text = golden(product)[name]
+    text = golden()[name]
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.mkdir(exist_ok=True)
         (GOLDEN / name).write_text(text, encoding="utf-8", newline="\n")

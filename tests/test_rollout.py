@@ -63,7 +63,7 @@ class Stage:
 
     def stopped(self, how: str, point: str) -> list[str]:
         """The words of a deployment that is `killed` or `held` at a point; they want these variables."""
-        return ["stopped", self.project.package, how, point, "deploy"]
+        return ["stopped", how, point, "deploy"]
 
     @property
     def variables(self) -> dict[str, str]:
@@ -79,7 +79,7 @@ class Stage:
     def load(self, rate: float = 16.0) -> Load:
         """A load of different requests, whose answers are known for both models."""
         bundles = [self.bundle(project) for project in (self.first, self.project)]
-        return Load(self.port, questions(self.project.package, bundles), rate)
+        return Load(self.port, questions(bundles), rate)
 
     def ask(self) -> dict:
         rows = json.loads((self.bundle(self.first) / "golden.json").read_text())["rows"]
@@ -138,7 +138,7 @@ class Stage:
             path=str(ROOT / "tests/standins/replica"),
             buildargs={
                 "GOOD": good or image_of(self.project)["reference"],
-                "FAULT": f"{self.project.package} {fault} {seconds}",
+                "FAULT": f"{fault} {seconds}",
             },
             labels={VARIANT: "true"},
             rm=True,
@@ -202,7 +202,7 @@ def port(engine) -> int:
 
 
 @pytest.fixture
-def projects(accepted, bake, engine, port, product) -> Stage:
+def projects(accepted, bake, engine, port) -> Stage:
     made = []
     for name in ("first", "second"):
         project = bake()
@@ -352,7 +352,7 @@ def test_a_roll_back_whose_target_fails_too_keeps_what_serves(serving, one_line)
         if container.labels[f"{LABEL}key"] == serving.key(serving.first):
             container.remove(force=True)
     serving.project.edit(
-        f"src/{serving.project.package}/serve.py",
+        "src/conveyor/serving/service.py",
         "content = {",
         "predicted = predicted / 2\n        content = {",
     )

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, closing
-from importlib import import_module
 from pathlib import Path
 
 import jsonschema
 import pandas as pd
 import pytest
 from conftest import bootstrap, environment
+from conveyor.model.bundle import Bundle
 from serving import JSON, serving, settings
 
 PAGES = ("/healthz", "/readyz", "/metrics", "/info")
@@ -24,10 +24,9 @@ TOKEN = "a-secret-of-32-letters-and-digits"
 
 
 @pytest.fixture(scope="module")
-def trained(bake, product, shared):
+def trained(bake, shared):
     """A project with a champion, which the tests of this module share and do not change."""
     project = bake()
-    import_module(f"{product.__name__}.settings")
     return bootstrap(project, shared)
 
 
@@ -37,10 +36,10 @@ def bundle(trained):
 
 
 @pytest.fixture(scope="module")
-def image(product, trained, bundle):
+def image(trained, bundle):
     """The settings, with small limits."""
     limits = {"serve.max_rows": 400, "serve.max_bytes": 100_000, "serve.max_seconds": 1.0}
-    return settings(product, trained, bundle, **limits)
+    return settings(trained, bundle, **limits)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +64,8 @@ def test_a_missing_value_and_an_unseen_category_are_answered(server):
     assert status == 200 and 0 < said["predictions"][0] < 1
 
 
-def test_it_says_which_model_it_is(server, bundle, product):
-    found = product.bundle.Bundle(bundle)
+def test_it_says_which_model_it_is(server, bundle):
+    found = Bundle(bundle)
     status, said = server.ask("GET", "/info")
     assert status == 200 and (said["key"], said["digest"], said["form"]) == (found.key, found.digest, "compiled")
     assert (said["task"], said["target"], said["classes"], said["commit"]) == ("binary", "late", ["0", "1"], "0" * 40)
@@ -277,9 +276,9 @@ def test_a_client_that_goes_away_leaves_the_server_as_it_was(server):
 # Its own description, taken at its word
 
 
-def test_whatever_its_description_allows_or_forbids_is_answered_as_described(trained, bundle, product, tmp_path):
+def test_whatever_its_description_allows_or_forbids_is_answered_as_described(trained, bundle, tmp_path):
     """Schemathesis makes right and wrong requests from the description, and checks each answer against it."""
-    with serving(trained, settings(product, trained, bundle), bundle, PREDICT_TOKEN=TOKEN) as server:
+    with serving(trained, settings(trained, bundle), bundle, PREDICT_TOKEN=TOKEN) as server:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json"),
@@ -301,10 +300,10 @@ def test_whatever_its_description_allows_or_forbids_is_answered_as_described(tra
         assert server.end()[0] == 0
 
 
-def test_every_status_of_the_description_is_given_and_no_other(trained, bundle, product):
+def test_every_status_of_the_description_is_given_and_no_other(trained, bundle):
     """The description is FastAPI's, the answers are not: each is provoked, and checked against its schema."""
     limits = {"serve.max_bytes": 1000, "serve.max_seconds": 1.0, "serve.client_open": 1}
-    with serving(trained, settings(product, trained, bundle, **limits), bundle, PREDICT_TOKEN=TOKEN) as server:
+    with serving(trained, settings(trained, bundle, **limits), bundle, PREDICT_TOKEN=TOKEN) as server:
         status, described = server.ask("GET", "/openapi.json")
         post = described["paths"]["/predict"]["post"]
         bearer = {"Authorization": f"Bearer {TOKEN}"}
@@ -324,7 +323,7 @@ def test_every_status_of_the_description_is_given_and_no_other(trained, bundle, 
             status, said = raw(server, sent)
             found[status] = status, json.loads(said.partition(b"\r\n\r\n")[2])
             assert status == code
-    with serving(trained, settings(product, trained, bundle), bundle, DEADLY, trained.package) as deadly:
+    with serving(trained, settings(trained, bundle), bundle, DEADLY) as deadly:
         found[500] = deadly.predict(deadly.row(dest="EXIT"), **{"X-Again": "predict"})
         deadly.process.send_signal(signal.SIGTERM)
         found[503] = deadly.ask("GET", "/readyz")
@@ -388,7 +387,7 @@ def test_paths_that_nobody_serves_are_one_label(server):
 
 
 def check(project, image, bundle):
-    words = [sys.executable, "-m", f"{project.package}.serve", "--check"]
+    words = [sys.executable, "-m", "conveyor.serving.app", "--check"]
     return project.run(
         *words,
         check=False,
@@ -414,14 +413,14 @@ def test_another_bundle_than_the_settings_name_is_neither_checked_nor_served(tra
     message = r".*bundle: has digest \w{12}…, the settings say \w{12}…; build the image again"
     one_line(check(trained, image, damaged), 1, message)
     variables = {"PYTHONPATH": "src", "BUNDLE": str(damaged), "SETTINGS": str(image), "PORT": "0", "HOST": "127.0.0.1"}
-    one_line(trained.run(sys.executable, "-m", f"{trained.package}.serve", check=False, env=variables), 2, message)
+    one_line(trained.run(sys.executable, "-m", "conveyor.serving.app", check=False, env=variables), 2, message)
 
 
-def test_a_model_that_answers_otherwise_than_in_training_is_never_ready(trained, product, damaged, one_line):
+def test_a_model_that_answers_otherwise_than_in_training_is_never_ready(trained, damaged, one_line):
     golden = json.loads((damaged / "golden.json").read_text())
     golden["answers"][3] += 0.001
     (damaged / "golden.json").write_text(json.dumps(golden))
-    image = settings(product, trained, damaged)
+    image = settings(trained, damaged)
     message = r"bundle: the golden rows are answered with a difference of 0\.001, more than 1e-05; .*"
     one_line(check(trained, image, damaged), 1, message)
     with serving(trained, image, damaged) as server:
@@ -451,7 +450,7 @@ def test_a_port_that_is_taken_is_one_line(trained, image, bundle, one_line):
         port = str(taken.getsockname()[1])
         variables = {"PYTHONPATH": "src", "BUNDLE": str(bundle), "SETTINGS": str(image), "PORT": port}
         variables |= {"HOST": "127.0.0.1", "PREDICTION_LOG": ""}
-        done = trained.run(sys.executable, "-m", f"{trained.package}.serve", check=False, env=variables)
+        done = trained.run(sys.executable, "-m", "conveyor.serving.app", check=False, env=variables)
     one_line(done, 2, f"HOST 127.0.0.1, PORT {port}: cannot be listened at: Address already in use; name others")
 
 
@@ -505,7 +504,7 @@ def test_a_caller_that_heeds_readyz_loses_no_request_while_it_is_ended(trained, 
 # The other tasks and forms
 
 
-def test_a_multiclass_model_answers_with_a_probability_of_each_class(bake, product, trained, tmp_path):
+def test_a_multiclass_model_answers_with_a_probability_of_each_class(bake, trained, tmp_path):
     project = bake()
     frame = pd.read_csv(project.path / "data" / "flights.csv.gz")
     frame["late"] = frame["late"].where(frame["departure_minute"] < 1000, "very")
@@ -521,7 +520,7 @@ def test_a_multiclass_model_answers_with_a_probability_of_each_class(bake, produ
     for step in ("data-lock", "validate", "train"):
         project.cli(step)
     bundle = project.path / "build" / "candidate"
-    with serving(project, settings(product, project, bundle), bundle) as server:
+    with serving(project, settings(project, bundle), bundle) as server:
         status, said = server.predict(*server.golden["rows"])
         assert status == 200 and said["classes"] == ["0", "1", "very"]
         for row, golden in zip(said["predictions"], server.golden["answers"], strict=True):

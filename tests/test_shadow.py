@@ -6,10 +6,11 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import import_module
 
 import pytest
 from conftest import bootstrap
+from conveyor.deploy import shadow
+from conveyor.model.bundle import Bundle
 from serving import settings
 
 MIRROR, TOKEN = "the key of the kept requests", "a-token"
@@ -68,13 +69,12 @@ class Replica:
 
 
 @pytest.fixture(scope="module")
-def model(bake, product, shared):
+def model(bake, shared):
     """The shadow's module, the champion's bundle, and a checker that knows what its model answers."""
-    shadow = import_module(f"{product.__name__}.shadow")
     project = bootstrap(bake(), shared)
     place = project.path / "build" / "candidate"
-    bundle = product.bundle.Bundle(place)
-    known = shadow.Settings.read(settings(product, project, place))
+    bundle = Bundle(place)
+    known = shadow.Settings.read(settings(project, place))
     return shadow, bundle, shadow.Checker(bundle, known)
 
 

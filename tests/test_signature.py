@@ -3,19 +3,15 @@
 import json
 import random
 import tracemalloc
-from importlib import import_module
 
 import numpy as np
 import pytest
+from conveyor.model import signature
+from conveyor.serving import telemetry
 
 
 @pytest.fixture(scope="module")
-def signature(product):
-    return import_module(f"{product.__name__}.signature")
-
-
-@pytest.fixture(scope="module")
-def asked(signature):
+def asked():
     """A signature with each kind of column, with and without gaps."""
     Column = signature.Column
     columns = [
@@ -30,7 +26,7 @@ def asked(signature):
 
 
 @pytest.fixture
-def both(signature, asked, monkeypatch):
+def both(asked, monkeypatch):
     """both(body) -> what is made of it column by column and value by value: all of it, or the complaint."""
 
     def read(body: bytes, few: float):
@@ -113,7 +109,7 @@ def test_both_ways_agree_about_each_value_in_each_column(both, name, value):
     assert by_column == by_value
 
 
-def test_a_model_of_texts_alone_and_one_of_a_single_number_are_asked_as_well(signature):
+def test_a_model_of_texts_alone_and_one_of_a_single_number_are_asked_as_well():
     for kind, values, numbers in (("text", ["a", "b", "a", "c", "d"], 0), ("number", [1.0, 2.5, 0.0, 3.0, 4.0], 1)):
         asked = signature.Signature([signature.Column("it", kind, False, None, None)], max_rows=9)
         rows, columns = asked.read(json.dumps({"rows": [{"it": value} for value in values]}).encode())
@@ -121,7 +117,7 @@ def test_a_model_of_texts_alone_and_one_of_a_single_number_are_asked_as_well(sig
         assert (columns.number("it").tolist() if numbers else columns.others["it"]) == values
 
 
-def test_a_large_right_body_takes_four_times_its_size_at_most(signature, asked):
+def test_a_large_right_body_takes_four_times_its_size_at_most(asked):
     """And twenty megabytes more."""
     many = signature.Signature(list(asked.columns.values()), max_rows=100_000)
     row = {name: json.loads(values[0]) for name, values in GOOD.items()}
@@ -138,11 +134,10 @@ def test_a_large_right_body_takes_four_times_its_size_at_most(signature, asked):
 
 @pytest.mark.parametrize("classes", [[], ["a", "b", "c"]])
 @pytest.mark.parametrize("few", [1, 7])
-def test_what_is_counted_column_by_column_is_what_each_value_counts(product, signature, asked, classes, few):
-    observed = import_module(f"{product.__name__}.observed")
+def test_what_is_counted_column_by_column_is_what_each_value_counts(asked, classes, few):
     columns = [*asked.columns.values(), signature.Column("word", "text", False, None, frozenset({"a", "b"}))]
     read = signature.Signature(columns, max_rows=9).read
-    counted = observed.Observed(columns, classes, [0.25, 0.5], {"key": "k"}, None)
+    counted = telemetry.Observed(columns, classes, [0.25, 0.5], {"key": "k"}, None)
     draw, wanted = np.random.default_rng(3), dict.fromkeys(("beyond", "unseen", "size", "note", "open", "at"), 0)
     sums, below = np.zeros(max(len(classes), 1)), np.zeros(max(len(classes), 1))
     for _ in range(60):

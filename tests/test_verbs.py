@@ -115,8 +115,8 @@ def test_a_variable_that_names_no_place_is_one_line(bootstrapped, one_line, vari
     assert not (bootstrapped.path / "planted").exists()
 
 
-def test_what_a_person_wrote_starts_no_command_of_a_workflows_log(product, monkeypatch):
-    from late_flights import pipeline
+def test_what_a_person_wrote_starts_no_command_of_a_workflows_log(monkeypatch):
+    from conveyor.steps import pipeline
 
     monkeypatch.setattr(pipeline, "run", lambda step, project: "rolled back: a\n::error::b")
     said = []

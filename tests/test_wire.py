@@ -9,7 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,7 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n
 
 
 @pytest.fixture(scope="module")
-def trained(bake, product, shared):
-    import_module(f"{product.__name__}.settings")
+def trained(bake, shared):
     return bootstrap(bake(), shared)
 
 
@@ -33,8 +31,8 @@ def bundle(trained):
 
 
 @pytest.fixture(scope="module")
-def image(product, trained, bundle):
-    return settings(product, trained, bundle, **{"serve.max_seconds": 2.0})
+def image(trained, bundle):
+    return settings(trained, bundle, **{"serve.max_seconds": 2.0})
 
 
 @pytest.fixture(scope="module")
@@ -284,8 +282,8 @@ def test_descriptors_that_others_took_are_waited_for(trained, image, bundle):
         assert statuses(talk(server, GET + HOST + b"Connection: close\r\n\r\n")) == [200]
 
 
-def test_many_slow_bodies_leave_room_for_others(trained, product, bundle):
-    small = settings(product, trained, bundle, **{"serve.max_bytes": 1_000_000, "serve.max_seconds": 4.0})
+def test_many_slow_bodies_leave_room_for_others(trained, bundle):
+    small = settings(trained, bundle, **{"serve.max_bytes": 1_000_000, "serve.max_seconds": 4.0})
     with serving(trained, small, bundle) as server:
         assert server.predict(server.row())[0] == 200
         head = HEAD + b"Content-Length: 900000\r\n\r\n" + b" " * 800_000

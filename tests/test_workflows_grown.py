@@ -98,7 +98,7 @@ def test_with_everything_set_each_job_uses_what_is_meant_for_it_and_shows_none_o
 
 
 def test_without_a_registry_of_its_own_a_team_s_image_goes_to_that_of_github(team):
-    team.project.edit("src/late_flights/serve.py", '"form": self.form,', '"form": self.form, "to": "ghcr",')
+    team.project.edit("src/conveyor/serving/service.py", '"form": self.form,', '"form": self.form, "to": "ghcr",')
     team.open("to ghcr.io")
     run = team.merge("deliver", variables={})
     assert run.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}

@@ -154,7 +154,7 @@ def test_a_pull_request_that_loosens_the_rule_is_judged_by_the_rule_of_the_base(
     team.project.edit("src/late_flights/model.py", '"departure_minute", ', "")
     team.project.edit("params.yaml", "promote_when: superior ", "promote_when: non_inferior ")
     team.project.edit("params.yaml", "margin: 0.001 ", "margin: 0.5 ")
-    team.project.edit("src/late_flights/compare.py", '"block", f"shown to be worse', '"promote", f"shown to be worse')
+    team.project.edit("src/conveyor/gate/decide.py", '"block", f"shown to be worse', '"promote", f"shown to be worse')
     run = team.propose("everything passes", "compare")
     assert run.jobs == {"challenger": "success", "decide": "failure", "compare": "failure"}
     assert verdict(run, "decide").startswith("**Verdict: block** — shown to be worse by more than 0.001: roc_auc 0.6")
@@ -180,11 +180,11 @@ def test_on_main_a_looser_rule_that_came_with_its_model_is_not_used_for_it(team)
 def test_predictions_for_other_rows_or_a_forged_champion_do_not_help(team):
     """The untrusted job hands over what it likes: here the labels as its predictions, and noise as the champion's."""
     team.project.edit(
-        "src/late_flights/score.py",
+        "src/conveyor/steps/score.py",
         '                columns["champion"] = theirs.predictions\n',
         '                columns["champion"] = np.linspace(0, 1, len(rows))\n',
     )
-    team.project.edit("src/late_flights/score.py", '"row": positions,', '"row": positions[::-1].copy(),')
+    team.project.edit("src/conveyor/steps/score.py", '"row": positions,', '"row": positions[::-1].copy(),')
     run = team.propose("a forgery", "compare")
     assert run.jobs == {"challenger": "success", "decide": "failure", "compare": "failure"}
     assert verdict(run, "decide").startswith(
@@ -212,7 +212,9 @@ def test_a_change_of_code_alone_trains_nothing_and_serves_the_champion_with_the_
 
     What may be set is set to nothing, as GitHub has it with a variable or a secret that there is not.
     """
-    team.project.edit("src/late_flights/serve.py", '"form": self.form,', '"form": self.form,  # as the bundle says')
+    team.project.edit(
+        "src/conveyor/serving/service.py", '"form": self.form,', '"form": self.form,  # as the bundle says'
+    )
     team.open("more to know")
     before = team.github.attestations[:]
     nothing = {"variables": dict.fromkeys(VARIABLES, "") | {"REGISTRY": f"{team.registry}/Your-Team"}}
@@ -234,7 +236,7 @@ def test_an_image_that_answers_otherwise_is_refused_in_staging_and_production_ne
     before = team.serves()
     team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
     team.project.edit(
-        "src/late_flights/serve.py", "predicted = self._answer(columns)", "predicted = 1 - self._answer(columns)"
+        "src/conveyor/serving/service.py", "predicted = self._answer(columns)", "predicted = 1 - self._answer(columns)"
     )
     team.open("a forest upside down")
     run = team.merge("deliver")
@@ -286,8 +288,8 @@ def test_an_image_is_built_once_and_deployed_by_the_digest_of_the_registry(deliv
 def test_a_delivery_that_stops_between_accepted_and_live_is_finished_by_the_next_one(team):
     before = team.champions()
     team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
-    sound = (team.project.path / "src/late_flights/serve.py").read_text()
-    team.project.edit("src/late_flights/serve.py", "import socket", "import socket_is_not_there")
+    sound = (team.project.path / "src/conveyor/serving/service.py").read_text()
+    team.project.edit("src/conveyor/serving/service.py", "import socket", "import socket_is_not_there")
     team.open("a forest, and a server that does not start")
     stopped = team.merge("deliver")
     assert stopped.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}
@@ -296,7 +298,7 @@ def test_a_delivery_that_stops_between_accepted_and_live_is_finished_by_the_next
 
     team.project.git("fetch", "--quiet", "origin", "main")
     team.project.git("reset", "--quiet", "--hard", "FETCH_HEAD")
-    (team.project.path / "src/late_flights/serve.py").write_text(sound)
+    (team.project.path / "src/conveyor/serving/service.py").write_text(sound)
     team.open("a server that starts")
     merged = team.merge("deliver")
     assert merged.jobs == DELIVERED

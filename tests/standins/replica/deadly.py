@@ -1,16 +1,16 @@
 """The real server with a model that some rows end: what a row does stands in its column `dest`.
 
-`python deadly.py <package>` and the column says EXIT, KILL, LOOP, HOG, BUG, SICK or anything else.
+`python deadly.py` and the column says EXIT, KILL, LOOP, HOG, BUG, SICK or anything else.
 """
 
-import importlib
 import os
 import signal
 import sys
 import time
 
-serve = importlib.import_module(f"{sys.argv[1]}.serve")
-answer = serve.Service.answer
+from conveyor.serving import app, service
+
+answer = service.Service.answer
 
 
 def deadly(self, body, probe=False):
@@ -32,5 +32,5 @@ def deadly(self, body, probe=False):
     return answer(self, body, probe)
 
 
-serve.Service.answer = deadly
-sys.exit(serve.main([]))
+service.Service.answer = deadly
+sys.exit(app.main([]))

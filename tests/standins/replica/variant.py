@@ -1,4 +1,4 @@
-"""The real server with one thing wrong: what a bad image does. `python variant.py <package> <fault> [value]`.
+"""The real server with one thing wrong: what a bad image does. `python variant.py <fault> [value]`.
 
 sick         is never ready
 wrong        gives other answers
@@ -13,7 +13,6 @@ poison       ends at a body that holds the word `value`
 leak         keeps `value` megabytes for each answer that a client asks for
 """
 
-import importlib
 import json
 import os
 import sys
@@ -21,16 +20,17 @@ import threading
 import time
 from pathlib import Path
 
-package, fault, value = (*sys.argv[1:], "0")[:3]
-serve = importlib.import_module(f"{package}.serve")
-answer = serve.Service.answer
+from conveyor.serving import app, problem, service
+
+fault, value = (*sys.argv[1:], "0")[:2]
+answer = service.Service.answer
 golden = json.loads((Path(os.environ["BUNDLE"]) / "golden.json").read_text())["rows"]
 asked, kept = 0, []
 
 if fault == "late":
     time.sleep(float(value))
 elif fault == "sick":
-    serve.Service.not_ready = property(lambda self: "it is never ready")
+    service.Service.not_ready = property(lambda self: "it is never ready")
 elif fault == "crash":
     timer = threading.Timer(float(value), lambda: os._exit(3))
     timer.daemon = True
@@ -52,7 +52,7 @@ def changed(self, body, probe=False):
     if fault == "leak" and not probe:
         kept.append(os.urandom(int(float(value) * 2**20)))
     if fault == "failing" and not probe:
-        raise serve.Problem(500, "a bug")
+        raise problem.Problem(500, "a bug")
     content = answer(self, body, probe)
     if fault == "wrong":
         return content.replace(b'"predictions":[0.', b'"predictions":[0.9')
@@ -64,5 +64,5 @@ def changed(self, body, probe=False):
     return content
 
 
-serve.Service.answer = changed
-sys.exit(serve.main([]))
+service.Service.answer = changed
+sys.exit(app.main([]))

@@ -1,0 +1,39 @@
+"""The team's own code, by the names that params.yaml gives it: package.module:name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from conveyor.core.errors import Misuse, at_fault
+
+REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*$"
+
+
+def imported(module: str, key: str) -> tuple[Path, ModuleType]:
+    """A module of the team, and its file.
+
+    Args:
+        module: its full name.
+        key: of params.yaml, where it is named.
+
+    Raises:
+        Misuse: there is no such module, or it does not load; the line names its place.
+    """
+    where = f"params.yaml: {key}: {module}"
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    except (Exception, SystemExit) as error:
+        # To find a module Python runs the packages around it, and they are the team's own code, too.
+        raise Misuse(f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}; mend it") from error
+    if spec is None or not spec.origin:
+        raise Misuse(f"{where}: no such module; write it as package.module:name")
+    file = Path(spec.origin)
+    try:
+        return file, import_module(module)
+    except (Exception, SystemExit) as error:
+        raise at_fault(error, file, "mend that line, or add a library that it needs to requirements") from error
