@@ -22,11 +22,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from product import bake
+
 from conveyor.core.params import Gate
 from conveyor.core.project import Project
 from conveyor.gate.decide import decide
 from conveyor.ledger.ledger import ledger_of
-from product import bake
 
 ROOT_MAY = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
 PROMOTE = """

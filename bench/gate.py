@@ -19,13 +19,14 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
+from product import ROOT
+
 from conveyor.core.params import Gate, Guards
 from conveyor.core.tasks import METRICS as METRICS_OF
 from conveyor.gate import intervals as conveyor_intervals
 from conveyor.gate.decide import decide
 from conveyor.gate.intervals import by_bootstrap
 from conveyor.gate.metrics import METRICS, value
-from product import ROOT
 
 CONFIDENCE, GUARDS = 0.95, 0.99
 SAME = 1.0  # standard deviation of what a model does not see of the signal; both models of a neutral change have it

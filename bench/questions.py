@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from conveyor.model import runtime
 from conveyor.model.bundle import Bundle
 from conveyor.model.rows import Rows

@@ -30,11 +30,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from product import ROOT
+from product import bake as baked
+
 from conveyor.core import params as conveyor_params
 from conveyor.model.bundle import Bundle
 from conveyor.serving.settings import Settings
-from product import ROOT
-from product import bake as baked
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER, CLIENT = CORES[0], CORES[-1]

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 import warm
 import yaml
-from conveyor.core.params import load
-from conveyor.model.builder import Builder
 from engine import NoEngine, Registry, SshHost, free_port, running_engine, until, which
 from filelock import FileLock
 from standins import images
+
+from conveyor.core.params import load
+from conveyor.model.builder import Builder
 
 pytest_plugins = ["team", "containers"]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import BakedProject, environment
+
 from conveyor.core.params import load
 from conveyor.model.bundle import Bundle
 from conveyor.serving.settings import Settings

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from conftest import bootstrap
-from conveyor.serving import isolated
 from serving import JSON, serving, settings
+
+from conveyor.serving import isolated
 
 DEADLY = str(Path(__file__).parent / "standins" / "replica" / "deadly.py")
 AGAIN = {"X-Again": "predict"}

@@ -7,6 +7,7 @@ import sys
 from hashlib import sha256
 
 import pytest
+
 from conveyor.cli import main
 from conveyor.core.params import load
 from conveyor.data.source import read

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from conftest import bootstrap
-from conveyor.serving import bounds
 from serving import serving, settings
+
+from conveyor.serving import bounds
 
 MB = 1024 * 1024
 FULL = 1_900_000  # bytes, nearly max_bytes

@@ -8,10 +8,11 @@ from contextlib import ExitStack, closing
 
 import pytest
 from conftest import bootstrap
+from serving import JSON, serving, settings, statuses, talk
+
 from conveyor.core.errors import Misuse
 from conveyor.core.tokens import tokens
 from conveyor.serving import clients
-from serving import JSON, serving, settings, statuses, talk
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 

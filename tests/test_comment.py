@@ -5,8 +5,9 @@ import re
 
 import pytest
 from act import REPOSITORY, TOKEN, pull_request_payload
-from conveyor.core.project import Project
 from github import GitHub
+
+from conveyor.core.project import Project
 
 RIGHTS = {"compare/decide": {"contents": "read", "pull-requests": "write"}}
 PULL = pull_request_payload("a" * 40, "b" * 40, "c" * 40, number=7)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from conftest import environment
+
 from conveyor.core import git
 from conveyor.core.errors import Misuse
 from conveyor.model.bundle import Bundle

@@ -11,19 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import environment, estimators
-from conveyor.core import params as conveyor_params
-from conveyor.core import project
-from conveyor.core.errors import Misuse
-from conveyor.core.files import to_json
-from conveyor.data import columns as conveyor_columns
-from conveyor.data.source import read
-from conveyor.model import runtime, signature
-from conveyor.model.bundle import Bundle, pack
-from conveyor.model.compiled import choice, graphs, probes
-from conveyor.model.compiled.convert import convert
-from conveyor.model.rows import Rows
-from conveyor.steps.pipeline import STEPS as VERBS
-from conveyor.steps.train import train
 from onnx import numpy_helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -44,6 +31,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Binarizer, FunctionTransformer, KBinsDiscretizer, OneHotEncoder, StandardScaler
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeClassifier
+
+from conveyor.core import params as conveyor_params
+from conveyor.core import project
+from conveyor.core.errors import Misuse
+from conveyor.core.files import to_json
+from conveyor.data import columns as conveyor_columns
+from conveyor.data.source import read
+from conveyor.model import runtime, signature
+from conveyor.model.bundle import Bundle, pack
+from conveyor.model.compiled import choice, graphs, probes
+from conveyor.model.compiled.convert import convert
+from conveyor.model.rows import Rows
+from conveyor.steps.pipeline import STEPS as VERBS
+from conveyor.steps.train import train
 
 TOLERANCE = 1e-5
 EXACT = 1e-12  # as far as two sums of equal 64-bit numbers are apart

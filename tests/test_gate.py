@@ -1,10 +1,15 @@
 """Risk: the gate's numbers are wrong, so that it promotes by chance or blocks what is fine."""
 
 from functools import partial
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import metrics as sklearn_metrics
+
+from conveyor.core.errors import Misuse
 from conveyor.core.files import to_json
 from conveyor.core.params import Gate, Guards
 from conveyor.gate import decide as conveyor_decide
@@ -13,8 +18,7 @@ from conveyor.gate import intervals as conveyor_intervals
 from conveyor.gate import metrics as conveyor_metrics
 from conveyor.gate.guards import CALIBRATION, Guard, holm
 from conveyor.gate.intervals import CHUNK, by_bootstrap, resamples
-from conveyor.gate.metrics import METRICS, of_task
-from sklearn import metrics as sklearn_metrics
+from conveyor.gate.metrics import METRICS, Metric, of_task
 
 SEED = 2013
 RNG = np.random.default_rng(SEED)
@@ -405,15 +409,20 @@ def test_perfect_models_of_both_sides_can_be_compared(decide, rule):
     assert decide(y, 1 - perfect, perfect, rule).outcome == "promote"
 
 
-def test_a_metric_of_ones_own_takes_one_function_and_one_line(decide, rule, monkeypatch):
+def test_a_metric_of_ones_own_is_judged_like_those_that_are_shipped(decide, rule, monkeypatch):
     def recall(y, predicted):
         positive = y == 1
         found = positive & (predicted >= 0.5)
         return lambda weights: weights[:, found].sum(axis=1) / weights[:, positive].sum(axis=1)
 
-    metrics = conveyor_metrics
-    line = metrics.Metric(recall, by_bootstrap, ("binary",), higher_is_better=True)
-    monkeypatch.setitem(metrics.METRICS, "recall", line)
+    module = ModuleType("a_team.metrics")
+    module.RECALL = Metric(recall, by_bootstrap, higher_is_better=True)
+    monkeypatch.setattr(conveyor_metrics, "imported", lambda name, key: (Path(f"{name}.py"), module))
+    conveyor_metrics.add({"recall": "a_team.metrics:RECALL"})
+    assert "recall" in conveyor_metrics.of_task("binary")
     y, (champion, challenger) = drawn(4000, [3.0, 0.2])
     own = rule.model_copy(update={"metric": "recall"})
     assert decide(y, champion, challenger, own).reason.startswith("shown to be better: recall 0.")
+    with pytest.raises(Misuse, match="^a_team.metrics.py: recall is no Metric of conveyor.api; define it as one$"):
+        conveyor_metrics.add({"recall": "a_team.metrics:recall"})
+    assert "recall" not in conveyor_metrics.METRICS

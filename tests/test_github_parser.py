@@ -12,9 +12,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from conftest import ROOT, once, run
-from conveyor.report import mermaid
 from markdown_it import MarkdownIt
 from test_workflows_static import BIN, COMBINATIONS
+
+from conveyor.report import mermaid
 
 NODE = ROOT / "tests/node"
 INVALID = "Context access might be invalid: "

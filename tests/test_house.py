@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import OPTIONS, TEMPLATE
-from conveyor.core.errors import Misuse
-from conveyor.github import setup
 from standins import gh
 from test_ledger import Place
+
+from conveyor.core.errors import Misuse
+from conveyor.github import setup
 
 BIN = Path(sys.executable).parent
 RULESETS = {path.stem: json.loads(path.read_text()) for path in (TEMPLATE / ".github/rulesets").iterdir()}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from containers import HARDENED, answers, in_image, made, running
-from conveyor.core import project
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from conveyor.core import project
 
 SITE = """
 import importlib.metadata, json, os, pathlib, platform, sysconfig

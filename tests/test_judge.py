@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, BakedProject, once
+
 from conveyor.core.project import Project
 from conveyor.data import tables as conveyor_tables
 from conveyor.steps.compare import run

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+
 from conveyor.core import git as git_module
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.git import GitError

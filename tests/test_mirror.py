@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from test_ledger import Place
+
 from conveyor.core import errors as errors_module
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
@@ -24,7 +26,6 @@ from conveyor.ledger.mirror import followed
 from conveyor.model import tracking
 from conveyor.steps import promote
 from conveyor.steps.promote import approve
-from test_ledger import Place
 
 NAME = "late_flights"
 

@@ -7,6 +7,7 @@ import re
 import tarfile
 
 import pytest
+
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.project import Project
 

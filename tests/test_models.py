@@ -19,6 +19,11 @@ import pytest
 import skops.io
 import yaml
 from conftest import ROOT, estimators
+from lightgbm import LGBMClassifier
+from pyarrow import parquet
+from sklearn.pipeline import make_pipeline
+from threadpoolctl import threadpool_limits
+
 from conveyor.core.errors import Misuse
 from conveyor.core.params import load
 from conveyor.core.project import Project
@@ -30,10 +35,6 @@ from conveyor.model.scoring import Scored, column, environment, exact, of_champi
 from conveyor.steps.compare import warnings
 from conveyor.steps.score import cost
 from conveyor.steps.train import train
-from lightgbm import LGBMClassifier
-from pyarrow import parquet
-from sklearn.pipeline import make_pipeline
-from threadpoolctl import threadpool_limits
 
 MODEL = "src/late_flights/model.py"
 

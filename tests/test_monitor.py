@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from conveyor.ledger.events import Event
 from conveyor.ledger.ledger import Ledger
 

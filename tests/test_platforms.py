@@ -5,9 +5,10 @@ from hashlib import sha256
 
 import pytest
 from containers import images_of, made
+from standins import images
+
 from conveyor.core.errors import Misuse
 from conveyor.deploy import platforms
-from standins import images
 
 SMALL = """ARG BASE=none:none
 FROM ${BASE} AS system

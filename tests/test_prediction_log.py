@@ -13,8 +13,9 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from conveyor.serving import prediction_log
 from serving import serving, settings
+
+from conveyor.serving import prediction_log
 
 LIMIT = 1_000_000
 

@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import OPTIONS
+
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
 from conveyor.deploy import provenance

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from conveyor.core import files
 from conveyor.core.errors import Misuse
 from conveyor.core.files import check_received

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from serving import serving, settings
+
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
 from conveyor.core.project import Project
 from conveyor.model.bundle import Bundle
 from conveyor.steps.promote import judged
-from serving import serving, settings
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from conftest import bootstrap
-from conveyor.serving import readiness
 from serving import JSON, serving, settings, statuses, talk
+
+from conveyor.serving import readiness
 
 DEADLY = str(Path(__file__).parent / "standins" / "replica" / "deadly.py")
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"

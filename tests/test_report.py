@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from markdown_it import MarkdownIt
+
 from conveyor.core.files import sha256, write_json
 from conveyor.core.params import Gate
 from conveyor.gate import decide as conveyor_decide
@@ -19,7 +21,6 @@ from conveyor.report import changed, pictures, wording
 from conveyor.report import page as report_page
 from conveyor.report.markdown import markdown as as_markdown
 from conveyor.steps.report import run as run_report
-from markdown_it import MarkdownIt
 
 HEADER = {"schema": 1, "commit": "c" * 40, "dirty": False, "data_sha256": "d" * 64, "created": "2026-11-24T09:28:10Z"}
 OUTCOMES = ["bootstrap", "promote", "keep", "block", "incomparable"]
@@ -358,7 +359,7 @@ def test_the_summary_gets_the_report_once(tmp_path):
     summary.write_text("before\n")
     write_json(build / "validation.json", refused("distance"))
     project = SimpleNamespace(
-        root=tmp_path, build=build, environment=SimpleNamespace(summary=str(summary), run_url=None)
+        root=tmp_path, build=build, package="flights", environment=SimpleNamespace(summary=str(summary), run_url=None)
     )
     assert run_report(project) == "data refused: build/report.html"
     markdown = (build / "report.md").read_text()

@@ -15,8 +15,9 @@ import jsonschema
 import pandas as pd
 import pytest
 from conftest import bootstrap, environment
-from conveyor.model.bundle import Bundle
 from serving import JSON, serving, settings
+
+from conveyor.model.bundle import Bundle
 
 PAGES = ("/healthz", "/readyz", "/metrics", "/info")
 DEADLY = str(Path(__file__).parent / "standins" / "replica" / "deadly.py")

@@ -9,9 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from conftest import bootstrap
+from serving import settings
+
 from conveyor.deploy import shadow
 from conveyor.model.bundle import Bundle
-from serving import settings
 
 MIRROR, TOKEN = "the key of the kept requests", "a-token"
 

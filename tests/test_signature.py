@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
 from conveyor.model import signature
 from conveyor.serving import telemetry
 

@@ -3,6 +3,7 @@
 from math import comb, inf
 
 import pytest
+
 from conveyor.core.errors import Misuse
 from conveyor.deploy import traffic
 

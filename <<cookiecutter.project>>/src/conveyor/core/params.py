@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from conveyor.core.errors import Misuse
 from conveyor.core.frozen import Frozen, Names, checked, shown
 from conveyor.core.tasks import METRICS, Task, of_task
+from conveyor.core.team import REFERENCE
 from conveyor.core.yaml_file import UniqueKeys, plain, read_yaml
 
 DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9-]{1,63}\.)+[a-z]{2,63}")
@@ -49,7 +50,7 @@ class Model(Frozen):
         build: the function that makes the unfitted pipeline, as package.module:function; see conveyor/api.py.
     """
 
-    build: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*$")
+    build: str = Field(pattern=REFERENCE)
     seed: int = Field(ge=0, lt=2**32)
     params: dict[str, Any]
     trusted_types: Names = ()
@@ -71,22 +72,25 @@ class Gate(Frozen):
     confidence: float = Field(gt=0.5, lt=1)
     floors: dict[str, float] = {}
     guards: Guards = Guards()
+    own_metrics: dict[str, str] = {}
 
-    @field_validator("metric")
+    @field_validator("own_metrics")
     @classmethod
-    def _known_metric(cls, name: str) -> str:
-        return _known(name)
+    def _named(cls, own: dict[str, str]) -> dict[str, str]:
+        for name, reference in own.items():
+            if name in METRICS or not re.fullmatch("[a-z][a-z0-9_]{0,40}", name):
+                raise ValueError(f"{shown(name)} is taken, or no name of a metric; use lower case letters and _")
+            if not re.fullmatch(REFERENCE, reference):
+                raise ValueError(f"{shown(reference)} names nothing; write it as package.module:NAME")
+        return own
 
-    @field_validator("floors")
-    @classmethod
-    def _known_floors(cls, floors: dict[str, float]) -> dict[str, float]:
-        return {_known(name): floor for name, floor in floors.items()}
-
-
-def _known(metric: str) -> str:
-    if metric not in METRICS:
-        raise ValueError(f"no metric {metric!r}; there are {', '.join(METRICS)}")
-    return metric
+    @model_validator(mode="after")
+    def _known(self) -> Gate:
+        known = (*METRICS, *self.own_metrics)
+        for name in (self.metric, *self.floors):
+            if name not in known:
+                raise ValueError(f"no metric {name!r}; there are {', '.join(known)}")
+        return self
 
 
 class Serve(Frozen):
@@ -175,10 +179,21 @@ class Params(Frozen):
 
     @model_validator(mode="after")
     def _metrics_of_the_task(self) -> Params:
-        known = of_task(self.data.task)
+        known = (*of_task(self.data.task), *self.gate.own_metrics)
         for name in (self.gate.metric, *self.gate.floors):
             if name not in known:
                 raise ValueError(f"gate: {name} is no metric of data.task {self.data.task}; use {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _judged_by_others(self) -> Params:
+        model = self.model.build.partition(":")[0]
+        for name, reference in self.gate.own_metrics.items():
+            if reference.partition(":")[0] == model:
+                raise ValueError(
+                    f"gate.own_metrics.{name}: {model} is the model's own module, which changes without its judge's"
+                    " review; write the metric into another one"
+                )
         return self
 
 

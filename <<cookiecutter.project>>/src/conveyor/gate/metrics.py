@@ -1,4 +1,4 @@
-"""The metrics of the gate. To add one: write its function, one line in ``METRICS``, and one in core/tasks.py.
+"""The metrics of the gate. The team adds its own by gate.own_metrics of params.yaml, see conveyor/api.py.
 
 A function takes the labels ``y`` (n,) and one model's predictions, and returns what its way to an interval wants (see
 intervals.py): a quantity for each row, or a function of resampling weights. By task, labels and predictions are
@@ -10,7 +10,7 @@ intervals.py): a quantity for each row, or a function of resampling weights. By 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conveyor.core import tasks
+from conveyor.core.errors import Misuse
 from conveyor.core.tasks import Task
+from conveyor.core.team import imported
 from conveyor.gate.intervals import Floats, Way, by_bootstrap, by_mean, by_placements
 
 Labels = NDArray[Any]
@@ -173,5 +175,30 @@ def value(metric: Metric, y: Labels, predicted: Floats) -> float:
 
 
 def of_task(task: Task) -> dict[str, Metric]:
-    """The metrics of a task, by name."""
-    return {name: METRICS[name] for name in tasks.of_task(task)}
+    """The metrics of a task, by name; those of the team are for the task that it has."""
+    return {name: metric for name, metric in METRICS.items() if name in {*tasks.of_task(task), *_own}}
+
+
+_own: set[str] = set()  # names of the team's metrics in METRICS
+
+
+def add(own: Mapping[str, str]) -> None:
+    """Let the gate know the metrics of the team, and forget those of before.
+
+    Args:
+        own: gate.own_metrics of params.yaml.
+
+    Raises:
+        Misuse: a module does not load, or what is named is no ``Metric``.
+    """
+    for name in _own:
+        del METRICS[name]
+    _own.clear()
+    for name, reference in own.items():
+        module, _, attribute = reference.partition(":")
+        file, loaded = imported(module, f"gate.own_metrics.{name}")
+        metric = getattr(loaded, attribute, None)
+        if not isinstance(metric, Metric):
+            raise Misuse(f"{file.name}: {attribute} is no Metric of conveyor.api; define it as one")
+        METRICS[name] = metric
+        _own.add(name)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from conveyor.core.errors import Misuse, at_fault
+from conveyor.core.errors import Misuse
 from conveyor.core.frozen import checked
 from conveyor.core.project import Project
+from conveyor.core.team import imported
 
 
 @dataclass(frozen=True)
@@ -36,21 +35,7 @@ class Builder:
             Misuse: there is no such module or function, it does not load, or its parameters are refused.
         """
         named, _, function = project.params.model.build.partition(":")
-        where = f"params.yaml: model.build: {named}"
-        try:
-            spec = find_spec(named)
-        except ModuleNotFoundError:
-            spec = None
-        except (Exception, SystemExit) as error:
-            # To find a module Python runs the packages around it, and they are the team's own code, too.
-            raise Misuse(f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}; mend it") from error
-        if spec is None or not spec.origin:
-            raise Misuse(f"{where}: no such module; write it as package.module:function")
-        file = Path(spec.origin)
-        try:
-            module = import_module(named)
-        except (Exception, SystemExit) as error:
-            raise at_fault(error, file, "mend that line, or add a library that it needs to requirements") from error
+        file, module = imported(named, "model.build")
         for name in ("Params", function):
             if not hasattr(module, name):
                 raise Misuse(f"{file.name}: has no `{name}`, which training calls; define it")

@@ -105,11 +105,12 @@ def of_pull_request(project: Project, pull: Path) -> Changes:
         flags.append(f"wants more types in a stored model: {', '.join(sorted(trusted[1] - trusted[0]))}")
     if (mine.get("data") or {}).get("path") != (theirs.get("data") or {}).get("path"):
         flags.append(f"reads its data from elsewhere: {(theirs.get('data') or {}).get('path')}")
-    team = f"src/{project.team.name}/"  # what a model is made from is what is judged
-    differing = [name for name in _differing(project.root, pull) if name != "params.yaml" and not name.startswith(team)]
+    model = f"src/{project.params.model.build.partition(':')[0].replace('.', '/')}.py"
+    differing = [name for name in _differing(project.root, pull) if name not in ("params.yaml", model)]
     for folder, what in (
         ("expectations/", "changes the data contract; the base's was used"),
         ("src/conveyor/", "changes code that judges or moves models; the base's was used"),
+        ("src/", "changes code beside the model"),
         ("requirements/", "changes libraries"),
         (".github/", "changes workflows"),
         ("", "changes how commands run or what is tested"),

@@ -17,6 +17,7 @@ from conveyor.core.code import code_sha256
 from conveyor.core.errors import Misuse, Refused, one_line
 from conveyor.core.files import check_received, read_json, sha256, to_json, write_json
 from conveyor.core.project import Project
+from conveyor.gate import metrics
 from conveyor.ledger.ledger import ledger_of
 
 
@@ -156,6 +157,7 @@ def alone(project: Project) -> Iterator[None]:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             if project.environment.run_url:
                 check_received(project.build, apart="environments")
+            metrics.add(project.params.gate.own_metrics)
             yield
     except Timeout:
         raise Misuse(f"{project.build.name}: another run is at work in it; wait until it has ended") from None
