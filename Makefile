@@ -9,7 +9,7 @@ BENCH := PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test test-python bench-gate bench-faults bench-image bench-serve bench-rollout bench-workflows check format golden docs lock upgrade sample-data release-files release tell
+.PHONY: help setup install demo test test-python bench-gate bench-faults bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ format: setup  ## format the template's own code
 	$(BIN)/ruff check --fix .
 
 # Writing the files makes those tests fail: what is new has to be looked at and committed before they pass again.
+seal:  ## write the digests of the machinery (VERSION=1.4.0: and another version) into its SEAL
+	@$(BIN)/python tools/seal.py
+
 golden: setup  ## write the golden reports of tests/golden anew
 	-@GOLDEN=write $(BIN)/python -m pytest -q tests/test_report.py -k golden_one
 	@git status --short tests/golden

@@ -278,6 +278,15 @@ def mirror() -> None:
         print(f"mirror    {mirror.run(project)}")
 
 
+@app.command()
+def seal() -> None:
+    """Check that the machinery is as its version has it, but for files that pyproject.toml says are yours."""
+    from conveyor.core import seal
+    from conveyor.core.project import read_pyproject
+
+    print(f"seal      {seal.check(Path.cwd(), seal.owned(read_pyproject(Path.cwd())))}")
+
+
 @app.command("github-setup")
 def github_setup(
     apply: Annotated[bool, typer.Option(help="Run them through gh; settings that are there are updated.")] = False,

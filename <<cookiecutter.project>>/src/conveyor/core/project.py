@@ -24,6 +24,20 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def read_pyproject(root: Path) -> dict[str, Any]:
+    """What the pyproject.toml of a repository holds.
+
+    Raises:
+        Misuse: it is missing, or cannot be read.
+    """
+    try:
+        return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Misuse("pyproject.toml: missing; `git checkout pyproject.toml` brings it back") from None
+    except ValueError as error:
+        raise Misuse(f"pyproject.toml: {error}; mend it") from None
+
+
 Made = TypeVar("Made")
 
 
@@ -106,10 +120,7 @@ class Project:
         Raises:
             Misuse: it is missing, or cannot be read.
         """
-        try:
-            return tomllib.loads(self.needed("pyproject.toml").decode())
-        except ValueError as error:
-            raise Misuse(f"pyproject.toml: {error}; mend it") from None
+        return read_pyproject(self.root)
 
     @cached_property
     def name(self) -> str:

@@ -1,0 +1,91 @@
+"""The seal: which files are the machinery's, and whether they are as their version has them.
+
+``SEAL`` beside the packages names the version, and the sha256 of each sealed file. A team may own a file knowingly:
+``[tool.conveyor] owned = ["container/Caddyfile"]`` in pyproject.toml. It is then checked no more, and an update leaves
+it as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from conveyor.core.errors import Misuse
+from conveyor.core.files import sha256
+
+PLACE = "src/conveyor/SEAL"
+WHOLE = ("src/conveyor", "container/kubernetes/base")  # folders in which every file is sealed
+SINGLE = tuple(f"container/{name}" for name in ("Caddyfile", "Dockerfile", "edge.Dockerfile", "kubernetes/deployer.yaml"))
+FIRST = re.compile(r"conveyor (\S+)")
+SHOWN = 5
+
+
+def sealed(root: Path) -> dict[str, str]:
+    """The sha256 of each file that is there and belongs under the seal, by its path from ``root``."""
+    files = [path for folder in WHOLE for path in (root / folder).rglob("*") if path.is_file()]
+    files += [root / name for name in SINGLE if (root / name).is_file()]
+    names = {path.relative_to(root).as_posix(): path for path in files if "__pycache__" not in path.parts}
+    return {name: sha256(names[name].read_bytes()) for name in sorted(names) if name != PLACE}
+
+
+def written(version: str, digests: dict[str, str]) -> str:
+    """The text of the seal."""
+    return f"conveyor {version}\n" + "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+
+
+def read(root: Path) -> tuple[str, dict[str, str]]:
+    """The version, and what its files are.
+
+    Raises:
+        Misuse: there is no seal, or it is damaged.
+    """
+    mend = f"`git checkout {PLACE}` brings it back"
+    try:
+        first, *lines = (root / PLACE).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        raise Misuse(f"{PLACE}: missing or damaged; {mend}") from None
+    version = FIRST.fullmatch(first)
+    pairs = [line.split("  ", 1) for line in lines]
+    if not version or any(len(pair) != 2 for pair in pairs):
+        raise Misuse(f"{PLACE}: damaged; {mend}")
+    return version[1], {name: digest for digest, name in pairs}
+
+
+def owned(pyproject: dict[str, Any]) -> list[str]:
+    """The files that the team has taken over, by tool.conveyor.owned of pyproject.toml.
+
+    Raises:
+        Misuse: it is no list of texts.
+    """
+    listed = pyproject.get("tool", {}).get("conveyor", {}).get("owned", [])
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise Misuse('pyproject.toml: tool.conveyor.owned: no list of paths; write it as ["container/Caddyfile"]')
+    return listed
+
+
+def check(root: Path, ours: list[str]) -> str:
+    """Compare what is there with the seal; returns what was found, in words.
+
+    Args:
+        ours: paths of sealed files that the team has taken over.
+
+    Raises:
+        Misuse: a file differs, is missing or was added; or an owned one is none of the seal.
+    """
+    version, known = read(root)
+    found = sealed(root)
+    if strange := sorted(set(ours) - known.keys()):
+        raise Misuse(f"pyproject.toml: tool.conveyor.owned: {strange[0]} is no file of the machinery; remove it")
+    differing = [
+        f"{name} {'is missing' if name not in found else 'was added' if name not in known else 'differs'}"
+        for name in sorted(known.keys() | found.keys())
+        if name not in ours and known.get(name) != found.get(name)
+    ]
+    if differing:
+        shown = ", ".join(differing[:SHOWN]) + (f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else "")
+        raise Misuse(
+            f"seal: {shown}, from the machinery of version {version}; undo it with git, or own the file:"
+            ' [tool.conveyor] owned = ["its path"] in pyproject.toml; yours goes into another folder of src'
+        )
+    return f"the machinery is that of version {version}" + (f", but for {', '.join(sorted(ours))}" if ours else "")

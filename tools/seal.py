@@ -1,0 +1,32 @@
+"""Seal the machinery: write the digests of its files into SEAL, with the version that it has or the one in VERSION.
+
+    VERSION=1.4.0 python tools/seal.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+PRODUCT = Path(__file__).parents[1] / "<<cookiecutter.project>>"
+sys.path.insert(0, str(PRODUCT / "src"))
+
+from conveyor.core import seal  # noqa: E402
+
+
+def main() -> str:
+    place = PRODUCT / seal.PLACE
+    version = os.environ.get("VERSION") or seal.read(PRODUCT)[0]
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        return f"error: VERSION: {version!r} is no version; name it like 1.4.0"
+    text = seal.written(version, seal.sealed(PRODUCT))
+    same = place.is_file() and place.read_text() == text
+    place.write_text(text)
+    print(f"seal      {'unchanged' if same else 'written'}: version {version}")
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main() or None)
