@@ -12,6 +12,7 @@ from conftest import ROOT, BakedProject, once
 
 from conveyor.core.project import Project
 from conveyor.data import tables as conveyor_tables
+from conveyor.ledger.ledger import ledger_of
 from conveyor.steps.compare import run
 
 
@@ -105,7 +106,7 @@ EDITS = {
     ),
     "the judge": (
         ("src/conveyor/gate/decide.py", '"block", f"shown to be worse', '"promote", f"shown to be worse'),
-        "changes code that judges or moves models; the base's was used: compare.py",
+        "changes code that judges or moves models; the base's was used: gate/decide.py",
     ),
     "the trusted types": (
         ("params.yaml", "    - numpy.dtype", "    - os.system\n    - numpy.dtype"),
@@ -144,9 +145,9 @@ def test_files_that_a_pull_request_adds_beside_the_code_are_flagged_whatever_the
     proposal.pull.git("add", "--all")
     proposal.pull.git("add", "--force", str(compiled))
     assert proposal.judge()["flags"] == [
-        "changes code that judges or moves models; the base's was used: __pycache__/compare.cpython-399.pyc, link.py,"
-        " mirror.py",
-        "changes how commands run or what is tested: src/sitecustomize.py",
+        "changes code that judges or moves models; the base's was used: gate/__pycache__/compare.cpython-399.pyc,"
+        " ledger/mirror.py, link.py",
+        "changes code beside the model: sitecustomize.py",
     ]
 
 
@@ -243,10 +244,10 @@ def test_a_split_that_the_data_of_a_pull_request_cannot_answer_is_incomparable_t
     """The champion's split went by a column that is gone: then nobody knows which rows it had trained on."""
     root = proposal.base.path
     project = Project(root, pull=proposal.pull.path)
-    bundle = project.ledger.bundle(project.ledger.champion())
+    bundle = ledger_of(project).bundle(ledger_of(project).champion())
     split = bundle.path / "split.json"
     split.write_text(json.dumps(json.loads(split.read_text()) | {"columns": ["departed"]}))
-    project.ledger.__dict__["bundle"] = lambda champion: bundle
+    ledger_of(project).__dict__["bundle"] = lambda champion: bundle
     assert run(project) == (
         "incomparable: the champion cannot score these rows: column 'departed' is missing;"
         " the split of a model needs it"

@@ -307,11 +307,11 @@ def test_the_token_of_a_workflow_reaches_git_and_no_file(place, monkeypatch):
     monkeypatch.setenv("GITHUB_TOKEN", "secret-token")
     monkeypatch.setenv("GITHUB_SERVER_URL", "http://127.0.0.1:9")
     ledger = place.open()
-    ledger.git.variables.update(ledger.credentials())
-    sent = ledger.git("config", "--get-urlmatch", "http.extraheader", "http://127.0.0.1:9/owner/repo")
+    ledger.store.git.variables.update(ledger.store.credentials())
+    sent = ledger.store.git("config", "--get-urlmatch", "http.extraheader", "http://127.0.0.1:9/owner/repo")
     assert sent == "AUTHORIZATION: basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0LXRva2Vu"
     with pytest.raises(GitError):  # and no other host sees it
-        ledger.git("config", "--get-urlmatch", "http.extraheader", "http://127.0.0.2:9/owner/repo")
+        ledger.store.git("config", "--get-urlmatch", "http.extraheader", "http://127.0.0.2:9/owner/repo")
     assert b"secret-token" not in (place.project.path / ".git" / "config").read_bytes()
 
 

@@ -22,6 +22,7 @@ from conveyor.core.project import Project
 from conveyor.deploy import rollback as rollback_module
 from conveyor.deploy.rollback import prune, quarantine
 from conveyor.ledger import mirror as mirror_module
+from conveyor.ledger.ledger import ledger_of
 from conveyor.ledger.mirror import followed
 from conveyor.model import tracking
 from conveyor.steps import promote
@@ -158,7 +159,7 @@ class Mirrored(Place):
         """What a promotion writes."""
 
         def write(project) -> str:
-            ledger = project.ledger
+            ledger = ledger_of(project)
             ledger.accept(self.bundle(name), ledger.number, "promote", f"{name} is better")
             ledger.live(ledger.events[-1])
             return f"promoted {name}"
@@ -267,7 +268,7 @@ def test_a_model_on_its_way_back_is_the_challenger_until_it_is_live(place, clien
     ledger.roll_back(None, "it crashed")  # and the run was stopped here
     place.mirror()
     assert held(client)["aliases"] == {"champion": "2", "challenger": "1"}
-    place.act(lambda project: str(project.ledger.settle()))
+    place.act(lambda project: str(ledger_of(project).settle()))
     assert held(client)["aliases"] == {"champion": "1"}
 
 
@@ -460,7 +461,7 @@ def test_what_a_refused_command_wrote_before_is_mirrored_too(place, client, betw
     errors = errors_module
 
     def blocked(project) -> str:
-        project.ledger.settle()
+        ledger_of(project).settle()
         raise errors.Refused("block: shown to be worse")
 
     ledger = place.open()

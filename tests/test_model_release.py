@@ -10,6 +10,7 @@ import pytest
 
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.project import Project
+from conveyor.ledger.ledger import ledger_of
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def released(bootstrapped):
     from conveyor.report import model_card as card
 
     project = Project(bootstrapped.path)
-    event = project.ledger.events[-1]
-    bundle = project.ledger.bundle(event.champion)
+    event = ledger_of(project).events[-1]
+    bundle = ledger_of(project).bundle(event.champion)
     return project, bundle, event, card.markdown(project, bundle, "1.0.0", event, "ghcr.io/acme/model@sha256:0")
 
 
@@ -152,22 +153,22 @@ def test_a_release_wants_an_origin_a_tag_there_and_a_registry(bootstrapped, one_
 
 def test_a_version_is_one_commit_and_one_model_for_ever(bootstrapped):
     project = Project(bootstrapped.path)
-    event = project.ledger.events[-1]
-    written = project.ledger.release(event, "v1.0.0", "image")
+    event = ledger_of(project).events[-1]
+    written = ledger_of(project).release(event, "v1.0.0", "image")
     assert (written.type, written.tag, written.commit) == ("released", "v1.0.0", project.commit)
-    assert project.ledger.release(event, "v1.0.0", "image") == written, "a run that is repeated writes nothing"
-    assert project.ledger.champion().event == event.number, "the champion is the same"
+    assert ledger_of(project).release(event, "v1.0.0", "image") == written, "a run that is repeated writes nothing"
+    assert ledger_of(project).champion().event == event.number, "the champion is the same"
 
     bootstrapped.git("commit", "--quiet", "--allow-empty", "--message", "later")
     later = Project(bootstrapped.path)
     with pytest.raises(Refused, match="v1.0.0 was released from commit .*in event 3; a version does not"):
-        later.ledger.release(later.ledger.events[1], "v1.0.0", "image")
-    assert later.ledger.number == 3
+        ledger_of(later).release(ledger_of(later).events[1], "v1.0.0", "image")
+    assert ledger_of(later).number == 3
 
 
 def test_a_model_under_quarantine_is_not_released(bootstrapped, release, monkeypatch):
     project = Project(bootstrapped.path)
-    assert release.champion_of(project).key == project.ledger.champion().key
-    monkeypatch.setattr(project.ledger, "quarantine_of", lambda key: project.ledger.events[0])
+    assert release.champion_of(project).key == ledger_of(project).champion().key
+    monkeypatch.setattr(ledger_of(project), "quarantine_of", lambda key: ledger_of(project).events[0])
     with pytest.raises(Refused, match="nothing was released"):
         release.champion_of(project)

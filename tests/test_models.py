@@ -28,7 +28,8 @@ from conveyor.core.errors import Misuse
 from conveyor.core.params import load
 from conveyor.core.project import Project
 from conveyor.data.columns import features, labels
-from conveyor.data.source import read
+from conveyor.data.source import frame_of, read
+from conveyor.ledger.ledger import ledger_of
 from conveyor.model import scoring
 from conveyor.model.bundle import Bundle, pack, unpack
 from conveyor.model.scoring import Scored, column, environment, exact, of_champion
@@ -313,10 +314,10 @@ def test_a_payload_under_the_name_of_a_model_is_refused_and_never_run(bootstrapp
 
     # As champion, of which the ledger itself says that these are its bytes.
     project = Project(bootstrapped.path)
-    project.ledger.accept(candidate, project.ledger.number, "promote", "it says so")
-    project.ledger.live(project.ledger.events[-1])
-    rows = features(project.frame.head(9), project.params.data)
-    with of_champion(project, project.ledger.champion(), rows) as (nothing, reason):
+    ledger_of(project).accept(candidate, ledger_of(project).number, "promote", "it says so")
+    ledger_of(project).live(ledger_of(project).events[-1])
+    rows = features(frame_of(project).head(9), project.params.data)
+    with of_champion(project, ledger_of(project).bundle(ledger_of(project).champion()), rows) as (nothing, reason):
         assert nothing is None and reason.startswith("model.skops: no skops model")
     assert not marker.exists()
 
@@ -325,7 +326,7 @@ def test_a_payload_in_the_place_of_the_champions_bytes_is_refused_before_it_is_l
     bootstrapped, one_line, tmp_path
 ):
     git, marker = bootstrapped.git, tmp_path / "marker"
-    champion = Project(bootstrapped.path).ledger.champion()
+    champion = ledger_of(Project(bootstrapped.path)).champion()
     (tmp_path / "payload").write_bytes(pickle.dumps(Payload(marker)))
     blob = git("hash-object", "-w", str(tmp_path / "payload")).stdout.strip()
     index = {"GIT_INDEX_FILE": str(tmp_path / "index")}
@@ -346,13 +347,13 @@ def test_a_payload_in_the_place_of_the_champions_bytes_is_refused_before_it_is_l
 
 def test_a_champion_that_fails_on_these_rows_or_takes_too_long_is_incomparable_and_says_why(bootstrapped, monkeypatch):
     project = Project(bootstrapped.path)
-    champion = project.ledger.champion()
-    rows = features(project.frame.head(9), project.params.data)
+    champion = ledger_of(project).bundle(ledger_of(project).champion())
+    rows = features(frame_of(project).head(9), project.params.data)
     with of_champion(project, champion, rows.assign(carrier=3)) as (nothing, reason):
         assert nothing is None and re.fullmatch("TypeError: .*", reason)
 
     monkeypatch.setattr(scoring, "SECONDS", 0.01)
-    apart = scoring.apart(project, project.ledger.bundle(champion), rows)
+    apart = scoring.apart(project, champion, rows)
     with pytest.raises(Misuse, match="it said nothing within 0.01 s"), apart:
         pass
 

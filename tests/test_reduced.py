@@ -11,6 +11,7 @@ from serving import serving, settings
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
 from conveyor.core.project import Project
+from conveyor.ledger.ledger import ledger_of
 from conveyor.model.bundle import Bundle
 from conveyor.steps.promote import judged
 
@@ -85,7 +86,7 @@ def test_what_an_image_holds_of_a_bundle_is_no_bundle_to_judge_or_to_store(boots
     for place in (champion, candidate):
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(reduced, place)
-    ledger = Project(bootstrapped.path).ledger
+    ledger = ledger_of(Project(bootstrapped.path))
     assert ledger.bundle(ledger.champion()).digest == whole
     assert "model.skops" in Bundle(champion).files  # it was brought again
     # Not even one who says that it was judged brings it in.

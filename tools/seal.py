@@ -1,6 +1,6 @@
 """Seal the machinery: write the digests of its files into SEAL, with the version that it has or the one in VERSION.
 
-    VERSION=1.4.0 python tools/seal.py
+VERSION=1.4.0 python tools/seal.py
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from conveyor.core.errors import Misuse
 from conveyor.core.frozen import Frozen, Names, checked, shown
@@ -66,13 +66,13 @@ class Guards(Frozen):
 
 
 class Gate(Frozen):
+    own_metrics: dict[str, str] = {}  # first, for the metrics that are named below may be among them
     metric: str
     promote_when: Literal["superior", "non_inferior"]
     margin: float = Field(ge=0)
     confidence: float = Field(gt=0.5, lt=1)
     floors: dict[str, float] = {}
     guards: Guards = Guards()
-    own_metrics: dict[str, str] = {}
 
     @field_validator("own_metrics")
     @classmethod
@@ -84,13 +84,14 @@ class Gate(Frozen):
                 raise ValueError(f"{shown(reference)} names nothing; write it as package.module:NAME")
         return own
 
-    @model_validator(mode="after")
-    def _known(self) -> Gate:
-        known = (*METRICS, *self.own_metrics)
-        for name in (self.metric, *self.floors):
+    @field_validator("metric", "floors")
+    @classmethod
+    def _known(cls, named: Any, others: ValidationInfo) -> Any:
+        known = (*METRICS, *others.data.get("own_metrics", ()))
+        for name in [named] if isinstance(named, str) else named:
             if name not in known:
                 raise ValueError(f"no metric {name!r}; there are {', '.join(known)}")
-        return self
+        return named
 
 
 class Serve(Frozen):

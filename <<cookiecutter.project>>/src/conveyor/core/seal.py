@@ -16,7 +16,9 @@ from conveyor.core.files import sha256
 
 PLACE = "src/conveyor/SEAL"
 WHOLE = ("src/conveyor", "container/kubernetes/base")  # folders in which every file is sealed
-SINGLE = tuple(f"container/{name}" for name in ("Caddyfile", "Dockerfile", "edge.Dockerfile", "kubernetes/deployer.yaml"))
+SINGLE = tuple(
+    f"container/{name}" for name in ("Caddyfile", "Dockerfile", "edge.Dockerfile", "kubernetes/deployer.yaml")
+)
 FIRST = re.compile(r"conveyor (\S+)")
 SHOWN = 5
 

@@ -36,4 +36,5 @@ def imported(module: str, key: str) -> tuple[Path, ModuleType]:
     try:
         return file, import_module(module)
     except (Exception, SystemExit) as error:
-        raise at_fault(error, file, "mend that line, or add a library that it needs to requirements") from error
+        more = "" if isinstance(error, SyntaxError) else ", or add a library that it needs to requirements"
+        raise at_fault(error, file, f"mend that line{more}") from error

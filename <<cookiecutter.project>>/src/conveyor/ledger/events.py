@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from conveyor.core.frozen import Frozen, Names
+from conveyor.model.bundle import Bundle
 
 if TYPE_CHECKING:
     pass
+
+
+SCHEMA = 1
 
 
 class Champion(Frozen):
@@ -68,6 +72,19 @@ class Moved(Exception):
     """Somebody else wrote an event since this decision was made: decide again, against the new champion."""
 
 
+def champion_json(events: list[Event]) -> dict[str, Any]:
+    """What champion.json says: the champion, the one before it, and what waits to become one."""
+    live = [event.champion.model_dump() for event in events if event.type == "live"]
+    waiting = pending_of(events)
+    return {
+        "schema": SCHEMA,
+        "event": len(events),
+        "champion": live[-1] if live else None,
+        "previous": live[-2] if len(live) > 1 else None,
+        "accepted": waiting.champion.model_dump() if waiting else None,
+    }
+
+
 def pending_of(events: list[Event]) -> Event | None:
     waiting = None
     for event in events:
@@ -83,3 +100,75 @@ def pending_of(events: list[Event]) -> Event | None:
 def repeated(event: Event) -> dict[str, Any]:
     """What a following event repeats of one."""
     return {name: getattr(event, name) for name in ("key", "digest", "commit", "data_sha256", "outcome", "reason")}
+
+
+class History:
+    """What follows from the events of a ledger: questions that ask nobody.
+
+    Attributes:
+        events: all of them, in order.
+    """
+
+    def __init__(self, events: list[Event]) -> None:
+        self.events = events
+
+    @property
+    def number(self) -> int:
+        """The number of the last event, 0 for a new ledger."""
+        return len(self.events)
+
+    def champion(self) -> Champion | None:
+        """The model of the last ``live`` event."""
+        return next((event.champion for event in reversed(self.events) if event.type == "live"), None)
+
+    def pending(self) -> Event | None:
+        """A model on its way to serve: ``accepted`` or ``rolled_back``, and neither ``live`` nor ``aborted`` yet."""
+        return pending_of(self.events)
+
+    def to_serve(self) -> Event | None:
+        """The event of the model that is to serve: the one on its way, else the champion's."""
+        return self.pending() or next((event for event in reversed(self.events) if event.type == "live"), None)
+
+    def at(self, time: str) -> Event | None:
+        """The ``live`` event that held at a time in UTC, as events write it."""
+        return next((event for event in reversed(self.events) if event.type == "live" and event.time <= time), None)
+
+    def quarantine_of(self, key: str) -> Event | None:
+        """The event that put a model under quarantine, if one did and no later roll-back to it lifted that."""
+        found = waiting = None
+        for event in self.events:
+            if event.replaces == key or (event.type == "quarantined" and event.key == key):
+                found, before = event, found
+            elif event.type == "rolled_back" and event.key == key:
+                found = None
+            elif event.type == "aborted" and waiting and waiting.replaces == key:
+                found = before  # the roll-back did not come to serve: what it was to replace stays
+            waiting = event if event.type == "rolled_back" else None if event.type in ("live", "aborted") else waiting
+        return found
+
+    def decisions(self, holdout: str, besides: str) -> int:
+        """How many models besides one were judged on these rows: each makes the next verdict a little less fresh."""
+        return len({e.key for e in self.events if e.holdout == holdout and e.key != besides})
+
+    def approval_of(self, bundle: Bundle) -> Event | None:
+        """The ``approved`` event of these very bytes, if there is no champion since."""
+        for event in reversed(self.events):
+            if event.type == "live":
+                return None
+            if event.type == "approved" and (event.key, event.digest) == (bundle.key, bundle.digest):
+                return event
+        return None
+
+    def stored(self, key: str) -> Event | None:
+        """The last event that came with the bytes of this model, if they were not deleted since."""
+        for event in reversed(self.events):
+            if event.type == "pruned" and key in event.keys:
+                return None
+            if event.key == key and event.type in ("accepted", "approved"):
+                return event
+        return None
+
+    def why_quarantined(self, event: Event) -> str:
+        what = "rolled back" if event.type == "rolled_back" else "put under quarantine"
+        key = event.replaces if event.type == "rolled_back" else event.key
+        return f"model {str(key)[:12]} was {what} by {event.by} in event {event.number}: {event.reason}"

@@ -1,0 +1,92 @@
+"""Reading a ledger: its events are believed when they follow from each other, and its witness stands beside them."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from conveyor.core.errors import Misuse
+from conveyor.ledger.events import SCHEMA, Champion, Event, History, champion_json, pending_of
+from conveyor.ledger.store import BRANCH, Store
+
+
+def events_of(store: Store) -> list[Event]:
+    """All events of the ledger, and ``store.head`` is what they were read from.
+
+    Raises:
+        Misuse: the ledger is damaged; the line names the file, for damage is never "no champion".
+    """
+    store.head = store.read_head()
+    if store.head is None:
+        if witnesses := store.witnesses():
+            raise Misuse(
+                f"ledger: {store.where} has the tag {witnesses[-1]} but no branch `ledger`; restore the branch"
+            )
+        return []
+    names = store.git("ls-tree", "-r", "--full-tree", "--name-only", store.head).split("\n")
+    events: list[Event] = []
+    for number in range(1, 1 + sum(name.startswith("events/") for name in names)):
+        events.append(_event(store, number, names, events))
+    if not events:
+        raise Misuse(f"ledger: the branch `ledger` of {store.where} holds no events: not ours, rename it")
+    stored = store.json("champion.json") if "champion.json" in names else None
+    if stored != champion_json(events):
+        raise Misuse("ledger: champion.json does not follow from the events; restore the branch `ledger`")
+    commits = store.git("rev-list", "--reverse", store.head).split()
+    if len(commits) != len(events):
+        raise Misuse(
+            f"ledger: {len(commits)} commits for {len(events)} events, so one was written over; restore the branch"
+            " `ledger`"
+        )
+    witness = History(events).champion()
+    expected = f"champion/{witness.event:06d}" if witness else None
+    last = (store.witnesses() or [None])[-1]
+    if last != expected:
+        if not store.remote and _finish(store, last):
+            return events_of(store)
+        raise Misuse(
+            f"ledger: the last champion by events is {expected}, by tags {last}; restore the branch `ledger` or the"
+            " tag (all of a ledger: `git push origin ledger 'refs/tags/champion/*' 'refs/models/*'`)"
+        )
+    if witness and not _witnessed(store, commits, witness):
+        raise Misuse(f"ledger: the tag {expected} is not at the commit of its event; restore the tag")
+    return events
+
+
+def _finish(store: Store, witness: str | None) -> bool:
+    """Move the local branch to a witness whose commit follows from it: git was stopped between the two."""
+    if witness is None or not store.head:
+        return False
+    tag = f"refs/tags/{witness}"
+    if not store.git.succeeds("rev-parse", "-q", "--verify", f"{tag}^"):
+        return False
+    if store.git("rev-parse", f"{tag}^") != store.head:
+        return False
+    store.git("update-ref", BRANCH, tag, store.head)
+    return True
+
+
+def _witnessed(store: Store, commits: list[str], champion: Champion) -> bool:
+    """Whether the tag of the champion is at the commit of its event."""
+    ref = f"refs/tags/champion/{champion.event:06d}"
+    at = store.refs[ref] if store.remote else store.git("rev-parse", ref)
+    return at == commits[champion.event - 1]
+
+
+def _event(store: Store, number: int, names: list[str], before: list[Event]) -> Event:
+    path = f"events/{number:06d}.json"
+    if path not in names:
+        raise Misuse(f"ledger: {path} is missing; restore the branch `ledger`")
+    value = store.json(path)
+    if isinstance(value.get("schema"), int) and value["schema"] > SCHEMA:
+        raise Misuse(f"ledger: {path} has schema {value['schema']}, this code knows {SCHEMA}; update the code")
+    try:
+        event = Event.model_validate(value)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise Misuse(f"ledger: {path} is damaged (key {key}); restore the branch `ledger`") from None
+    if event.number != number:
+        raise Misuse(f"ledger: {path} says it is event {event.number}; restore the branch `ledger`")
+    waits = pending_of(before)
+    if event.type in ("live", "aborted") and (waits is None or waits.key != event.key):
+        raise Misuse(f"ledger: {path} does not follow from the events before it; restore the branch `ledger`")
+    return event

@@ -1,0 +1,181 @@
+"""Where the ledger is kept: refs of git, here or at origin, read and written all or none."""
+
+from __future__ import annotations
+
+import base64
+import re
+from json import loads
+from pathlib import Path
+from typing import Any
+
+from conveyor.core.errors import Misuse
+from conveyor.core.files import new_directory, to_json
+from conveyor.core.git import GitError
+from conveyor.core.project import Project
+from conveyor.ledger.events import Moved
+from conveyor.model.bundle import digest_of
+
+BRANCH = "refs/heads/ledger"
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "ledger"), ("EMAIL", "ledger@invalid"))
+}
+
+
+class Store:
+    """The refs of a repository that make up its ledger.
+
+    Attributes:
+        remote: whether a remote named origin holds them.
+        where: that, in words.
+        head: the commit of the branch, as it was read last; None: there is no branch.
+        refs: of origin, as they were read with it.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.git = project.git
+        self.remote = "origin" in self.git("remote").split()
+        self.where = "origin" if self.remote else "this repository"
+        self.head: str | None = None
+        self.refs: dict[str, str] = {}
+
+    def at_origin(self, *patterns: str) -> dict[str, str]:
+        """The refs of origin by name, with what each is at; of a tag with a message, ``<tag>^{}`` is its commit.
+
+        Raises:
+            Misuse: origin cannot be read.
+        """
+        listed = self.ask("ls-remote", "origin", *patterns)
+        return {ref: commit for commit, ref in (line.split("\t") for line in listed.splitlines())}
+
+    def read_head(self) -> str | None:
+        if not self.remote:
+            return self.git("rev-parse", BRANCH) if self.git.succeeds("rev-parse", "-q", "--verify", BRANCH) else None
+        self.refs = self.at_origin(BRANCH, "refs/tags/champion/*")
+        head = self.refs.get(BRANCH)
+        if head and not self.git.succeeds("cat-file", "-e", f"{head}^{{commit}}"):
+            self.ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", BRANCH)
+        return head
+
+    def witnesses(self) -> list[str]:
+        if self.remote:
+            refs = [ref for ref in self.refs if ref.startswith("refs/tags/champion/")]
+        else:
+            refs = self.git("for-each-ref", "--format=%(refname)", "refs/tags/champion/").split()
+        # Other tags of that kind are somebody's own.
+        return sorted(ref.removeprefix("refs/tags/") for ref in refs if re.fullmatch(r"refs/tags/champion/\d{6}", ref))
+
+    def ask(self, *words: str) -> str:
+        try:
+            return self.git(*words, more=self.credentials())
+        except GitError as error:
+            raise Misuse(f"ledger: origin cannot be read: {error}; check the remote and your access") from None
+
+    def credentials(self) -> dict[str, str]:
+        """The workflow's token, for this process alone: it is never written into a configuration file."""
+        given = self.project.environment
+        if not given.token:
+            return {}
+        basic = base64.b64encode(f"x-access-token:{given.token}".encode()).decode()
+        return {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"http.{given.server_url}/.extraheader",
+            "GIT_CONFIG_VALUE_0": f"AUTHORIZATION: basic {basic}",
+        }
+
+    def json(self, path: str) -> dict[str, Any]:
+        """A JSON object of the branch.
+
+        Raises:
+            Misuse: it is none.
+        """
+        try:
+            value = loads(self.git.bytes("cat-file", "blob", f"{self.head}:{path}"))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise Misuse(f"ledger: {path} is no JSON object; restore the branch `ledger`")
+        return value
+
+    def extract(self, key: str, digest: str, path: Path) -> None:
+        ref = f"refs/models/{key}"
+        try:
+            files = self.files(ref, digest)
+        except Misuse:
+            if not self.remote:
+                raise
+            try:
+                # What this clone has under the name may come from before it had this origin.
+                self.git(
+                    "fetch", "--quiet", "--no-tags", "--depth=1", "origin", f"+{ref}:{ref}", more=self.credentials()
+                )
+            except GitError as error:
+                mend = "restore that ref (a fork takes it from upstream)"
+                raise Misuse(f"ledger: {ref} cannot be fetched from origin: {error}; {mend}") from None
+            files = self.files(ref, digest)
+        with new_directory(path) as new:
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+
+    def files(self, ref: str, digest: str) -> dict[str, bytes]:
+        if not self.git.succeeds("rev-parse", "-q", "--verify", ref):
+            raise Misuse(f"ledger: {ref} is missing, the model of an event; restore that ref")
+        try:
+            names = self.git("ls-tree", "-z", "--full-tree", "--name-only", ref).rstrip("\0").split("\0")
+            files = {name: self.git.bytes("cat-file", "blob", f"{ref}:{name}") for name in names}
+        except GitError as error:
+            raise Misuse(f"ledger: {ref} is damaged: {error}; restore that ref") from None
+        if digest_of(files) != digest:
+            raise Misuse(
+                f"ledger: {ref} has digest {digest_of(files)[:12]}…, its event says {digest[:12]}…; restore that ref"
+            )
+        return files
+
+    def write(self, refs: dict[str, str]) -> None:
+        """All refs or none; the branch only if its head is still the one that was read. No commit: the ref goes."""
+        try:
+            if self.remote:
+                pairs = [f"{commit}:{ref}" for ref, commit in refs.items()]
+                # A hook before pushes is for code: it would test what is not pushed.
+                self.git("push", "--quiet", "--no-verify", "--atomic", "origin", *pairs, more=self.credentials())
+            else:
+                self._write_here(refs)
+        except GitError:
+            if self.read_head() != self.head:
+                raise Moved from None
+            raise
+
+    def _write_here(self, refs: dict[str, str]) -> None:
+        """The same without a remote. git can be killed between two refs, so the order is such that the rest follows:
+
+        bytes without an event are written again, a witness ahead of its branch is what ``_finish`` looks for, and bytes
+        of a model that was pruned may stay.
+        """
+        before: dict[str, str] = {}
+        try:
+            for ref, commit in refs.items():
+                if commit and ref != BRANCH:
+                    old = self.git("for-each-ref", "--format=%(objectname)", ref)
+                    self._update(f"update {ref} {commit} {old}" if old else f"create {ref} {commit}")
+                    before[ref] = old
+            head = refs[BRANCH]
+            self._update(f"update {BRANCH} {head} {self.head}" if self.head else f"create {BRANCH} {head}")
+        except GitError:
+            for ref, old in before.items():
+                self._update(f"update {ref} {old} {refs[ref]}" if old else f"delete {ref} {refs[ref]}")
+            raise
+        for ref, commit in refs.items():
+            if not commit:
+                self._update(f"delete {ref}")
+
+    def _update(self, line: str) -> None:
+        self.git("update-ref", "--stdin", stdin=f"{line}\n".encode())
+
+    def blob(self, value: Any) -> str:
+        return self.git("hash-object", "-w", "--stdin", "--no-filters", stdin=to_json(value).encode())
+
+    def commit(self, tree: str, parent: str | None, message: str) -> str:
+        words = ["commit-tree", "--no-gpg-sign", tree, "-F", "-", *(["-p", parent] if parent else [])]
+        return self.git(*words, stdin=message.encode(), more=IDENTITY)
