@@ -82,9 +82,9 @@ def on_main(project: Project, tag: str) -> None:
     Misuse: there is no origin with such a tag.
     """
     ledger = ledger_of(project)
-    if not ledger.remote:
+    if not ledger.store.remote:
         raise Misuse("release: there is no remote origin; a release is made from what is there")
-    refs = ledger.at_origin("refs/heads/main", f"refs/tags/{tag}", f"refs/tags/{tag}^{{}}")
+    refs = ledger.store.at_origin("refs/heads/main", f"refs/tags/{tag}", f"refs/tags/{tag}^{{}}")
     at = refs.get(f"refs/tags/{tag}^{{}}", refs.get(f"refs/tags/{tag}"))
     if at is None:
         raise Misuse(f"release: origin has no tag {tag}; push it first")
@@ -94,7 +94,7 @@ def on_main(project: Project, tag: str) -> None:
     try:
         if main and not project.git.succeeds("cat-file", "-e", f"{main}^{{commit}}"):
             words = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", main)
-            project.git(*words, more=ledger.credentials())
+            project.git(*words, more=ledger.store.credentials())
     except GitError as error:
         raise Misuse(f"release: main cannot be fetched from origin: {error}; check your access") from None
     if not main or not project.git.succeeds("merge-base", "--is-ancestor", project.commit, main):

@@ -364,7 +364,10 @@ class Ledger(History):
         if kind == "live":
             refs[f"refs/tags/champion/{number:06d}"] = commit
         reached(f"before {kind}")
-        self.store.write(refs)
+        try:
+            self.store.write(refs)
+        except GitError as error:
+            raise self._untaken(error) from None
         reached(f"after {kind}")
         self.read()
         return event

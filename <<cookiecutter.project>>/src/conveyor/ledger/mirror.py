@@ -250,7 +250,7 @@ def run(project: Project) -> str:
     with tracking.answering(project, "did not follow the ledger", "`make mirror` brings it up to date") as client:
         changes, version = _catch_up(ledger, client)
     if not project.environment.tracking_uri:
-        write_text(_mark(project), str(ledger.head))
+        write_text(_mark(project), str(ledger.store.head))
     moved = f"{changes} changes" if changes else "unchanged"
     return f"MLflow: version {version} of {project.package} is champion ({moved})"
 
@@ -265,11 +265,11 @@ def _catch_up(ledger: Ledger, client: MlflowClient) -> tuple[int, str]:
     while True:
         registry = read(client, ledger.project.package)
         actions = plan(ledger, registry)
-        numbers, seen = apply(actions, registry, client, ledger), ledger.head
+        numbers, seen = apply(actions, registry, client, ledger), ledger.store.head
         changes += len(actions)
         if actions:
             ledger.read()
-        if ledger.head == seen:
+        if ledger.store.head == seen:
             return changes, numbers[ledger.champion().key]
 
 
@@ -285,7 +285,7 @@ def _mark(project: Project) -> Path:
 def _follows(project: Project) -> bool:
     """Whether MLflow need not be asked. A server is always asked: others write there too."""
     mark = _mark(project)
-    return not project.environment.tracking_uri and mark.is_file() and mark.read_text() == ledger_of(project).head
+    return not project.environment.tracking_uri and mark.is_file() and mark.read_text() == ledger_of(project).store.head
 
 
 def followed(write: Callable[..., str]) -> Callable[..., str]:

@@ -51,6 +51,7 @@ class Store:
         return {ref: commit for commit, ref in (line.split("\t") for line in listed.splitlines())}
 
     def read_head(self) -> str | None:
+        """The commit of the branch as it is now, which is fetched where this clone lacks it; None: there is none."""
         if not self.remote:
             return self.git("rev-parse", BRANCH) if self.git.succeeds("rev-parse", "-q", "--verify", BRANCH) else None
         self.refs = self.at_origin(BRANCH, "refs/tags/champion/*")
@@ -60,6 +61,7 @@ class Store:
         return head
 
     def witnesses(self) -> list[str]:
+        """The tags that stand beside the ``live`` events, in their order."""
         if self.remote:
             refs = [ref for ref in self.refs if ref.startswith("refs/tags/champion/")]
         else:
@@ -68,6 +70,11 @@ class Store:
         return sorted(ref.removeprefix("refs/tags/") for ref in refs if re.fullmatch(r"refs/tags/champion/\d{6}", ref))
 
     def ask(self, *words: str) -> str:
+        """What git says that asks origin.
+
+        Raises:
+            Misuse: origin cannot be read.
+        """
         try:
             return self.git(*words, more=self.credentials())
         except GitError as error:
@@ -100,6 +107,11 @@ class Store:
         return value
 
     def extract(self, key: str, digest: str, path: Path) -> None:
+        """Write the bytes of a model to a folder, fetched where this clone lacks them.
+
+        Raises:
+            Misuse: they are missing, damaged, or not those of the digest.
+        """
         ref = f"refs/models/{key}"
         try:
             files = self.files(ref, digest)
@@ -120,6 +132,11 @@ class Store:
                 (new / name).write_bytes(content)
 
     def files(self, ref: str, digest: str) -> dict[str, bytes]:
+        """The files of a model that this clone holds under a ref.
+
+        Raises:
+            Misuse: as ``extract``.
+        """
         if not self.git.succeeds("rev-parse", "-q", "--verify", ref):
             raise Misuse(f"ledger: {ref} is missing, the model of an event; restore that ref")
         try:
@@ -134,7 +151,12 @@ class Store:
         return files
 
     def write(self, refs: dict[str, str]) -> None:
-        """All refs or none; the branch only if its head is still the one that was read. No commit: the ref goes."""
+        """All refs or none; the branch only if its head is still the one that was read. No commit: the ref goes.
+
+        Raises:
+            Moved: somebody else wrote meanwhile.
+            GitError: the refs were not taken.
+        """
         try:
             if self.remote:
                 pairs = [f"{commit}:{ref}" for ref, commit in refs.items()]
@@ -174,8 +196,10 @@ class Store:
         self.git("update-ref", "--stdin", stdin=f"{line}\n".encode())
 
     def blob(self, value: Any) -> str:
+        """The id of a JSON value, stored as a blob."""
         return self.git("hash-object", "-w", "--stdin", "--no-filters", stdin=to_json(value).encode())
 
     def commit(self, tree: str, parent: str | None, message: str) -> str:
+        """The id of a commit, stored with the same author whoever makes it."""
         words = ["commit-tree", "--no-gpg-sign", tree, "-F", "-", *(["-p", parent] if parent else [])]
         return self.git(*words, stdin=message.encode(), more=IDENTITY)

@@ -141,6 +141,6 @@ def approve(project: Project, because: str) -> str:
             judge_again(project)
     else:
         raise Refused(f"approve: lost the race for the ledger {ATTEMPTS} times; nothing was changed; run it again")
-    if ledger_of(project).remote:
+    if ledger_of(project).store.remote:
         return f"event {ledger_of(project).number} approves model {candidate.key[:12]}; the next `deliver` accepts it"
     return _carry_out(project)
