@@ -63,14 +63,16 @@ bench-workflows: setup  ## which test misses each command of the workflows that 
 	$(OFF) $(BIN)/python bench/workflow_coverage.py $(WORKFLOWS)
 
 check: setup  ## lint the template's own code and workflows
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --config pyproject.toml .
+	$(BIN)/ruff format --config pyproject.toml --check .
+	cd '$(PRODUCT)/src' && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-logo --no-cache ../../pyproject.toml
+	cd '$(PRODUCT)/src' && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml -p conveyor
 	$(BIN)/actionlint .github/workflows/*.yml
 	$(BIN)/zizmor --quiet --offline --persona=auditor .github
 
 format: setup  ## format the template's own code
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format --config pyproject.toml .
+	$(BIN)/ruff check --config pyproject.toml --fix .
 
 # Writing the files makes those tests fail: what is new has to be looked at and committed before they pass again.
 seal:  ## write the digests of the machinery (VERSION=1.4.0: and another version) into its SEAL
