@@ -129,7 +129,8 @@ class Ledger:
             )
         witness = self.champion()
         expected = f"champion/{witness.event:06d}" if witness else None
-        last = (self._witnesses() or [None])[-1]
+        witnesses = self._witnesses()
+        last = witnesses[-1] if witnesses else None
         if last != expected:
             if not self.remote and self._finish(last):
                 return self.read()
