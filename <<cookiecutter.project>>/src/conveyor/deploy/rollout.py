@@ -211,7 +211,7 @@ class Rollout:
         """
         if self.project.environment.predict_token:
             return
-        # Of what they were started with: a release of an older version has no label about it.
+        # Not by the label `started`, which releases of older versions lack.
         if any(release.variable("PREDICT_TOKEN") for release in self.served()):
             raise Misuse(
                 f"deploy: {self.host.environment} answers only who bears a token, and PREDICT_TOKEN is not set; set it"

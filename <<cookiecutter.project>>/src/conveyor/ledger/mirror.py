@@ -245,13 +245,12 @@ def run(project: Project) -> str:
     ledger = ledger_of(project)
     if not _exists(project):
         raise Misuse("mirror: MLFLOW_TRACKING_URI is not set and there is no mlruns/mlflow.db; set it, or train first")
-    none = "there is no champion yet, nothing to mirror"
     if ledger.champion() is None:
-        return none
+        return "there is no champion yet, nothing to mirror"
     with tracking.answering(project, "did not follow the ledger", "`make mirror` brings it up to date") as client:
         changes, version = _catch_up(ledger, client)
     if version is None:
-        return none
+        return "there is no champion any more, nothing to mirror"
     if not project.environment.tracking_uri:
         write_text(_mark(project), str(ledger.head))
     moved = f"{changes} changes" if changes else "unchanged"
