@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -314,7 +315,8 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
 def main() -> None:
     """Run the command line; every foreseen end is one line on standard error."""
     # Progress is shown as it comes, also into a file or a workflow's log.
-    sys.stdout.reconfigure(line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         raise SystemExit(_run())
     except typer.Abort:
@@ -342,9 +344,10 @@ def main() -> None:
         raise SystemExit(2) from None
 
 
-def _run() -> int | None:
+def _run() -> str | int | None:
     try:
-        return app(prog_name="conveyor", standalone_mode=False)
+        code: int | None = app(prog_name="conveyor", standalone_mode=False)
+        return code
     except SystemExit as error:
         # Not standalone, the only 1 from there is a reader that went away; here it means that the gate said no.
         return 2 if error.code == 1 else error.code

@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, to_json(value))
 
 
-def read_json(path: Path, made_by: str, keys: dict[str, type] | None = None) -> dict[str, Any]:
+def read_json(path: Path, made_by: str, keys: Mapping[str, type] | None = None) -> dict[str, Any]:
     """The object stored at ``path``.
 
     Args:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conveyor.core.errors import Misuse
 
+M = TypeVar("M", bound=BaseModel)
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists, a frozen model wants tuples
 
 
@@ -18,7 +19,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
 
-def checked(model: type[BaseModel], value: Any, where: str) -> Any:
+def checked(model: type[M], value: Any, where: str) -> M:
     """``value`` as ``model``.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 import subprocess
@@ -74,7 +75,7 @@ class Git:
             raise GitError(complaint(done.stderr) or f"git {words[0]} exited with {done.returncode}")
         return done.stdout
 
-    def __call__(self, *words: str, stdin: bytes | None = None, more: dict[str, str] | None = None) -> str:
+    def __call__(self, *words: str, stdin: builtins.bytes | None = None, more: dict[str, str] | None = None) -> str:
         """Standard output of ``git words`` as text without the last line feed."""
         return self.bytes(*words, stdin=stdin, more=more).decode().rstrip("\n")
 

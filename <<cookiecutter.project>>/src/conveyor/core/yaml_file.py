@@ -12,7 +12,8 @@ from conveyor.core.errors import Misuse
 from conveyor.core.frozen import shown
 
 
-class UniqueKeys(yaml.SafeLoader):
+# PyYAML has no types: to a type checker it is not known what this is a class of.
+class UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
     """YAML that refuses a key written twice instead of keeping the last one in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -21,7 +22,8 @@ class UniqueKeys(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
-        return super().construct_mapping(node, deep)
+        made: dict[Any, Any] = super().construct_mapping(node, deep)
+        return made
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:

@@ -48,5 +48,7 @@ def labels(frame: pd.DataFrame, data: params.Data) -> NDArray[Any]:
     """
     values, target = classes(frame, data), frame[data.target]
     if data.task == "regression":
-        return target.to_numpy(dtype=np.float64)
-    return pd.Categorical(target, categories=values).codes.astype(np.int64)
+        numbers: NDArray[np.float64] = target.to_numpy(dtype=np.float64)
+        return numbers
+    classes_of_rows: NDArray[np.int64] = pd.Categorical(target, categories=values).codes.astype(np.int64)
+    return classes_of_rows

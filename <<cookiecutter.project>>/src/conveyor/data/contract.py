@@ -57,22 +57,23 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
         Misuse: the suite holds an expectation or an argument that Great Expectations does not know.
     """
     import great_expectations as gx
+    from great_expectations.checkpoint.actions import UpdateDataDocsAction
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     # What it has to say is in its results and exceptions; its log repeats them with tracebacks.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    actions = []
+    actions: list[Any] = []
     if docs:
         backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs)}
-        site = {
+        site: Any = {
             "class_name": "SiteBuilder",
             "store_backend": backend,
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         }
         context.add_data_docs_site("data_docs", site)
-        actions = [gx.checkpoint.UpdateDataDocsAction(name="docs", site_names=["data_docs"])]
+        actions = [UpdateDataDocsAction(name="docs", site_names=["data_docs"])]
     asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("data")
     batch = asset.add_batch_definition_whole_dataframe("all")
     built = context.suites.add(_suite(suite["name"], suite["expectations"]))
@@ -80,13 +81,16 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
     checkpoint = gx.Checkpoint(name="data", validation_definitions=[definition], actions=actions)
     checkpoint.result_format = {"result_format": "COMPLETE", "partial_unexpected_count": EXAMPLES}
     [done] = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame}).run_results.values()
-    results = sorted(done.results, key=lambda result: result.expectation_config.meta["place"])
+    # Their type allows results without an expectation; those of a suite have one.
+    given: list[Any] = done.results
+    results = sorted(given, key=lambda result: result.expectation_config.meta["place"])
     return [_outcome(result, frame) for result in results]
 
 
 def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
     """The suite as an object. Great Expectations leaves out what it cannot build, with a word to its log; we do not."""
     import great_expectations as gx
+    from great_expectations.exceptions.exceptions import GreatExpectationsError
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     numbered = []
@@ -95,7 +99,7 @@ def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
             # Results come in another order than the expectations: each carries its place along.
             numbered.append({**expectation, "meta": {**(expectation.get("meta") or {}), "place": number}})
             ExpectationConfiguration(**numbered[-1]).to_domain_obj()
-        except (TypeError, ValueError, KeyError, gx.exceptions.GreatExpectationsError) as error:
+        except (TypeError, ValueError, KeyError, GreatExpectationsError) as error:
             # Of several lines the first one counts the faults, and two tell the first fault.
             lines = str(error).splitlines()
             why = ": ".join(line.strip().partition(" (type=")[0] for line in lines[1:3] or lines)

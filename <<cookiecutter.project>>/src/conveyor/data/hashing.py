@@ -23,6 +23,7 @@ def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
 
 
 def _value_hash(values: pd.Series) -> NDArray[np.uint64]:
+    hashed: NDArray[np.uint64]
     if pd.api.types.is_datetime64_any_dtype(values):
         # Microseconds reach from year one to year 9999, which stands for "never" in many a file.
         hashed = pd.util.hash_array(utc(values).dt.as_unit("us").astype("int64").to_numpy())
@@ -40,7 +41,7 @@ def _value_hash(values: pd.Series) -> NDArray[np.uint64]:
 
 
 def _text_hash(texts: pd.Series) -> NDArray[np.uint64]:
-    hashed = pd.util.hash_array(texts.map(str).to_numpy(dtype=object), categorize=False)
+    hashed: NDArray[np.uint64] = pd.util.hash_array(texts.map(str).to_numpy(dtype=object), categorize=False)
     # Only what begins like a number or a truth value can be one: most texts need no second look.
     likely = texts.str.match(r"\s*[-+.0-9]|\s*(?:true|false|inf|nan)\s*$", case=False, na=False).to_numpy(dtype=bool)
     truth = texts.str.strip().str.lower().map({"true": 1.0, "false": 0.0})

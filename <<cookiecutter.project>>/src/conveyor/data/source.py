@@ -35,7 +35,8 @@ def fetch(path: str, root: Path) -> bytes:
         import fsspec
 
         with fsspec.open(path, "rb", **environment.data_options()) as source:
-            return source.read()
+            content: bytes = source.read()
+            return content
     except FileNotFoundError:
         if "://" in path and not path.startswith("file://"):
             # Stores say the same of what is not there and of what one may not see.

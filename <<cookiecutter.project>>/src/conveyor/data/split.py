@@ -59,7 +59,8 @@ class SplitRule(Frozen):
             if column not in frame.columns:
                 raise Misuse(f"column {column!r} is missing; the split of a model needs it")
         if self.by == "time":
-            return (utc(frame[self.columns[0]]) <= pd.Timestamp(self.watermark)).to_numpy()
+            before: NDArray[np.bool_] = (utc(frame[self.columns[0]]) <= pd.Timestamp(self.watermark)).to_numpy()
+            return before
         bucket = row_hash(frame[list(self.columns)]) % np.uint64(BUCKETS)
         return bucket >= np.uint64(round(self.holdout * BUCKETS))
 

@@ -54,6 +54,7 @@ def read(path: Path, names: tuple[str, ...], made_by: str) -> tuple[Columns, dic
 def _numbers(column: Any) -> NDArray[Any]:
     import pyarrow as pa
 
+    found: NDArray[Any]
     whole = column.combine_chunks()
     if not pa.types.is_fixed_size_list(whole.type):
         found = whole.to_numpy(zero_copy_only=False)

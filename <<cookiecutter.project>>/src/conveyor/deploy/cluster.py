@@ -239,7 +239,8 @@ def kustomization(base: str, image: dict[str, Any]) -> str:
         "images": [{"name": NAME, "newName": named[1], "digest": named[2]}],
         "patches": [{"target": {"kind": "Deployment", "name": NAME}, "patch": yaml.safe_dump(patch)}],
     }
-    return yaml.safe_dump(whole, sort_keys=False)
+    text: str = yaml.safe_dump(whole, sort_keys=False)
+    return text
 
 
 def roll_out(

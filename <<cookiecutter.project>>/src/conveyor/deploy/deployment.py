@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.project import Project
@@ -14,6 +13,7 @@ from conveyor.ledger.events import Event, Moved
 from conveyor.ledger.ledger import ledger_of
 from conveyor.ledger.mirror import followed
 from conveyor.ledger.permission import TARGET, writable
+from conveyor.model.bundle import Bundle
 
 
 @followed
@@ -39,7 +39,23 @@ def run(project: Project, environment: str = TARGET, say: Callable[[str], None] 
     return carry_out(project, environment, event, made, say)
 
 
-def host_of(project: Project) -> ModuleType:
+class Target(Protocol):
+    """What the modules that deploy have in common; see rollout.py and cluster.py."""
+
+    def roll_out(
+        self, project: Project, environment: str, image: dict[str, Any], bundle: Bundle, say: Callable[[str], None]
+    ) -> str: ...
+
+    def take_down(self, project: Project, environment: str) -> str: ...
+
+    def deployed(self, project: Project, environment: str) -> bool: ...
+
+    def kept(self, project: Project, environment: str, key: str, digest: str) -> str | None: ...
+
+    def died(self, project: Project, environment: str) -> list[str]: ...
+
+
+def host_of(project: Project) -> Target:
     """What deploys: a Docker host or a cluster, as deploy.target of params.yaml says."""
     return cluster if project.params.deploy.target == "kubernetes" else rollout
 

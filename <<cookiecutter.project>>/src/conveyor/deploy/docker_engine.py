@@ -99,8 +99,9 @@ def tunnel(host: str) -> Iterator[str]:
                 time.sleep(0.05)
             yield f"unix://{socket}"
         finally:
-            ssh.stdin.close()
-            ssh.stderr.close()
+            for pipe in (ssh.stdin, ssh.stderr):
+                if pipe:
+                    pipe.close()
             try:
                 ssh.wait(10)
             except subprocess.TimeoutExpired:

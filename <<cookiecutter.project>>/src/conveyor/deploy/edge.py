@@ -71,8 +71,8 @@ def read_rotation(edge: Container | None) -> Rotation | None:
     found = {}
     with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
         for name in ("main", "next", "share"):
-            if f"rotation/{name}" in tar.getnames():
-                found[name] = tar.extractfile(f"rotation/{name}").read().decode()
+            if f"rotation/{name}" in tar.getnames() and (file := tar.extractfile(f"rotation/{name}")):
+                found[name] = file.read().decode()
     return Rotation(**found)
 
 

@@ -103,7 +103,8 @@ class Release:
         return {name for network in networks for name in network.get("Aliases") or ()}
 
     def label(self, name: str) -> str | None:
-        return self.containers[0].labels.get(f"{self.package}.{name}")
+        value: str | None = self.containers[0].labels.get(f"{self.package}.{name}")
+        return value
 
     def variable(self, name: str) -> str | None:
         """What its replicas were started with in the environment."""
@@ -139,7 +140,7 @@ class Host:
         self.rule = project.params.deploy
         self.environment = environment
         self.client = client
-        self.say = lambda text: say(f"deploy    {text}")
+        self.say: Callable[[str], None] = lambda text: say(f"deploy    {text}")
         self.name = f"{project.environment.deploy_name or project.name}-{environment}"
         given = project.environment.prediction_log
         self.log = project.params.serve.log if given is None else given
@@ -169,7 +170,8 @@ class Host:
 
     def ours(self, role: str) -> list[Container]:
         labels = [f"{name}={value}" for name, value in self.labels(role).items()]
-        return self.client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+        found: list[Container] = self.client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+        return found
 
     def labels(self, role: str, **more: str) -> dict[str, str]:
         labels = {"environment": self.name, "role": role, **more}
@@ -225,7 +227,7 @@ class Host:
         until = time.monotonic() + LOCK_SECONDS
         while True:
             try:
-                return api.create_container(
+                made: str = api.create_container(
                     image.id,
                     ["python", "-I", "-c", "import sys; sys.stdin.read()"],
                     name=name,
@@ -242,6 +244,7 @@ class Host:
                         pids_limit=256,
                     ),
                 )["Id"]
+                return made
             except docker.errors.APIError as error:
                 if error.status_code != 409:
                     raise
@@ -269,7 +272,8 @@ class Host:
 
     def ask(self, *urls: str, wait: float = 0.0) -> list[dict[str, Any]]:
         """What each address says: status (0: nothing) and body."""
-        return json.loads(self.run(["python", "-I", "-c", PROBE, *urls], WAIT=str(wait)))
+        answers: list[dict[str, Any]] = json.loads(self.run(["python", "-I", "-c", PROBE, *urls], WAIT=str(wait)))
+        return answers
 
     def run(self, command: list[str], **variables: str) -> bytes:
         """What a command prints in the deployer; it finds the token that clients bear in TOKEN.
@@ -278,15 +282,20 @@ class Host:
             Misuse: it fails.
         """
         token = (self.project.environment.predict_token or "").partition(",")[0]
-        done = self.deployer.exec_run(command, environment={"TOKEN": token, **variables}, demux=True)
+        done = self._inside().exec_run(command, environment={"TOKEN": token, **variables}, demux=True)
         if done.exit_code:
             said = (done.output[1] or b"").decode(errors="replace").strip().splitlines()
             raise Misuse(f"deploy: nothing can be asked inside the network: {said[-1] if said else 'no answer'}")
         return done.output[0] or b""
 
+    def _inside(self) -> Container:
+        if self.deployer is None:
+            raise RuntimeError("the network is asked from the deployer, which is there while `alone` lasts")
+        return self.deployer
+
     def put(self, folder: str, files: dict[str, bytes]) -> None:
         """Write files into the deployer."""
-        self.deployer.put_archive(folder, archive(files))
+        self._inside().put_archive(folder, archive(files))
 
 
 def archive(files: dict[str, bytes]) -> bytes:

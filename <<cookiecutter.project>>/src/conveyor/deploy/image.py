@@ -219,7 +219,8 @@ def _build(
     say: Callable[[str], None],
 ) -> str:
     """The id of the image, built from the context."""
-    identity, step, said = None, "", ""
+    identity: str | None = None
+    step, said = "", ""
     for line in client.api.build(
         path=str(context),
         buildargs={"BASE": base},

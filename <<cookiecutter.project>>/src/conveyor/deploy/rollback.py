@@ -8,7 +8,7 @@ from typing import TypeVar
 from conveyor.core.errors import Refused
 from conveyor.core.project import Project
 from conveyor.deploy import deployment, image
-from conveyor.ledger.events import Moved
+from conveyor.ledger.events import Event, Moved
 from conveyor.ledger.ledger import ledger_of
 from conveyor.ledger.mirror import followed
 from conveyor.ledger.permission import ATTEMPTS, TARGET, explained, writable
@@ -35,13 +35,13 @@ def rollback(project: Project, to: int | None, because: str) -> str:
     if waiting and waiting.type == "rolled_back":
         # The last roll-back was stopped in the middle: it is what was meant.
         if waiting.target:
-            return _deployed(project)
+            return _deployed(project, waiting)
         ledger.settle()
     left = ledger.champion()
 
-    def go_back() -> str:
+    def go_back() -> tuple[Event, str]:
         champion = ledger.champion()
-        if champion != left:
+        if champion and champion != left:
             raise Refused(
                 f"rollback: champion/{champion.event:06d} is new since you asked; `make history` shows it, ask again"
             )
@@ -49,15 +49,14 @@ def rollback(project: Project, to: int | None, because: str) -> str:
         if not serves:
             ledger.live(written)
         gone = str(written.replaces)[:12]
-        return f"champion/{ledger.number:06d} is model {written.key[:12]} again; {gone} is quarantined"
+        return written, f"champion/{ledger.number:06d} is model {written.key[:12]} again; {gone} is quarantined"
 
-    told = retried(project, "rollback", go_back)
-    return _deployed(project) if serves else told
+    written, told = retried(project, "rollback", go_back)
+    return _deployed(project, written) if serves else told
 
 
-def _deployed(project: Project) -> str:
+def _deployed(project: Project, event: Event) -> str:
     """Bring the model that a person went back to to serve: in the image in which it did, or in a new one."""
-    event = ledger_of(project).pending()
     served = deployment.kept(project, event)
     if served:
         image.note(project, event, served)

@@ -15,7 +15,6 @@ finishes or undoes what a deployment left that was stopped on its way.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +22,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from conveyor.core.errors import Misuse, Refused
-from conveyor.core.files import sha256
 from conveyor.core.project import Project
 from conveyor.deploy import docker_engine, platforms, replicas
 from conveyor.deploy import edge as edges
@@ -213,8 +211,8 @@ class Rollout:
         """
         if self.project.environment.predict_token:
             return
-        started = [release.label("started") for release in self.served()]
-        if any(json.loads(settings)[-1] != sha256(b"") for settings in started):
+        # Not by the label `started`, which releases of older versions lack.
+        if any(release.variable("PREDICT_TOKEN") for release in self.served()):
             raise Misuse(
                 f"deploy: {self.host.environment} answers only who bears a token, and PREDICT_TOKEN is not set; set it"
                 " (to open it, `make undeploy` comes first)"
@@ -374,7 +372,8 @@ class Rollout:
             away = next((answer for answer in outside if answer["status"] != 200), None)
             if not wrong and away is None:
                 return
-            wrong = wrong or f"does not answer at its port: {away['body'][:100]}"
+            if not wrong and away:
+                wrong = f"does not answer at its port: {away['body'][:100]}"
             if time.monotonic() > until:
                 raise Refused(f"the edge {wrong}")
             time.sleep(0.3)

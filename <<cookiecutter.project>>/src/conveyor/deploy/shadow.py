@@ -223,7 +223,8 @@ def spread(predictions: list[np.ndarray]) -> list[float]:
     """The 5, 50 and 95 % points of all predictions together; empty where there are none."""
     if not predictions:
         return []
-    return np.quantile(np.concatenate(predictions), [0.05, 0.5, 0.95]).round(4).tolist()
+    points: list[float] = np.quantile(np.concatenate(predictions), [0.05, 0.5, 0.95]).round(4).tolist()
+    return points
 
 
 def main(folder: Path) -> None:

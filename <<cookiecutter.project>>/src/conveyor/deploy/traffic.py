@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from conveyor.core.errors import Misuse
 
@@ -123,7 +124,7 @@ def told(new: Traffic, max_error_rate: float) -> str:
     return f"{text}; not enough requests to tell whether {max_error_rate:g} of them fail, that takes {wanted}"
 
 
-def readable(answer: dict, what: str) -> str:
+def readable(answer: dict[str, Any], what: str) -> str:
     """The text of a page of metrics.
 
     Raises:
@@ -131,4 +132,5 @@ def readable(answer: dict, what: str) -> str:
     """
     if answer["status"] != 200:
         raise Misuse(f"deploy: {what} does not tell its metrics: {answer['body'][:100]}; deploy again")
-    return answer["body"]
+    body: str = answer["body"]
+    return body

@@ -156,7 +156,7 @@ def decide(
 def _usable(predicted: Floats) -> NDArray[np.bool_]:
     """Which rows have a prediction that is a number (n,)."""
     finite = np.isfinite(predicted)
-    return finite if predicted.ndim == 1 else finite.all(axis=1)
+    return finite if predicted.ndim == 1 else np.asarray(finite.all(axis=1))
 
 
 def _valid(predicted: Floats, task: Task) -> NDArray[np.bool_]:
@@ -166,7 +166,8 @@ def _valid(predicted: Floats, task: Task) -> NDArray[np.bool_]:
     inside = np.isfinite(predicted) & (predicted >= 0) & (predicted <= 1)
     if predicted.ndim == 1:
         return inside
-    return inside.all(axis=1) & (np.abs(np.where(inside, predicted, 0).sum(axis=1) - 1) < 1e-3)
+    whole: NDArray[np.bool_] = np.abs(np.where(inside, predicted, 0).sum(axis=1) - 1) < 1e-3
+    return whole & inside.all(axis=1)
 
 
 def _floor(measured: Comparison, floor: float) -> Floor:

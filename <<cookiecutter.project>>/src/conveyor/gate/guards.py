@@ -63,7 +63,8 @@ def calibration_error(y: Labels, predicted: Floats) -> Weighted:
         for rows, of_rows in groups:
             count, total, own = (np.take(weights, rows, axis=1) @ of_rows).T
             error += (total**2 - own) / np.maximum(count, 1)
-        return error / weights.sum(axis=1)
+        mean: Floats = error / weights.sum(axis=1)
+        return mean
 
     return value
 
@@ -85,7 +86,8 @@ def gain(
     if not metric.higher_is_better:
         draws = None if between.draws is None else -between.draws
         between = Spread(-between.value, between.error, between.freedom, draws)
-    return *measured.alone, between
+    ours, theirs = measured.alone
+    return ours, theirs, between
 
 
 def check(
@@ -114,13 +116,17 @@ def check(
 
         def margin(theirs: float) -> float:
             # Squares are compared: what the square may grow by, for the error itself to grow by the margin.
-            return (np.sqrt(max(theirs, 0.0)) + grown) ** 2 - theirs
+            allowed: float = (np.sqrt(max(theirs, 0.0)) + grown) ** 2 - theirs
+            return allowed
 
         made.append(
             _guard("calibration", "calibration error", rule, margin, CALIBRATION, y, champion, challenger, groups)
         )
-    for column in [] if segments is None else segments.columns:
-        for value, rows in sorted(segments.groupby(column, observed=True).indices.items()):
+    of_columns = (
+        [] if segments is None else [(name, segments.groupby(name, observed=True)) for name in segments.columns]
+    )
+    for column, values in of_columns:
+        for value, rows in sorted(values.indices.items()):
             if len(rows) >= guards.min_rows:
                 own = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
                 given = METRICS[rule.metric], y[rows], champion[rows], challenger[rows], own

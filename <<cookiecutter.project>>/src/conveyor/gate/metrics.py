@@ -76,12 +76,14 @@ def brier(y: Labels, predicted: Floats) -> Floats:
     """
     if predicted.ndim == 1:
         return (predicted - y) ** 2
-    return np.sum((predicted - np.eye(predicted.shape[1])[y]) ** 2, axis=1)
+    squared: Floats = np.sum((predicted - np.eye(predicted.shape[1])[y]) ** 2, axis=1)
+    return squared
 
 
 def accuracy(y: Labels, predicted: Floats) -> Floats:
     """Whether the likelier class is the right one."""
-    return (chosen(predicted) == y).astype(np.float64)
+    right: Floats = (chosen(predicted) == y).astype(np.float64)
+    return right
 
 
 def mae(y: Labels, predicted: Floats) -> Floats:
@@ -104,7 +106,8 @@ def average_precision(y: Labels, predicted: Floats) -> Weighted:
         # Nothing drawn down to a threshold: then nothing found either.
         precision = np.divide(hits, np.maximum(above, 1))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (found * precision).sum(axis=1) / found.sum(axis=1)
+            mean: Floats = (found * precision).sum(axis=1) / found.sum(axis=1)
+        return mean
 
     return value
 
@@ -124,8 +127,9 @@ def f1(y: Labels, predicted: Floats) -> Weighted:
         table[:, cells] = np.add.reduceat(np.take(weights, order, axis=1), begins, axis=1, dtype=np.int64)
         table = table.reshape(-1, classes, classes)
         right = np.diagonal(table, axis1=1, axis2=2)
-        of_class = 2 * right / np.maximum(table.sum(axis=1) + table.sum(axis=2), 1)
-        return of_class[:, 1] if predicted.ndim == 1 else of_class.mean(axis=1)
+        of_class: Floats = 2 * right / np.maximum(table.sum(axis=1) + table.sum(axis=2), 1)
+        mean: Floats = of_class[:, 1] if predicted.ndim == 1 else of_class.mean(axis=1)
+        return mean
 
     return value
 
@@ -144,7 +148,8 @@ def r2(y: Labels, predicted: Floats) -> Weighted:
     def value(weights: Weights) -> Floats:
         error, first, second = (weights @ squared).T
         with np.errstate(invalid="ignore", divide="ignore"):
-            return 1.0 - error / (second - first**2 / weights.sum(axis=1))
+            explained: Floats = 1.0 - error / (second - first**2 / weights.sum(axis=1))
+        return explained
 
     return value
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.structures import CaseInsensitiveDict
 
 from conveyor.core.environment import Environment
 from conveyor.core.errors import Misuse
@@ -36,12 +37,14 @@ class GitHub:
         self._session = requests.Session()
         self._session.trust_env = False  # no .netrc: the token is the only identity
         self._session.proxies = requests.utils.get_environ_proxies(self._root)
-        self._session.headers = {
-            "Accept": "application/vnd.github+json",
-            "Authorization": f"Bearer {environment.token}",
-            "User-Agent": f"conveyor/{environment.job}",
-            "X-GitHub-Api-Version": "2022-11-28",
-        }
+        self._session.headers = CaseInsensitiveDict(
+            {
+                "Accept": "application/vnd.github+json",
+                "Authorization": f"Bearer {environment.token}",
+                "User-Agent": f"conveyor/{environment.job}",
+                "X-GitHub-Api-Version": "2022-11-28",
+            }
+        )
 
     def __call__(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer to a request about the repository, as JSON; None where it is empty.

@@ -154,7 +154,8 @@ def _digest(project: Project, client: docker.DockerClient, name: str) -> str | N
     import docker.errors
 
     try:
-        return client.images.get_registry_data(name, project.environment.registry_auth).id
+        digest: str = client.images.get_registry_data(name, project.environment.registry_auth).id
+        return digest
     except docker.errors.APIError as error:
         told = docker_engine.told(error)
         if any(sign in told for sign in ("manifest unknown", "not found", "no such manifest", "name unknown")):

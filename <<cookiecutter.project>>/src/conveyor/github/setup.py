@@ -122,9 +122,12 @@ def _others(root: Path) -> list[str]:
 def _name(file: Path) -> str:
     """Of the ruleset in a file."""
     try:
-        return json.loads(file.read_bytes())["name"]
+        name = json.loads(file.read_bytes())["name"]
     except (ValueError, TypeError, KeyError):
-        raise Misuse(f".github/rulesets/{file.name}: no ruleset with a name; `git checkout` brings it back") from None
+        name = None
+    if not isinstance(name, str):
+        raise Misuse(f".github/rulesets/{file.name}: no ruleset with a name; `git checkout` brings it back")
+    return name
 
 
 def _protection(environment: dict[str, Any]) -> dict[str, Any]:

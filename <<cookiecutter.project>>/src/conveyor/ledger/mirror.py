@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.files import write_text
@@ -208,7 +208,7 @@ def apply(actions: list[Action], registry: Registry, client: MlflowClient, ledge
     return numbers
 
 
-def _source(client: MlflowClient, ledger: Ledger, key: str) -> dict[str, str]:
+def _source(client: MlflowClient, ledger: Ledger, key: str) -> dict[str, Any]:
     """Where the model of a version is: the one that its run logged, if this MLflow has it, else the ledger's ref."""
     with TemporaryDirectory() as place:
         path = Path(place) / "bundle"
@@ -249,14 +249,16 @@ def run(project: Project) -> str:
         return "there is no champion yet, nothing to mirror"
     with tracking.answering(project, "did not follow the ledger", "`make mirror` brings it up to date") as client:
         changes, version = _catch_up(ledger, client)
+    if version is None:
+        return "there is no champion any more, nothing to mirror"
     if not project.environment.tracking_uri:
         write_text(_mark(project), str(ledger.store.head))
     moved = f"{changes} changes" if changes else "unchanged"
     return f"MLflow: version {version} of {project.package} is champion ({moved})"
 
 
-def _catch_up(ledger: Ledger, client: MlflowClient) -> tuple[int, str]:
-    """Returns the number of changes, and the version of the champion.
+def _catch_up(ledger: Ledger, client: MlflowClient) -> tuple[int, str | None]:
+    """Returns the number of changes, and the version of the champion; None where the ledger has been taken away.
 
     Where two runs are at it, the one with the older ledger could write last. So whoever wrote looks at the ledger
     again: an event is older than its mirror, so what was overwritten is seen here.
@@ -270,7 +272,8 @@ def _catch_up(ledger: Ledger, client: MlflowClient) -> tuple[int, str]:
         if actions:
             ledger.read()
         if ledger.store.head == seen:
-            return changes, numbers[ledger.champion().key]
+            champion = ledger.champion()
+            return changes, numbers[champion.key] if champion else None
 
 
 def _exists(project: Project) -> bool:

@@ -39,7 +39,8 @@ def events_of(store: Store) -> list[Event]:
         )
     witness = History(events).champion()
     expected = f"champion/{witness.event:06d}" if witness else None
-    last = (store.witnesses() or [None])[-1]
+    witnesses = store.witnesses()
+    last = witnesses[-1] if witnesses else None
     if last != expected:
         if not store.remote and _finish(store, last):
             return events_of(store)

@@ -16,6 +16,7 @@ that answer, and left-out.json with the sha256 of the others: together they stil
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,8 @@ class Bundle:
 
     @property
     def key(self) -> str:
-        return self.lineage["key"]
+        key: str = self.lineage["key"]
+        return key
 
     @property
     def features(self) -> dict[str, str]:
@@ -100,9 +102,10 @@ class Bundle:
     @property
     def scoring_code(self) -> str:
         """Digest of the code that scored it when it was trained."""
-        return self._json("lineage.json", {"scoring_code": str})["scoring_code"]
+        code: str = self._json("lineage.json", {"scoring_code": str})["scoring_code"]
+        return code
 
-    def _json(self, name: str, keys: dict[str, type] | None = None) -> dict[str, Any]:
+    def _json(self, name: str, keys: Mapping[str, type] | None = None) -> dict[str, Any]:
         return read_json(self.path / name, made_by="train", keys=keys)
 
     @property
@@ -114,7 +117,8 @@ class Bundle:
         """How the model is served, see runtime.py; None: the bundle is older than that."""
         if "served" not in self.lineage:
             return None
-        return self._json("lineage.json", {"served.form": str})["served"]["form"]
+        form: str = self._json("lineage.json", {"served.form": str})["served"]["form"]
+        return form
 
     @cached_property
     def profile(self) -> dict[str, Any] | None:
@@ -154,7 +158,8 @@ def pack(fitted: Any) -> bytes:
     """A fitted pipeline as skops bytes; bytes are no identity, for they hold ids and clock times."""
     import skops.io
 
-    return skops.io.dumps(fitted, compression=zipfile.ZIP_DEFLATED)
+    content: bytes = skops.io.dumps(fitted, compression=zipfile.ZIP_DEFLATED)
+    return content
 
 
 def unpack(content: bytes, trusted_types: tuple[str, ...]) -> Any:

@@ -101,7 +101,7 @@ def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
                     values = [TOLD.get(value, value) for value in values]
                 cells[place] = values
             feed[name] = cells.T
-        said = run(outputs, feed)[0].astype(np.float64, copy=False)
+        said: NDArray[np.float64] = run(outputs, feed)[0].astype(np.float64, copy=False)
         return said[:, 1] if task == "binary" else said.ravel() if task == "regression" else said
 
     return answer
@@ -192,14 +192,12 @@ def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answ
         columns = {name: _column(rows, name) for name in features}
         fit = np.array([fits(columns[name], features[name]) for name in strict]).reshape(len(strict), len(rows)).T
         kinds, of = np.unique(fit, axis=0, return_inverse=True) if strict else (fit[:1], np.zeros(len(rows), int))
-        said = None
+        said = np.empty((len(rows), classes) if task == "multiclass" else len(rows))
         for number, kind in enumerate(kinds):
             places = np.flatnonzero(of.ravel() == number)
             keeps = dict(zip(strict, kind, strict=True))
             asked = {n: series(columns[n][places], dtype, keeps.get(n, True)) for n, dtype in features.items()}
-            part = predict(model, pd.DataFrame(asked), task, classes)
-            said = np.empty((len(rows), *part.shape[1:])) if said is None else said
-            said[places] = part
+            said[places] = predict(model, pd.DataFrame(asked), task, classes)
         return said
 
     return answer
@@ -218,7 +216,8 @@ def fits(values: NDArray[Any], dtype: str) -> NDArray[np.bool_]:
     if dtype == "bool":
         return np.array([value is not None for value in values])
     limits = np.iinfo(dtype)
-    return (values % 1 == 0) & (limits.min <= values) & (values < limits.max)
+    found: NDArray[np.bool_] = (values % 1 == 0) & (limits.min <= values) & (values < limits.max)
+    return found
 
 
 def apart(said: NDArray[np.float64], should: NDArray[np.float64], largest: float = np.inf) -> float:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -80,7 +80,8 @@ def exact(values: pd.Series) -> list[Any]:
     if pd.api.types.is_datetime64_any_dtype(values):
         return [None if pd.isna(value) else value.isoformat() for value in values]
     if pd.api.types.is_numeric_dtype(values):
-        return values.tolist()
+        numbers: list[Any] = values.tolist()
+        return numbers
     return [None if pd.isna(value) else value for value in values.astype(object)]
 
 
@@ -121,10 +122,12 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
                 text=True,
             ) as worker,
         ):
+            # Both are pipes, see above.
+            asked, answers = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
             limit = threading.Timer(SECONDS, worker.kill)
             limit.start()
             try:
-                if not worker.stdout.readline():  # it ended instead of saying that it is done
+                if not answers.readline():  # it ended instead of saying that it is done
                     worker.wait()
                     said.seek(0)
                     told = said.read().strip().splitlines() or [f"it said nothing within {SECONDS} s"]
@@ -132,9 +135,9 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
 
                 def again() -> float:
                     try:
-                        worker.stdin.write("again\n")
-                        worker.stdin.flush()
-                        return float(worker.stdout.readline() or "nan")
+                        asked.write("again\n")
+                        asked.flush()
+                        return float(answers.readline() or "nan")
                     except OSError:
                         return float("nan")  # it has ended since: its predictions are there, its time decides nothing
 

@@ -130,7 +130,7 @@ class Signature:
         self._others = tuple(column.name for column in columns if column.kind != "number")
         self._numbers_of, self._others_of = _values_of(self._numbers), _values_of(self._others)
         self._needed = np.array([not self.columns[name].missing for name in self._numbers], dtype=bool)
-        types = {
+        types: dict[str, Any] = {
             "number": Annotated[float, Field(ge=-LARGEST, le=LARGEST)],
             "text": str,
             "truth": bool,
@@ -145,10 +145,14 @@ class Signature:
             about = Field(title=column.name, description=_described(column), examples=shown)
             fields[column.name] = Annotated[kind | None if column.missing else kind, about]
         # A typed dictionary takes any name for a column, and reads twice as fast as a model.
-        row = TypedDict("Row", fields)
+        # Of these columns no type checker knows: they are those of the model at hand.
+        dictionary: Any = TypedDict
+        row = dictionary("Row", fields)
         row.__pydantic_config__ = STRICT
-        body = {"rows": Annotated[list[row], Field(min_length=1, max_length=max_rows), FailFast()]}
-        request = TypedDict("Request", body)
+        several = (Field(min_length=1, max_length=max_rows), FailFast())
+        # Nor that this is a type.
+        body = {"rows": Annotated[list[row], *several]}  # type: ignore[valid-type]
+        request = dictionary("Request", body)
         request.__pydantic_config__ = STRICT
         self._adapter = TypeAdapter(request)
 
@@ -222,7 +226,7 @@ class Signature:
             if kind in ("too_short", "too_long"):
                 return BadRows(f"`rows` should hold 1 to {self.max_rows} rows")
             return BadRows('the body should be {"rows": [{column: value, ...}, ...]}')
-        row = place[1] + 1
+        row = int(place[1]) + 1
         if len(place) == 2:
             return BadRows("should be an object, {column: value, ...}", row)
         name = str(place[2])

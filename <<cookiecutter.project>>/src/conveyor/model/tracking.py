@@ -47,7 +47,8 @@ def _local(place: Path) -> str:
     def opened(file: Path) -> str:
         name = f"sqlite:///{file.as_posix()}"
         # Making its tables takes MLflow dozens of migrations, and none of them knows how to go on after a kill.
-        SqlAlchemyStore(name, (place.parent / "artifacts").as_uri()).engine.dispose()
+        # MLflow has types, but this constructor has none.
+        SqlAlchemyStore(name, (place.parent / "artifacts").as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
         return name
 
     try:
@@ -126,6 +127,8 @@ def complaint(error: Exception) -> str:
 def _status(error: Exception, text: str) -> int | None:
     """The HTTP status of an answer, if that is what the error is about: MLflow has three ways to say it."""
     if getattr(error, "json", {}).get("error_code"):
-        return error.get_http_status_code()
+        of_mlflow: Any = error  # no other error has it
+        status: int = of_mlflow.get_http_status_code()
+        return status
     found = re.search(r"failed with error code (\d{3})|too many (\d{3}) error responses", text)
     return int(found[1] or found[2]) if found else None

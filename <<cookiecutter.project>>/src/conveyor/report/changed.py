@@ -7,6 +7,7 @@ missing or of another kind counts as not known, and nothing here fails on it.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ def modules(folder: Path) -> dict[str, str]:
                     if ".dist-info/" not in info.filename and not info.is_dir():
                         with archive.open(info) as file:
                             found[info.filename.partition("/")[2] or info.filename] = sha256(file.read(FILE))
-    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zipfile.zlib.error):
+    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error):
         return {}  # no wheel of ours: then it is not known which modules differ
     return found
 

@@ -137,7 +137,7 @@ def page(
     shown: Json = {"notes": [], "figures": [], "groups": {}}
     if judged:
         shown |= _shown(judged, made, scored)
-    if judged and decision["champion"] and made and before:
+    if decision and judged and decision["champion"] and made and before:
         shown["changes"] = changed.changes(before, made)
         shown["unchanged"] = unchanged(shown["changes"], decision)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)

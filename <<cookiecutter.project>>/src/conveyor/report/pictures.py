@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from conveyor.gate.metrics import Floats, Labels, chosen
+from conveyor.gate.intervals import Floats
+from conveyor.gate.metrics import Labels, chosen
 from conveyor.report.wording import interval, number
 
 Json = dict[str, Any]
@@ -24,7 +25,7 @@ Scores = dict[str, Floats]  # predictions by the model's role, the champion firs
 # Drawn in colours that nobody would choose, which become variables of the style sheet: so they follow the theme.
 ROLES = ("ink", "muted", "line", "champion", "challenger", "good", "bad")
 COLOUR = {role: f"#01020{i}" for i, role in enumerate(ROLES)}
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib has a type of its own for the names
     "font.size": 12,
     "text.color": COLOUR["muted"],
     "axes.edgecolor": COLOUR["line"],
@@ -208,7 +209,7 @@ def _gains(axes: Axes, lines: int) -> None:
         axes.annotate(text, (0, -0.6), xytext=(offset, 4), textcoords="offset points", ha=side)
 
 
-def roc(y: Labels, scores: Scores) -> tuple[Floats, Floats]:
+def roc(y: Labels, scores: Floats) -> tuple[Floats, Floats]:
     """One model's ROC curve: false and true positive rates, thinned to what a picture can show."""
     order = np.argsort(-scores, kind="stable")
     found, last = np.cumsum(y[order]), np.append(np.diff(scores[order]) != 0, True)  # tied rows are one step
@@ -288,7 +289,7 @@ def calibration(made: dict[str, list[Group]], x: str, y: str, numbers: bool = Fa
         limits = (low - room, high + room)
         axes.plot(limits, limits, color=COLOUR["line"], linewidth=1.5)
         for role, own in made.items():
-            seen = {"color": COLOUR[role], "linestyle": LINES[role]}
+            seen: dict[str, Any] = {"color": COLOUR[role], "linestyle": LINES[role]}
             axes.plot([g.predicted for g in own], [g.observed for g in own], linewidth=1, **seen)
             _points(axes, role, [g.predicted for g in own], own)
         axes.set(xlim=limits, ylim=limits)

@@ -159,7 +159,8 @@ def guards_line(guards: list[Json]) -> str:
 
 def root(squared: float) -> float:
     """A calibration error as people read it: guards measure its square, which chance can make negative."""
-    return max(squared, 0.0) ** 0.5
+    error: float = max(squared, 0.0) ** 0.5
+    return error
 
 
 def values(guard: Json) -> tuple[float, float]:

@@ -7,6 +7,7 @@ What stands outside of strings is counted here, at some 2 ns a byte.
 from __future__ import annotations
 
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +85,9 @@ def _outside(given: NDArray[np.uint8], inside: int = 0) -> NDArray[np.bool_]:
         inside: 1 if the text begins in a string.
     """
     quotes = (given == ord('"')).view(np.uint8)
-    strings = np.bitwise_xor.accumulate(quotes) ^ inside
-    return (strings | quotes) == 0
+    strings: NDArray[Any] = np.bitwise_xor.accumulate(quotes) ^ inside
+    outside: NDArray[np.bool_] = (strings | quotes) == 0
+    return outside
 
 
 def _beginning(body: bytes, text: bytes, length: int) -> bytes | None:
@@ -98,7 +100,7 @@ def _beginning(body: bytes, text: bytes, length: int) -> bytes | None:
             end = start + int(places[length - 1])
             break
         length -= len(places)
-        inside ^= np.count_nonzero(given == ord('"')) & 1
+        inside ^= int(np.count_nonzero(given == ord('"'))) & 1
     try:
         return to_json(from_json(body[:end], allow_partial=True))
     except ValueError:

@@ -193,8 +193,8 @@ class PredictionLog:
         tried = began
         while True:
             while self._waiting and len(lines) < full:
-                *request, size = self._waiting.popleft()
-                lines += self._lines(*request)
+                id, request, seconds, rows, predicted, size = self._waiting.popleft()
+                lines += self._lines(id, request, seconds, rows, predicted)
                 taken += size
             late = time.monotonic() - began >= patience
             if lines and (late or self._end.is_set() or len(lines) >= full):
@@ -263,7 +263,7 @@ class PredictionLog:
         for number, (row, answer) in enumerate(zip(rows, predicted.tolist(), strict=True), start=1):
             for name in self._private:
                 row.pop(name, None)
-            line = {"id": id, "request": request, "row": number, "time": at, "model": self._key}
+            line: dict[str, Any] = {"id": id, "request": request, "row": number, "time": at, "model": self._key}
             line |= {"features": row, "prediction": answer}
             said.append(to_json(line))
         return b"\n".join(said) + b"\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
@@ -45,12 +45,13 @@ class Cycle(RequestResponseCycle):
     hang_up: Callable[[], None]
     _start: Message
 
-    async def receive(self) -> Message:
+    # Any: uvicorn has types of its own for messages, which know nothing of "late".
+    async def receive(self) -> Any:
         """Like uvicorn's; a body that is late ends as one that was broken off, and says so."""
-        message: Message = await super().receive()  # type: ignore[assignment] (uvicorn names its own types)
+        message = await super().receive()
         return {"type": "http.disconnect", "late": True} if self.late else message
 
-    async def send(self, message: Message) -> None:  # type: ignore[override] (as above)
+    async def send(self, message: Any) -> None:
         """Take the start of the response, then its only body."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
@@ -92,7 +93,7 @@ class Protocol(HttpToolsProtocol):
     # Time
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type] (as above)
+        super().connection_made(cast(asyncio.Transport, transport))  # of a server, it reads and writes
         self._arm(HEAD_SECONDS)
         if self.app.full(len(self.connections)):
             self._refuse(Problem(503, "too many connections are open", retry=1, close=True), quiet=True)
@@ -234,11 +235,12 @@ class Protocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         self.cycle.hang_up = self._hang_up
+        door: Any = self.app  # for uvicorn's types an application is one for websockets, too
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self._start_asgi_task(self.cycle, door)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+            self.pipeline.appendleft((self.cycle, door))
 
     def on_body(self, body: bytes) -> None:
         self._brought = True

@@ -18,7 +18,8 @@ class Ready:
     """
 
     def __init__(self, look: Callable[[], str | None]) -> None:
-        self._look, self._found, self._looked = look, None, float("-inf")
+        self._look, self._looked = look, float("-inf")
+        self._found: str | None = None
         self._failures, self._failed = 0, float("-inf")
 
     def answered(self, failed: bool) -> None:

@@ -176,7 +176,7 @@ class Door:
             raise
         if "answer" not in said:
             raise Problem(**said)
-        content = said["answer"].encode()
+        content: bytes = said["answer"].encode()
         if not exchange.mirrored and not probe:
             ASKED.set(Asked(exchange.request.decode()))
             service.record_again(body, content)
@@ -213,7 +213,8 @@ class Door:
             raise self._too_long()
         message = await receive()
         if message["type"] == "http.request" and not message["more_body"] and len(message["body"]) <= self._max_bytes:
-            return message["body"]
+            body: bytes = message["body"]
+            return body
         parts, size = [], 0
         try:
             while message["type"] == "http.request":

@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 from conveyor.core.errors import Misuse, Refused
 from conveyor.model import runtime
 from conveyor.model.bundle import Bundle
+from conveyor.model.rows import Rows
 from conveyor.model.signature import BadRows, Signature, columns_of
 from conveyor.serving import bounds
 from conveyor.serving.context import ASKED
@@ -93,7 +94,7 @@ class Service:
         row, wanted = self._bundle.golden["rows"][0], self._bundle.golden["answers"][0]
         try:
             features = self._bundle.features
-            said = self._answer(runtime.Rows.of({name: [row.get(name)] for name in features}, features))
+            said = self._answer(Rows.of({name: [row.get(name)] for name in features}, features))
         except Exception as error:
             # What a model raises is up to its libraries; /readyz says that it does.
             return f"the model does not answer a golden row: {type(error).__name__}"
@@ -135,13 +136,13 @@ class Service:
         self._record(said["id"], rows, columns, np.asarray(said["predictions"], dtype=np.float64), len(body))
 
     def _record(
-        self, id: str, rows: list[dict[str, Any]], columns: runtime.Rows, predicted: NDArray[np.float64], size: int
+        self, id: str, rows: list[dict[str, Any]], columns: Rows, predicted: NDArray[np.float64], size: int
     ) -> None:
         self.observed.rows(columns, predicted)
         if self.log:
             self.log.put(id, rows, predicted, size, ASKED.get().request)
 
-    def _read(self, body: bytes) -> tuple[list[dict[str, Any]], runtime.Rows]:
+    def _read(self, body: bytes) -> tuple[list[dict[str, Any]], Rows]:
         """The rows of a body; whatever is in it, this takes some megabytes more than the body.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +46,10 @@ class Observed:
         about: dict[str, str],
         log: PredictionLog | None,
     ) -> None:
-        disable_created_metrics()  # a time beside each counter that nobody asks for
+        # A time beside each counter that nobody asks for. The library has types, but this function has none.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        new = {"registry": self._registry}
+        new: dict[str, Any] = {"registry": self._registry}
         self.requests = Counter("requests", "Requests by path and status.", ["path", "status"], **new)
         self.seconds = Histogram(
             "predict_seconds", "From the whole request for /predict to its answer.", buckets=SECONDS, **new
@@ -97,15 +99,15 @@ class Observed:
             counts = zip(self._numbers, (~(within | missing)).sum(axis=0), missing.sum(axis=0), strict=True)
             for counters, *found in counts:
                 for counter, count in zip(counters, found, strict=True):
-                    if count:
+                    if count and counter:
                         counter.inc(int(count))
         for name, seen, unseen in self._texts:
             values = rows.others[name]
             if not seen.issuperset(values) and (new := sum(value not in seen for value in values if value is not None)):
                 unseen.inc(new)
-        for name, missing in self._gaps:
+        for name, gaps in self._gaps:
             if None in rows.others[name]:
-                missing.inc(rows.others[name].count(None))
+                gaps.inc(rows.others[name].count(None))
 
     def text(self) -> bytes:
         """All of it, in the format of Prometheus."""

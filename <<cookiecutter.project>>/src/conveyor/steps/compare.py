@@ -111,7 +111,7 @@ def run(project: Project) -> str:
     y = columns.labels(frame, names)[positions]
     wide = len(columns.classes(frame, names)) if names.task == "multiclass" else 1
     ours = _shaped(ours, wide)
-    if champion and not error and _shaped(theirs, wide) is not theirs:
+    if theirs is not None and not error and _shaped(theirs, wide) is not theirs:
         error = "its predictions are not those of this task"
     decision = decide(
         y,

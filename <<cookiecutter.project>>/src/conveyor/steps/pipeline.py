@@ -184,7 +184,7 @@ def run(step: Step, project: Project) -> str:
     if not step.always:
         for name in VERDICT:
             (project.build / name).unlink(missing_ok=True)
-    message = _module(step).run(project)
+    message: str = _module(step).run(project)
     writes = {name: digest(project.build / name) for name in step.writes}
     write_json(record, {**project.header(), "reads": reads, "writes": writes, "message": message})
     return message

@@ -94,12 +94,12 @@ def _answers(
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     try:
         # As a request would bring them: what the service refuses is refused here, in the same words.
-        _, columns = signature.read(to_json({"rows": rows}, inf_nan_mode="constants"))
+        _, asked = signature.read(to_json({"rows": rows}, inf_nan_mode="constants"))
     except BadRows as bad:
         text = str(bad).partition(": ")[2] if bad.row else str(bad)
         raise Misuse(f"{source}: row {before + (bad.row or 1)}: {text}; mend that row") from None
     try:
-        predicted = answer(columns)
+        predicted = answer(asked)
     except Exception as error:
         # What a model raises of values that it cannot take is up to its libraries.
         told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -116,11 +116,12 @@ def _values(column: pa.ChunkedArray, kind: str) -> list[Any]:
 
     if pa.types.is_timestamp(column.type):
         return [None if value is None else value.isoformat() for value in column.to_pylist()]
-    values = column.to_pylist()
+    values: list[Any] = column.to_pylist()
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if text and kind == "number":
         try:
-            return column.cast(pa.float64()).to_pylist()
+            numbers: list[Any] = column.cast(pa.float64()).to_pylist()
+            return numbers
         except pa.ArrowInvalid:
             return [_number(value) for value in values]
     if text and kind == "truth":
@@ -177,7 +178,7 @@ def _header(source: Path) -> list[str]:
     from pyarrow import csv
 
     with pa.input_stream(str(source), compression="detect") as stream, csv.open_csv(stream) as reader:
-        names = reader.schema.names
+        names: list[str] = reader.schema.names
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"column {name!r} stands twice")

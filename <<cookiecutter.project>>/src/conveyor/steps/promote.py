@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.files import read_json
 from conveyor.core.project import Project
@@ -63,7 +65,7 @@ def judge_again(project: Project) -> None:
     compare.run(project)
 
 
-def decision(project: Project) -> dict:
+def decision(project: Project) -> dict[str, Any]:
     keys = {
         "ledger": int,
         "holdout": str,

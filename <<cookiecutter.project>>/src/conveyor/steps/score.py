@@ -26,13 +26,13 @@ def run(project: Project) -> str:
     positions = np.flatnonzero(~SplitRule.read(challenger.path).trained_on(frame))
     rows = features(frame.iloc[positions], project.params.data)
     champion = ledger_of(project).champion()
-    about = {
+    about: dict[str, Any] = {
         "champion": champion.model_dump() if champion else None,
         "champion_error": None,
         "challenger": {"key": challenger.key, "digest": challenger.digest},
         "cost": None,
     }
-    columns = {"row": positions, "content": hashing.row_hash(frame.iloc[positions])}
+    columns: tables.Columns = {"row": positions, "content": hashing.row_hash(frame.iloc[positions])}
     with ExitStack() as stack:
         ours = stack.enter_context(of_own_bundle(project, challenger, rows))
         columns["challenger"], columns["champion"] = ours.predictions, np.full(ours.predictions.shape, np.nan)

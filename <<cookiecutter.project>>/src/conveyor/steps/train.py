@@ -168,6 +168,7 @@ def log(
     example = rows.head(200).astype({column: float for column in rows.select_dtypes("integer")})
     with tracking.answering(project, "did not take the run", "mend that and train again"):
         import mlflow.sklearn
+        from mlflow.data.pandas_dataset import from_pandas
 
         mlflow.set_experiment(experiment_id=_experiment(project))
         with warnings.catch_warnings(), mlflow.start_run(run_name=getattr(params, "estimator", None)) as active:
@@ -176,7 +177,7 @@ def log(
             mlflow.log_metrics({f"holdout_{name}": value for name, value in measured.items() if value is not None})
             mlflow.set_tags({"commit": project.commit, "dirty": project.dirty, "key": key(project)})
             signature = mlflow.models.infer_signature(example, runtime.predict(fitted, example, *task))
-            source = mlflow.data.from_pandas(rows, source=names.path, name=names.path, digest=names.sha256[:36])
+            source = from_pandas(rows, source=names.path, name=names.path, digest=names.sha256[:36])
             source.schema = signature.inputs  # else MLflow looks at each value of all rows, one by one
             mlflow.log_input(source, context="training")
             mlflow.sklearn.log_model(
@@ -187,7 +188,8 @@ def log(
                 skops_trusted_types=list(project.params.model.trusted_types),
                 pip_requirements=[f"{name}=={number}" for name, number in libraries(project).items()],
             )
-            return active.info.run_id
+            run: str = active.info.run_id
+            return run
 
 
 def _experiment(project: Project) -> str:

@@ -46,7 +46,8 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
     graphs.doubled(made)
     graphs.pruned(made)
     graphs.joined(made, {kind: [n for n in features if kind_of(features[n]) == kind] for kind in graphs.JOINED})
-    return made.SerializeToString()
+    content: bytes = made.SerializeToString()
+    return content
 
 
 def _converters() -> dict[type, Any]:
@@ -96,7 +97,7 @@ class _Graph:
 
         values = np.asarray(values)
         kind = TensorProto.INT64 if values.dtype.kind == "i" else TensorProto.DOUBLE
-        name = self._scope.get_unique_variable_name("constant")
+        name: str = self._scope.get_unique_variable_name("constant")
         self._container.add_initializer(name, kind, list(values.shape), values.ravel().tolist())
         return name
 
@@ -111,7 +112,8 @@ class _Graph:
 def _joined(scope: Any, operator: Any, container: Any) -> str:
     from skl2onnx.operator_converters.common import concatenate_variables
 
-    return concatenate_variables(scope, operator.inputs, container)
+    name: str = concatenate_variables(scope, operator.inputs, container)
+    return name
 
 
 def _impute(scope: Any, operator: Any, container: Any) -> None:

@@ -257,19 +257,19 @@ def changes(desk: Desk) -> Iterator[Question]:
     """
     few = desk.few
     columns = [(name, known) for name, known in _known(few) if desk.mixes or few[name].dtype.kind == "f"]
-    names, rows, low, high = [], [], [], []
+    names, of_rows, low, high = [], [], [], []
     for name, known in columns:
         order = np.argsort(known, kind="stable")
         order = order[np.isfinite(known[order])]
         for rank in np.linspace(0, len(order) - 1, max(2, min(len(order), SEARCHES // len(columns)))).astype(int):
-            if len(order) and (ends := sorted({known[order[rank]], known[order[rank - len(order) // 2]]}))[1:]:
+            if len(order) and (pair := sorted({known[order[rank]], known[order[rank - len(order) // 2]]}))[1:]:
                 names.append(name)
-                rows.append(order[rank])
-                low.append(ends[0])
-                high.append(ends[1])
+                of_rows.append(order[rank])
+                low.append(pair[0])
+                high.append(pair[1])
     if not names:
         return
-    places, rows = np.array(names), np.array(rows)
+    places, rows = np.array(names), np.array(of_rows)
     ends = np.stack([_ranks(np.array(low)), _ranks(np.array(high))], axis=1)
     said = _ask_at(desk, places, rows, ends)
     active = np.arange(len(places))
