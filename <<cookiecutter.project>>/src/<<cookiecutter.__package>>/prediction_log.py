@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -26,6 +27,7 @@ BATCH_BYTES = 500_000  # of lines that are written at once to a file
 EVERY = 1.0  # seconds between two writes
 RETRY = 5.0  # seconds until a store that failed is tried again
 HOUR = 3600.0  # a file, or an object, holds at most this much time
+SLICE_BYTES, PAUSE = 8_000, 0.001  # so many bytes of lines are made at a time, then requests have so many seconds
 OBJECT_BYTES, OBJECT_SECONDS = 1_000_000, 60.0  # an object is written when it has one of them
 CLOSING = 5.0  # seconds that the end waits for the last lines
 
@@ -39,6 +41,12 @@ class Store(Protocol):
 def stamp() -> str:
     """Now, as it stands in names: no character that a file system minds, in the order of time."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+
+
+@lru_cache(maxsize=1)
+def _second(number: int) -> bytes:
+    """A second since 1970 as a time in a line, but for its end."""
+    return datetime.fromtimestamp(number, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
 class Folder:
@@ -190,13 +198,18 @@ class PredictionLog:
 
     def _work(self) -> None:
         full, patience = (OBJECT_BYTES, OBJECT_SECONDS) if self._remote else (BATCH_BYTES, EVERY)
-        lines, taken, began = bytearray(), 0, time.monotonic()
+        lines, taken, slice_, began = bytearray(), 0, 0, time.monotonic()
         tried = began
         while True:
             while self._waiting and len(lines) < full:
                 *request, size = self._waiting.popleft()
-                lines += self._lines(*request)
+                made = self._lines(*request)
+                lines += made
                 taken += size
+                slice_ += len(made)
+                if slice_ >= SLICE_BYTES and not self._wake.is_set():
+                    slice_ = 0
+                    time.sleep(PAUSE)
             late = time.monotonic() - began >= patience
             if lines and (late or self._end.is_set() or len(lines) >= full):
                 if not self._write(lines):
@@ -259,13 +272,13 @@ class PredictionLog:
         rows: list[dict[str, Any]],
         predicted: NDArray[np.float64],
     ) -> bytes:
-        at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         for name in self._private:
             for row in rows:
                 row.pop(name, None)
         # What the lines of a request have in common becomes JSON once.
-        before = to_json({"id": id, "request": request})[:-1] + b',"row":'
-        between = b',"time":%b%b' % (to_json(at), self._model)
+        before = b'{"id":%b,"request":%b,"row":' % (to_json(id), to_json(request))
+        second, thousandths = divmod(round(seconds * 1e6) // 1000, 1000)
+        between = b',"time":"%b.%03dZ"%b' % (_second(second), thousandths, self._model)
         numbered = enumerate(zip(map(to_json, rows), map(to_json, predicted.tolist()), strict=True), start=1)
         return b"".join(
             [b'%b%d%b%b,"prediction":%b}\n' % (before, number, between, *each) for number, each in numbered]

@@ -13,12 +13,12 @@ ends. A request passes wire.py (HTTP/1.1), door.py (the routes) and ``Service.an
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import socket
 import sys
 import time
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from . import bounds, forms
-from .asked import ASKED
+from .asked import ASKED, new_id
 from .bundle import Bundle
 from .door import Door
 from .errors import Misuse, Refused
@@ -146,7 +146,7 @@ class Service:
         if not np.isfinite(predicted).all():
             row = int(np.flatnonzero(~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1))[0]) + 1
             raise Problem(422, f"row {row}: the model gives no answer", row)
-        id = str(uuid.uuid4())
+        id = new_id()
         if not probe and ASKED.get().recorded:
             self._record(id, rows, columns, predicted, len(body))
         content = {"id": id, "model": self.settings.key, "predictions": predicted.tolist()}
@@ -269,6 +269,9 @@ def serve(service: Service, environment: Environment) -> None:
     address = f"[{host}]" if ":" in host else host
     at = f"{address}:{listener.getsockname()[1]}"
     print(f"serving   model {service.settings.key[:12]} ({service.form}) at http://{at}", flush=True)
+    # What is there now stays: to go through all of it for garbage would hold up a request for a long time.
+    gc.collect()
+    gc.freeze()
     try:
         Server(config, service).run(sockets=[listener])
     finally:

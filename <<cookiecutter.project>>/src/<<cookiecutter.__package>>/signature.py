@@ -151,6 +151,7 @@ class Signature:
         request = TypedDict("Request", body)
         request.__pydantic_config__ = STRICT
         self._adapter = TypeAdapter(request)
+        self._check = self._adapter.validator.validate_python
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of a request, without references."""
@@ -175,7 +176,7 @@ class Signature:
                     return found
         try:
             # Not in one step from the body: each of its errors would hold a copy of the whole row.
-            rows = self._adapter.validate_python(content)["rows"]
+            rows = self._check(content)["rows"]
         except ValidationError as error:
             raise self._complaint(error) from None
         numbers = np.array(list(map(self._numbers_of, rows)), dtype=np.float64)
