@@ -119,6 +119,26 @@ def test_a_wrong_answer_ends_the_measurement(bench):
     assert len(set(asked[:5])) == 5, "another body each time"
 
 
+def test_the_first_answer_of_a_connection_is_checked_and_has_no_time(bench):
+    """It waits until the server has accepted the connection, which says nothing of an answer."""
+    serve = bench("serve")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while connection.recv(65536):
+                    body = json.dumps({"predictions": [0.25]}).encode()
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        requests = [serve.Request(serve.post("/predict", {"rows": [number]}), [0.25]) for number in range(5)]
+        _, took, given = serve.load(listener.getsockname()[1], requests, 1, 0.05)
+        thread.join()
+    assert len(took) == given - 1
+
+
 def may_mount() -> bool:
     """Whether this user may. In CI a skip is a failure all the same (NO_SKIPS), so the fault is shown there."""
     return os.geteuid() == 0 or (bool(shutil.which("sudo")) and subprocess.run(["sudo", "-n", "true"]).returncode == 0)
