@@ -198,7 +198,7 @@ class PredictionLog:
 
     def _work(self) -> None:
         full, patience = (OBJECT_BYTES, OBJECT_SECONDS) if self._remote else (BATCH_BYTES, EVERY)
-        lines, taken, slice_, began = bytearray(), 0, 0, time.monotonic()
+        lines, taken, since, began = bytearray(), 0, 0, time.monotonic()
         tried = began
         while True:
             while self._waiting and len(lines) < full:
@@ -206,9 +206,9 @@ class PredictionLog:
                 made = self._lines(*request)
                 lines += made
                 taken += size
-                slice_ += len(made)
-                if slice_ >= SLICE_BYTES and not self._wake.is_set():
-                    slice_ = 0
+                since += len(made)
+                if since >= SLICE_BYTES and not self._pressed():
+                    since = 0
                     time.sleep(PAUSE)
             late = time.monotonic() - began >= patience
             if lines and (late or self._end.is_set() or len(lines) >= full):
@@ -230,6 +230,10 @@ class PredictionLog:
             elif self.failing and not lines and not self._remote and time.monotonic() - tried >= RETRY:
                 self._try()
                 tried = time.monotonic()
+
+    def _pressed(self) -> bool:
+        """Whether the lines are wanted more than the time that making them takes from requests."""
+        return self._end.is_set() or self._put_bytes - self._done_bytes > QUEUED_BYTES // 4
 
     def _try(self) -> None:
         """Find out whether the folder takes anything, before there is something to write."""
