@@ -77,6 +77,7 @@ def test_the_log_gives_way_to_requests_unless_much_waits(module, log, tmp_path, 
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "QUEUED_BYTES", room)
+    monkeypatch.setattr(module, "SLICE_BYTES", 8_000)
     one = log()
     for number in range(1000):  # of 60 bytes each
         put(one, number)

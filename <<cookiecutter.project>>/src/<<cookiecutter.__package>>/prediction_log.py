@@ -27,7 +27,7 @@ BATCH_BYTES = 500_000  # of lines that are written at once to a file
 EVERY = 1.0  # seconds between two writes
 RETRY = 5.0  # seconds until a store that failed is tried again
 HOUR = 3600.0  # a file, or an object, holds at most this much time
-SLICE_BYTES, PAUSE = 8_000, 0.001  # so many bytes of lines are made at a time, then requests have so many seconds
+SLICE_BYTES, PAUSE = 40_000, 0.001  # so many bytes of lines are made at a time, then requests have so many seconds
 OBJECT_BYTES, OBJECT_SECONDS = 1_000_000, 60.0  # an object is written when it has one of them
 CLOSING = 5.0  # seconds that the end waits for the last lines
 
