@@ -252,8 +252,12 @@ def cpu(session: int) -> float:
 # The client
 
 
-def load(port: int, requests: list[Request], callers: int, seconds: float) -> tuple[float, list[float]]:
-    """Send one request after the other over kept connections: answers per second, and the seconds of each, sorted.
+def load(port: int, requests: list[Request], callers: int, seconds: float) -> tuple[float, list[float], int]:
+    """Send one request after the other over kept connections.
+
+    Returns:
+        answers per second; the seconds of each, sorted, but for the first of a connection, which waits until the
+        server has accepted it; how many answers there were.
 
     Raises:
         SystemExit: an answer is no 200, or not the one to its request.
@@ -281,16 +285,17 @@ def load(port: int, requests: list[Request], callers: int, seconds: float) -> tu
                 now = time.perf_counter()
                 if b" 200 " not in head[:20]:
                     sys.exit(f"error: port {port} says {said[:300]!r}")
-                took.append(now - key.data[1])
+                if key.data[2] >= callers:
+                    took.append(now - key.data[1])
                 given.append((key.data[2], body))
                 send(key.fileobj, key.data)
-        rate = len(took) / (time.perf_counter() - began)
+        rate = len(given) / (time.perf_counter() - began)
     waiting.close()
     for asked, body in given:
         right, said = requests[asked % len(requests)].right, json.loads(body)["predictions"]
         if len(said) != len(right) or any(abs(a - b) > RIGHT for a, b in zip(said, right, strict=True)):
             sys.exit(f"error: port {port} answers request {asked} with {said[:3]}, and right is {right[:3]}")
-    return rate, sorted(took)
+    return rate, sorted(took), len(given)
 
 
 def _length(head: bytes) -> int:
@@ -323,10 +328,10 @@ def measure(estimators: tuple[str, ...], rounds: int, seconds: float) -> dict:
             for what, (count, callers) in LOADS.items():
                 for subject in subjects:
                     before = cpu(subject.session)
-                    rate, took = load(subject.port, subject.requests[count], callers, seconds if number else 0.3)
-                    answers += len(took)
+                    rate, took, given = load(subject.port, subject.requests[count], callers, seconds if number else 0.3)
+                    answers += given
                     p50, p99 = (1e3 * took[int(share * len(took))] for share in (0.5, 0.99))
-                    used = 1e3 * (cpu(subject.session) - before) / len(took)
+                    used = 1e3 * (cpu(subject.session) - before) / given
                     said = {"rate": rate, "p50": p50, "p99": p99, "cpu": used}
                     if number:
                         runs.setdefault(f"{subject.name} | {subject.form} | {what}", []).append(said)
@@ -399,7 +404,8 @@ does by default, so it checks each row, counts it and logs it; `mlflow models se
 training logged it, with one worker. All figures are of one run of the script. What else runs on the machine stretches
 the times, those of a server with many threads the more; the processor time of a request (CPU ms) hardly changes.
 Each request has other rows than the one before, and each answer was what the model itself says of them: {answers} of
-them, 0 wrong.
+them, 0 wrong. The first answer of a connection has no time here: the loop of uvicorn accepts one connection between two
+rounds of answers, so it waits for those of all connections before it.
 
 {table}
 

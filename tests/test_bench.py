@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 from conftest import ROOT, environment
@@ -104,7 +105,7 @@ def test_a_wrong_answer_ends_the_measurement(bench):
 
         def answer() -> None:
             connection, _ = listener.accept()
-            with connection:
+            with connection, suppress(ConnectionError):  # the client leaves with an answer on its way
                 while said := connection.recv(65536):
                     asked.append(said)
                     body = json.dumps({"predictions": [0.25 if len(asked) < 3 else 0.75]}).encode()
@@ -117,6 +118,26 @@ def test_a_wrong_answer_ends_the_measurement(bench):
             serve.load(listener.getsockname()[1], requests, 1, 0.05)
         thread.join()
     assert len(set(asked[:5])) == 5, "another body each time"
+
+
+def test_the_first_answer_of_a_connection_is_checked_and_has_no_time(bench):
+    """It waits until the server has accepted the connection, which says nothing of an answer."""
+    serve = bench("serve")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(ConnectionError):  # the client leaves with an answer on its way
+                while connection.recv(65536):
+                    body = json.dumps({"predictions": [0.25]}).encode()
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        requests = [serve.Request(serve.post("/predict", {"rows": [number]}), [0.25]) for number in range(5)]
+        _, took, given = serve.load(listener.getsockname()[1], requests, 1, 0.05)
+        thread.join()
+    assert len(took) == given - 1
 
 
 def may_mount() -> bool:

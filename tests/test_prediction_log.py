@@ -54,6 +54,37 @@ def until(condition, seconds: float = 10.0) -> None:
         time.sleep(0.05)
 
 
+class Clock:
+    """The module `time`, in which a pause takes no time and is counted."""
+
+    def __init__(self) -> None:
+        self.pauses = 0
+
+    def __getattr__(self, name: str):
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses += 1
+
+
+@pytest.mark.parametrize("room", [60_000_000, 60_000])
+def test_the_log_gives_way_to_requests_unless_much_waits(module, log, tmp_path, monkeypatch, room):
+    """One pause for each few kilobytes of lines; none while more than a quarter of the queue is full."""
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "QUEUED_BYTES", room)
+    monkeypatch.setattr(module, "SLICE_BYTES", 8_000)
+    one = log()
+    for number in range(1000):  # of 60 bytes each
+        put(one, number)
+    until(lambda: one.waiting == 0)
+    assert len(lines(tmp_path / "log")) == 1000
+    written = sum(file.stat().st_size for file in (tmp_path / "log").glob("predictions-*.jsonl"))
+    most = written // module.SLICE_BYTES
+    assert most > 10
+    assert most // 2 <= clock.pauses <= most if room > 60_000 else clock.pauses < most // 2
+
+
 def test_a_row_is_a_line_with_what_is_needed_to_find_it_again(log, tmp_path):
     first = log()
     rows = [{"size": 1.0, "name": None}, {"size": 2.0, "name": "b"}]

@@ -31,6 +31,7 @@ FORMS = ("compiled", "arrays", "frame")
 UNSEEN = "\x00never seen"
 MISSING = "nan"  # a compiled encoder knows a missing text by this word
 TOLD = {None: MISSING, MISSING: UNSEEN}  # so a text that is this word is told it as one that nobody has seen
+RETOLD = frozenset(TOLD)
 
 
 def predict(model: Any, rows: Any, task: str = "binary", classes: int = 2) -> NDArray[np.float64]:
@@ -97,7 +98,7 @@ def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
             cells = np.empty((len(columns), len(rows)), dtype=object if text else bits)
             for place, column in enumerate(columns):
                 values = rows.others[column]
-                if text and (None in values or MISSING in values):
+                if text and not RETOLD.isdisjoint(values):
                     values = [TOLD.get(value, value) for value in values]
                 cells[place] = values
             feed[name] = cells.T

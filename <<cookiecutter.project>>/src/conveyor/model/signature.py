@@ -128,7 +128,7 @@ class Signature:
         self.max_rows = max_rows
         self._numbers = tuple(column.name for column in columns if column.kind == "number")
         self._others = tuple(column.name for column in columns if column.kind != "number")
-        self._numbers_of, self._others_of = _values_of(self._numbers), _values_of(self._others)
+        self._numbers_of = _values_of(self._numbers)
         self._needed = np.array([not self.columns[name].missing for name in self._numbers], dtype=bool)
         types: dict[str, Any] = {
             "number": Annotated[float, Field(ge=-LARGEST, le=LARGEST)],
@@ -155,6 +155,7 @@ class Signature:
         request = dictionary("Request", body)
         request.__pydantic_config__ = STRICT
         self._adapter = TypeAdapter(request)
+        self._check = self._adapter.validator.validate_python
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of a request, without references."""
@@ -172,31 +173,28 @@ class Signature:
             content = from_json(body)
         except ValueError as error:
             raise BadRows(f"the body is no JSON: {error}") from None
-        if body.count(b"}", 0, 100_000) > FEW:
+        listed = content.get("rows") if type(content) is dict else None
+        if type(listed) is list and FEW < len(listed) <= self.max_rows and len(content) == 1:
             with suppress(ValueError, TypeError, KeyError, OverflowError):
-                if found := self._sound(content):
+                if found := self._sound(listed):
                     return found
         try:
             # Not in one step from the body: each of its errors would hold a copy of the whole row.
-            rows = self._adapter.validate_python(content)["rows"]
+            rows = self._check(content)["rows"]
         except ValidationError as error:
             raise self._complaint(error) from None
         numbers = np.array(list(map(self._numbers_of, rows)), dtype=np.float64)
-        return rows, self._columns(rows, numbers, list(zip(*map(self._others_of, rows), strict=True)))
+        return rows, Rows(self._numbers, numbers, self._others_of(rows))
 
-    def _columns(self, rows: list[Any], numbers: NDArray[np.float64], others: list[tuple[Any, ...]]) -> Rows:
-        listed = dict(zip(self._others, map(list, others), strict=True))
-        return Rows(self._numbers, numbers.reshape(len(rows), len(self._numbers)), listed)
+    def _others_of(self, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+        return {name: [row[name] for row in rows] for name in self._others}
 
-    def _sound(self, content: Any) -> tuple[list[dict[str, Any]], Rows] | None:
+    def _sound(self, rows: list[Any]) -> tuple[list[dict[str, Any]], Rows] | None:
         """What ``read`` gives, or None: something is wrong, or is better told value by value.
 
         Raises:
             ValueError, TypeError, KeyError, OverflowError: the same.
         """
-        rows = content["rows"]
-        if type(rows) is not list or not 1 <= len(rows) <= self.max_rows or len(content) != 1:
-            return None
         if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(self.columns)}:
             return None
         flat = list(chain.from_iterable(map(self._numbers_of, rows)))
@@ -209,11 +207,10 @@ class Signature:
         gaps = np.isnan(numbers)
         if gaps.any() and (np.count_nonzero(gaps) != flat.count(None) or gaps[:, self._needed].any()):
             return None
-        others = list(zip(*map(self._others_of, rows), strict=True))
-        for name, values in zip(self._others, others, strict=True):
-            if not _fits(self.columns[name], values):
-                return None
-        return rows, self._columns(rows, numbers, others)
+        others = self._others_of(rows)
+        if not all(_fits(self.columns[name], values) for name, values in others.items()):
+            return None
+        return rows, Rows(self._numbers, numbers, others)
 
     def _complaint(self, error: ValidationError) -> BadRows:
         errors = error.errors(include_url=False, include_context=False)
@@ -254,7 +251,7 @@ def _values_of(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, 
     return lambda row: tuple(row[name] for name in names)
 
 
-def _fits(column: Column, values: tuple[Any, ...]) -> bool:
+def _fits(column: Column, values: list[Any]) -> bool:
     """Whether these are values of a column that is not one of numbers.
 
     Raises:

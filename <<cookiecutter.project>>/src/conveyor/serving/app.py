@@ -13,6 +13,7 @@ ends. A request passes protocol.py (HTTP/1.1), routes.py and ``Service.answer``.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import socket
@@ -102,6 +103,9 @@ def serve(service: Service, environment: Environment) -> None:
     address = f"[{host}]" if ":" in host else host
     at = f"{address}:{listener.getsockname()[1]}"
     print(f"serving   model {service.settings.key[:12]} ({service.form}) at http://{at}", flush=True)
+    # What is there now stays: to go through all of it for garbage would hold up a request for a long time.
+    gc.collect()
+    gc.freeze()
     try:
         Server(config, service).run(sockets=[listener])
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -17,6 +18,14 @@ class Asked:
 
     request: str | None = None
     recorded: bool = True
+
+
+def new_id() -> str:
+    """A random UUID (version 4). Each request needs two, and the standard library's take twice as long."""
+    made = bytearray(os.urandom(16))
+    made[6], made[8] = made[6] & 0x0F | 0x40, made[8] & 0x3F | 0x80  # the version, and the variant
+    text = made.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 OUTSIDE = Asked()

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -26,6 +27,7 @@ BATCH_BYTES = 500_000  # of lines that are written at once to a file
 EVERY = 1.0  # seconds between two writes
 RETRY = 5.0  # seconds until a store that failed is tried again
 HOUR = 3600.0  # a file, or an object, holds at most this much time
+SLICE_BYTES, PAUSE = 40_000, 0.001  # so many bytes of lines are made at a time, then requests have so many seconds
 OBJECT_BYTES, OBJECT_SECONDS = 1_000_000, 60.0  # an object is written when it has one of them
 CLOSING = 5.0  # seconds that the end waits for the last lines
 
@@ -39,6 +41,12 @@ class Store(Protocol):
 def stamp() -> str:
     """Now, as it stands in names: no character that a file system minds, in the order of time."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+
+
+@lru_cache(maxsize=1)
+def _second(number: int) -> bytes:
+    """A second since 1970 as a time in a line, but for its end."""
+    return datetime.fromtimestamp(number, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
 class Folder:
@@ -135,7 +143,8 @@ class PredictionLog:
         self._remote = "://" in target
         self._target, self._limit = target, limit
         self._store: Store | None = None
-        self._key, self._private = key, frozenset(private)
+        self._private = tuple(private)
+        self._model = b',"model":%b,"features":' % to_json(key)  # of each line the same
         self._waiting: deque[tuple[str, str | None, float, list[dict[str, Any]], NDArray[np.float64], int]] = deque()
         # Each counter is written by one thread alone: what was handed over by the server's, what is done by the log's.
         self._put_bytes, self._put_rows, self.dropped = 0, 0, 0
@@ -189,13 +198,18 @@ class PredictionLog:
 
     def _work(self) -> None:
         full, patience = (OBJECT_BYTES, OBJECT_SECONDS) if self._remote else (BATCH_BYTES, EVERY)
-        lines, taken, began = bytearray(), 0, time.monotonic()
+        lines, taken, since, began = bytearray(), 0, 0, time.monotonic()
         tried = began
         while True:
             while self._waiting and len(lines) < full:
                 id, request, seconds, rows, predicted, size = self._waiting.popleft()
-                lines += self._lines(id, request, seconds, rows, predicted)
+                made = self._lines(id, request, seconds, rows, predicted)
+                lines += made
                 taken += size
+                since += len(made)
+                if since >= SLICE_BYTES and not self._pressed():
+                    since = 0
+                    time.sleep(PAUSE)
             late = time.monotonic() - began >= patience
             if lines and (late or self._end.is_set() or len(lines) >= full):
                 if not self._write(lines):
@@ -216,6 +230,10 @@ class PredictionLog:
             elif self.failing and not lines and not self._remote and time.monotonic() - tried >= RETRY:
                 self._try()
                 tried = time.monotonic()
+
+    def _pressed(self) -> bool:
+        """Whether the lines are wanted more than the time that making them takes from requests."""
+        return self._end.is_set() or self._put_bytes - self._done_bytes > QUEUED_BYTES // 4
 
     def _try(self) -> None:
         """Find out whether the folder takes anything, before there is something to write."""
@@ -258,12 +276,14 @@ class PredictionLog:
         rows: list[dict[str, Any]],
         predicted: NDArray[np.float64],
     ) -> bytes:
-        at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        said: list[bytes] = []
-        for number, (row, answer) in enumerate(zip(rows, predicted.tolist(), strict=True), start=1):
-            for name in self._private:
+        for name in self._private:
+            for row in rows:
                 row.pop(name, None)
-            line: dict[str, Any] = {"id": id, "request": request, "row": number, "time": at, "model": self._key}
-            line |= {"features": row, "prediction": answer}
-            said.append(to_json(line))
-        return b"\n".join(said) + b"\n"
+        # What the lines of a request have in common becomes JSON once.
+        before = b'{"id":%b,"request":%b,"row":' % (to_json(id), to_json(request))
+        second, thousandths = divmod(round(seconds * 1e6) // 1000, 1000)
+        between = b',"time":"%b.%03dZ"%b' % (_second(second), thousandths, self._model)
+        numbered = enumerate(zip(map(to_json, rows), map(to_json, predicted.tolist()), strict=True), start=1)
+        return b"".join(
+            [b'%b%d%b%b,"prediction":%b}\n' % (before, number, between, *each) for number, each in numbered]
+        )

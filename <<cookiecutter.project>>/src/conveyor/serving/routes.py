@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 import re
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from pydantic_core import from_json, to_json
 from starlette.types import Receive, Scope, Send
 
 from conveyor.serving.clients import Clients, name_of
-from conveyor.serving.context import ASKED, Asked
+from conveyor.serving.context import ASKED, Asked, new_id
 from conveyor.serving.isolated import Apart
 from conveyor.serving.openapi import Info, described
 from conveyor.serving.problem import Problem, trace_of
@@ -111,7 +110,7 @@ class Door:
         given = dict(scope["headers"])
         request = given.get(b"x-request-id", b"")
         if not ID.fullmatch(request):
-            request = str(uuid.uuid4()).encode()
+            request = new_id().encode()
         client = scope["client"][0] if scope["client"] else ""
         if self._behind_edge and (forwarded := given.get(b"x-forwarded-for")):
             client = forwarded.rpartition(b",")[2].strip().decode("latin-1")[:64]
@@ -252,7 +251,7 @@ class Door:
         Args:
             quiet: whether the log need not tell it.
         """
-        request, content = str(uuid.uuid4()), problem.body()
+        request, content = new_id(), problem.body()
         self._service.observed.requests.labels("other", problem.status).inc()
         if not quiet:
             what = {"request": request, "client": client, "path": None, "status": problem.status}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from conveyor.model.bundle import Bundle
 from conveyor.model.rows import Rows
 from conveyor.model.signature import BadRows, Signature, columns_of
 from conveyor.serving import bounds
-from conveyor.serving.context import ASKED
+from conveyor.serving.context import ASKED, new_id
 from conveyor.serving.prediction_log import PredictionLog
 from conveyor.serving.problem import Problem, trace_of
 from conveyor.serving.readiness import Ready
@@ -123,7 +122,7 @@ class Service:
         if not np.isfinite(predicted).all():
             row = int(np.flatnonzero(~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1))[0]) + 1
             raise Problem(422, f"row {row}: the model gives no answer", row)
-        id = str(uuid.uuid4())
+        id = new_id()
         if not probe and ASKED.get().recorded:
             self._record(id, rows, columns, predicted, len(body))
         content = {"id": id, "model": self.settings.key, "predictions": predicted.tolist()}
