@@ -32,7 +32,7 @@ def test_its_formatter_changes_nothing(bake, name):
 
 def test_its_commit_hook_runs_the_same_check(project):
     project.run(project.venv / "bin" / "pre-commit", "run", "--all-files", env={"VENV": str(project.venv)})
-    project.edit("src/conveyor/core/errors.py", "code = 1", "code  =  1")
+    project.edit(f"src/{project.package}/model.py", "CATEGORIES = [", "CATEGORIES  =  [")
     project.git("add", "--all")
     done = project.run(
         project.venv / "bin" / "pre-commit", "run", "--all-files", env={"VENV": str(project.venv)}, check=False

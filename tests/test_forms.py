@@ -33,7 +33,6 @@ from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeClassifier
 
 from conveyor.core import params as conveyor_params
-from conveyor.core import project
 from conveyor.core.errors import Misuse
 from conveyor.core.files import to_json
 from conveyor.data import columns as conveyor_columns
@@ -606,23 +605,24 @@ def test_a_compiled_model_at_work_leaves_no_database_of_telemetry_in_the_home_di
 
 def test_a_step_is_run_again_when_code_that_it_names_or_imports_changes(tmp_path, monkeypatch):
     """What a module imports late belongs to the step that names it: none may be lost on the way."""
-    copy = shutil.copytree(project.PACKAGE, tmp_path / "copy")
-    monkeypatch.setattr(project, "PACKAGE", copy)
+    copy = shutil.copytree(code.SOURCE / "conveyor", tmp_path / "conveyor")
+    monkeypatch.setattr(code, "SOURCE", tmp_path)
     steps = {step.name: step.code for step in VERBS}
 
-    def touched(*code: str) -> set[str]:
-        before, found = project.code_sha256(*code), set()
-        for module in copy.glob("*.py"):
+    def touched(*modules: str) -> set[str]:
+        before, found = code.code_sha256(*modules), set()
+        for module in copy.rglob("*.py"):
             content = module.read_bytes()
             module.write_bytes(content + b"\n# changed\n")
-            if project.code_sha256(*code) != before:
-                found.add(module.stem)
+            if code.code_sha256(*modules) != before:
+                found.add(str(module.relative_to(copy).with_suffix("")))
             module.write_bytes(content)
         return found
 
-    assert {"train", "model", "bundle", "data", "forms", "signature", "score", "metrics"} <= touched(*steps["train"])
-    assert {"score", "forms", "bundle", "data", "config"} <= touched(*steps["score"])
-    assert {"compare", "score", "forms", "bundle", "data", "guards", "metrics"} <= touched(*steps["compare"])
-    assert {"score", "model", "forms", "bundle", "config"} <= touched("score", "model")  # lineage: scoring_code
+    shared = {"model/bundle", "model/runtime", "model/scoring", "data/source"}
+    assert {"steps/train", "model/signature", "model/builder", "gate/metrics"} | shared <= touched(*steps["train"])
+    assert {"steps/score", "core/params"} | shared <= touched(*steps["score"])
+    assert {"steps/compare", "gate/decide", "gate/guards", "gate/metrics"} | shared <= touched(*steps["compare"])
+    assert {"core/params"} | shared <= touched("conveyor.model.scoring")  # lineage: scoring_code
     # Neither the server nor the log of predictions makes a model another one.
-    assert not {"serve", "prediction_log", "observed", "settings"} & touched(*steps["train"])
+    assert not [name for name in touched(*steps["train"]) if name.startswith("serving/")]

@@ -10,7 +10,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from conveyor.core import project
+from conveyor.core import code
 
 SITE = """
 import importlib.metadata, json, os, pathlib, platform, sysconfig
@@ -107,30 +107,39 @@ def test_all_that_a_server_imports_is_compiled_beforehand(engine, champion_image
     assert int(count) > 300 and lacking == []
 
 
-def test_of_this_package_it_holds_what_serving_imports(engine, champion_image):
+def test_of_the_code_it_holds_what_serving_imports(engine, champion_image):
     listed = engine.containers.run(
-        champion_image.id, ["ls", "/app/code/late_flights"], network_mode="none", remove=True
+        champion_image.id, ["find", "/app/code", "-name", "*.py"], network_mode="none", remove=True
     ).decode()
-    modules = {Path(name).stem for name in listed.split()} - {"__pycache__"}
-    assert {"__init__", "bundle", "forms", "prediction_log", "serve", "settings"} <= modules
-    ours = {path.stem for path in (champion_image.project.path / "src" / "late_flights").iterdir()}
+    modules = {str(Path(name).relative_to("/app/code")) for name in listed.split()}
+    serving = {"app", "service", "prediction_log", "settings"}
+    assert {f"conveyor/serving/{name}.py" for name in serving} | {"conveyor/model/runtime.py"} <= modules
+    source = champion_image.project.path / "src"
+    ours = {str(path.relative_to(source)) for path in source.rglob("*.py")}
     assert modules < ours
-    trains = {"cli", "compare", "config", "data", "image", "ledger", "model", "pipeline", "project", "score", "train"}
+    trains = {"cli.py", "core/params.py", "core/project.py", "data/source.py", "deploy/image.py", "model/scoring.py"}
+    trains |= {"gate/decide.py", "ledger/ledger.py", "steps/pipeline.py", "steps/train.py"}
+    trains = {f"conveyor/{name}" for name in trains} | {"late_flights/model.py"}
     assert trains < ours and not trains & modules
 
 
 def test_what_is_imported_late_is_reached_and_what_only_types_name_is_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(project, "PACKAGE", tmp_path)
+    monkeypatch.setattr(code, "SOURCE", tmp_path)
     sources = {
-        "a": "from . import b\nif TYPE_CHECKING:\n    from .e import x\nelse:\n    from . import f\n",
-        "b": "def answer():\n    try:\n        from .c import x\n    finally:\n        from . import d\n",
-        "c": "class C:\n    async def f(self):\n        from .g import x\n",
-        **dict.fromkeys("defgh", "import a, h\n"),
+        "a": "from conveyor import b\nif TYPE_CHECKING:\n    from conveyor.e import x\nelse:\n    from conveyor import f\n",
+        "b": "def answer():\n    try:\n        from conveyor.c import x\n    finally:\n        from conveyor import d\n",
+        "c": "class C:\n    async def f(self):\n        from conveyor.g import x\n",
+        "inner/__init__": "from conveyor.d import x\n",
+        "inner/h": "import a, b\n",
+        **dict.fromkeys("defg", "import a, h\n"),
     }
     for name, source in sources.items():
-        (tmp_path / f"{name}.py").write_text(source)
-    assert set(project.reached("a")) == {"a", "b"}
-    assert set(project.reached("a", late=True)) == {*"abcdfg"}
+        place = tmp_path / "conveyor" / f"{name}.py"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(source)
+    assert set(code.reached("conveyor.a")) == {"conveyor.a", "conveyor.b"}
+    assert set(code.reached("conveyor.a", late=True)) == {f"conveyor.{name}" for name in "abcdfg"}
+    assert set(code.reached("conveyor.inner.h")) == {"conveyor.inner.h", "conveyor.inner", "conveyor.d"}
 
 
 def test_it_holds_no_git_tests_parameters_or_data(engine, champion_image):

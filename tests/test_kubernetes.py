@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import sys
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +18,10 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions, major_minor
 from standins.cluster import REVISION, Cluster
+
+from conveyor.core import errors
+from conveyor.core.project import Project
+from conveyor.deploy import cluster as conveyor_cluster
 
 BIN = Path(sys.executable).parent
 # Those that the Kubernetes project maintained in November 2026, and one before, which is on many clusters still.
@@ -31,7 +34,7 @@ ROWS, ANSWERS = [{"origin": "EWR"}, {"origin": "JFK"}], [0.25, 0.75]
 
 @pytest.fixture(scope="module")
 def baked(bake):
-    """A name of its own: the package of the default answers is imported by other tests."""
+    """A name with a capital and a hyphen, which namespaces cannot have as it is."""
     return bake(deploy="kubernetes", project="Night-Trains")
 
 
@@ -276,13 +279,6 @@ def test_the_names_are_legal_whatever_the_project_is_called(bake, name):
             assert all(len(label) <= 63 for label in manifest["metadata"]["labels"].values())
 
 
-def test_another_way_to_deploy_leaves_nothing_of_this_one(project, baked):
-    assert not [path for path in project.files() if "kubernetes" in path.as_posix() or path.name == "cluster.py"]
-    assert not (project.path / "container/kubernetes").exists()
-    kept = {path.as_posix() for path in baked.files()}
-    assert {"src/night_trains/cluster.py", "container/kubernetes/base/kustomization.yaml"} <= kept
-
-
 # What follows rolls out.
 
 
@@ -301,9 +297,6 @@ def says(predictions: object, image: str, key: str | None = None) -> tuple[int, 
 def place(bake, tmp_path, monkeypatch):
     """A generated project, the module that deploys it, and a cluster that kubectl finds."""
     project = bake(deploy="kubernetes", project="Night-Trains")
-    monkeypatch.syspath_prepend(project.path / "src")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "night_trains"]:
-        monkeypatch.delitem(sys.modules, name)
     cluster = Cluster(predictions, VERSIONS[-1], once(project, "deployer.yaml")["rules"])
     cluster.store("namespaces", once(project, "overlays/staging/namespace.yaml"))
     (tmp_path / "bin").mkdir()
@@ -312,21 +305,20 @@ def place(bake, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))  # kubectl keeps there what servers told it
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path / "kubeconfig", NAMESPACE)))
     said: list[str] = []
-    module = import_module("night_trains.cluster")
-    repository = import_module("night_trains.project").Project(project.path)
+    repository = Project(project.path)
     yield SimpleNamespace(
         project=project,
-        module=module,
+        module=conveyor_cluster,
         cluster=cluster,
         said=said,
         home=tmp_path,
         kubectl=tmp_path / "bin/kubectl",
-        serving=lambda environment="staging": module.serving(repository, environment),
+        serving=lambda environment="staging": conveyor_cluster.serving(repository, environment),
         repository=repository,
-        roll_out=lambda image, environment="staging": module.roll_out(
+        roll_out=lambda image, environment="staging": conveyor_cluster.roll_out(
             repository, environment, {**image, "golden": None}, SimpleNamespace(golden=image["golden"]), said.append
         ),
-        errors=import_module("night_trains.errors"),
+        errors=errors,
     )
     cluster.close()
 
@@ -721,20 +713,18 @@ def test_a_machine_without_a_way_to_the_cluster_deploys_nothing(place, monkeypat
 
 
 def test_a_workflow_without_a_cluster_publishes_the_image_and_deploys_nothing(place, monkeypatch):
-    module = import_module("night_trains.project")
     monkeypatch.setenv("GITHUB_RUN_ID", "1")
     monkeypatch.setenv("GITHUB_REPOSITORY", "your-team/night-trains")
     place.cluster.kubeconfig(place.home / "kubeconfig", "another")
-    said = place.module.roll_out(module.Project(place.project.path), "staging", image("a"), None, place.said.append)
+    said = place.module.roll_out(Project(place.project.path), "staging", image("a"), None, place.said.append)
     assert said.startswith("rehearsed: KUBECONFIG_DATA names no cluster for staging")
     assert not place.cluster.calls
 
 
 def test_the_kubeconfig_of_a_secret_is_used_and_does_not_stay(place, monkeypatch):
-    module = import_module("night_trains.project")
     monkeypatch.setenv("KUBECONFIG_DATA", (place.home / "kubeconfig").read_text())
     monkeypatch.setenv("KUBECONFIG", str(place.home / "nothing"))
-    project = module.Project(place.project.path)
+    project = Project(place.project.path)
     a = image("a")
     place.module.roll_out(project, "staging", a, SimpleNamespace(golden=a["golden"]), place.said.append)
     assert place.module.serving(project, "staging") == runs(a)
