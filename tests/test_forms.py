@@ -32,6 +32,7 @@ from sklearn.preprocessing import Binarizer, FunctionTransformer, KBinsDiscretiz
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeClassifier
 
+from conveyor.core import code
 from conveyor.core import params as conveyor_params
 from conveyor.core.errors import Misuse
 from conveyor.core.files import to_json

@@ -126,8 +126,8 @@ def test_of_the_code_it_holds_what_serving_imports(engine, champion_image):
 def test_what_is_imported_late_is_reached_and_what_only_types_name_is_not(tmp_path, monkeypatch):
     monkeypatch.setattr(code, "SOURCE", tmp_path)
     sources = {
-        "a": "from conveyor import b\nif TYPE_CHECKING:\n    from conveyor.e import x\nelse:\n    from conveyor import f\n",
-        "b": "def answer():\n    try:\n        from conveyor.c import x\n    finally:\n        from conveyor import d\n",
+        "a": "from conveyor import b\nif TYPE_CHECKING:\n  from conveyor.e import x\nelse:\n  from conveyor import f\n",
+        "b": "def answer():\n  try:\n    from conveyor.c import x\n  finally:\n    from conveyor import d\n",
         "c": "class C:\n    async def f(self):\n        from conveyor.g import x\n",
         "inner/__init__": "from conveyor.d import x\n",
         "inner/h": "import a, b\n",

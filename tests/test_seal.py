@@ -70,8 +70,12 @@ def test_a_file_that_the_team_owns_is_accepted_with_a_word(project):
 @pytest.mark.parametrize(
     "old, new, message",
     [
-        ("owned = []", 'owned = ["src/late_flights/model.py"]', ".* owned: src/late_flights/model.py is no file of .*"),
-        ("owned = []", 'owned = "container/Caddyfile"', r".* owned: no list of paths; write it as \[.*"),
+        (
+            "owned = []",
+            'owned = ["src/late_flights/model.py"]',
+            r".*\.owned: src/late_flights/model.py is no file of .*",
+        ),
+        ("owned = []", 'owned = "container/Caddyfile"', r".*\.owned: no list of paths; write it as \[.*"),
         ("owned = []", "owned = [", r"pyproject.toml: .* \(at line .*; mend it"),
     ],
 )
