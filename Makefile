@@ -66,7 +66,7 @@ check: setup  ## lint the template's own code and workflows
 	$(BIN)/ruff check --config pyproject.toml .
 	$(BIN)/ruff format --config pyproject.toml --check .
 	cd '$(PRODUCT)/src' && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-logo --no-cache ../../pyproject.toml
-	cd '$(PRODUCT)/src' && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml -p conveyor
+	cd '$(PRODUCT)/src' && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir $(CURDIR)/build/mypy -p conveyor
 	$(BIN)/actionlint .github/workflows/*.yml
 	$(BIN)/zizmor --quiet --offline --persona=auditor .github
 

@@ -65,10 +65,11 @@ def test_a_name_that_no_repository_can_have_is_refused_and_nothing_is_written(ou
 
 
 @pytest.mark.parametrize(
-    "project", ["class", "JSON", "unittest", "sklearn", "Great-Expectations", "tests", "con", "LPT1"]
+    "project",
+    ["class", "JSON", "unittest", "sklearn", "Great-Expectations", "tests", "con", "LPT1", "Conveyor", "copier"],
 )
 def test_a_name_that_is_taken_is_refused_with_another_one(output, project):
-    mend = f"a name of Python, of a library or of Windows, add a word: '{project}-model'"
+    mend = f"a name of Python, Windows, a library or the machinery, add a word: '{project}-model'"
     assert_refused(output, f"project {project!r}: {mend}", project=project)
 
 
@@ -100,7 +101,7 @@ def test_every_name_that_the_locks_install_is_taken():
     assert {"attr", "narwhals", "requests", "sklearn", "threadpoolctl"} <= imported
     names = sorted(imported | own | {name.replace("-", "_") for name in locked} | {"pip", "setuptools"})
     assert [
-        name for name in names if "a name of Python, of a library" not in str(refusal(name.replace("_", "-")))
+        name for name in names if "a name of Python, Windows, a library" not in str(refusal(name.replace("_", "-")))
     ] == []
     assert refusal("late-flights") is None and refusal("requests-model") is None
 

@@ -567,8 +567,9 @@ class Absent:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent)
 from pathlib import Path
-from {package} import forms, prediction_log, serve, settings
-from {package}.bundle import Bundle
+from conveyor.model import runtime
+from conveyor.model.bundle import Bundle
+from conveyor.serving import app, prediction_log, settings
 form, answer = runtime.load(Bundle(Path("build/candidate")), tuple(json.loads(sys.argv[1])), 1e-5)
 runtime.golden(Bundle(Path("build/candidate")), answer, 1e-5)
 prediction_log.Remote("memory://log").write(b"")
@@ -587,15 +588,14 @@ print(form, *(name for name in json.loads(sys.argv[2]) if sys.modules.get(name))
 def test_a_server_imports_nothing_that_its_form_does_not_need(bootstrapped, candidate, form, needed, absent):
     serve_as(candidate, form)
     trusted = conveyor_params.load(bootstrapped.path / "params.yaml").model.trusted_types
-    code = LOAD.format(package=bootstrapped.package)
-    words = [sys.executable, "-c", code, json.dumps(trusted), json.dumps(HEAVY), *absent]
+    words = [sys.executable, "-c", LOAD, json.dumps(trusted), json.dumps(HEAVY), *absent]
     told, *imported = bootstrapped.run(*words, env={"PYTHONPATH": "src"}).stdout.split()
     assert (told, set(imported)) == (form, needed)
 
 
 def test_a_compiled_model_at_work_leaves_no_database_of_telemetry_in_the_home_directory(bootstrapped, tmp_path):
     """The runtime keeps one, and reports home, unless it is told before it is imported."""
-    code = f"from {bootstrapped.package} import forms; from {bootstrapped.package}.bundle import Bundle\n"
+    code = "from conveyor.model import runtime; from conveyor.model.bundle import Bundle\n"
     code += "from pathlib import Path; print(runtime.load(Bundle(Path('build/candidate')), (), 1e-5)[0])"
     env = environment(PYTHONPATH="src", HOME=str(tmp_path))
     del env["ORT_DISABLE_TELEMETRY"]

@@ -68,19 +68,19 @@ class Clock:
 
 
 @pytest.mark.parametrize("room", [60_000_000, 60_000])
-def test_the_log_gives_way_to_requests_unless_much_waits(module, log, tmp_path, monkeypatch, room):
+def test_the_log_gives_way_to_requests_unless_much_waits(log, tmp_path, monkeypatch, room):
     """One pause for each few kilobytes of lines; none while more than a quarter of the queue is full."""
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(module, "QUEUED_BYTES", room)
-    monkeypatch.setattr(module, "SLICE_BYTES", 8_000)
+    monkeypatch.setattr(prediction_log, "time", clock)
+    monkeypatch.setattr(prediction_log, "QUEUED_BYTES", room)
+    monkeypatch.setattr(prediction_log, "SLICE_BYTES", 8_000)
     one = log()
     for number in range(1000):  # of 60 bytes each
         put(one, number)
     until(lambda: one.waiting == 0)
     assert len(lines(tmp_path / "log")) == 1000
     written = sum(file.stat().st_size for file in (tmp_path / "log").glob("predictions-*.jsonl"))
-    most = written // module.SLICE_BYTES
+    most = written // prediction_log.SLICE_BYTES
     assert most > 10
     assert most // 2 <= clock.pauses <= most if room > 60_000 else clock.pauses < most // 2
 

@@ -25,7 +25,7 @@ LIBRARIES = [
     "alembic.command",
     "cookiecutter.cli",
     "docker",
-    "flit_core.wheel",
+    "hatchling.builders.wheel",
     "git",
     "great_expectations",
     "matplotlib.backends.backend_svg",

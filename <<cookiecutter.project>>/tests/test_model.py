@@ -14,6 +14,7 @@ from conveyor.model.builder import Builder
 from conveyor.model.bundle import pack, unpack
 from conveyor.model.runtime import predict
 from conveyor.steps.train import train
+
 from << cookiecutter.__package >> import model
 
 ESTIMATORS = model.Params.model_fields["estimator"].annotation.__args__
