@@ -30,6 +30,11 @@ class House:
     def git(self, *words):
         return run("git", *IDENTITY, *words, cwd=self.path).stdout.strip()
 
+    def seal(self, version):
+        place = self.path / "<<cookiecutter.project>>" / "src" / "conveyor" / "SEAL"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f"conveyor {version}\n{'0' * 64}  src/conveyor/api.py\n")
+
     def commit(self, text, **files):
         for name, content in files.items():
             (self.path / name.replace("_", ".")).write_text(content)
@@ -57,6 +62,7 @@ def house(tmp_path):
     with GitHub(grants(ROOT)) as github:
         house = House(path, github)
         house.git("init", "--quiet", "--initial-branch=main")
+        house.seal("1.4.0")
         house.commit("All there is", CHANGELOG_md=CHANGELOG, _gitignore="build/\n__pycache__/\n")
         house.git("tag", "v1.4.0")
         yield house
@@ -79,7 +85,9 @@ def test_a_tag_on_main_becomes_a_release_with_its_notes_its_archive_and_their_su
             for name in packed.getnames()
             if not name.endswith("late-flights-1.4.0")
         }
-    assert names == {".gitignore", "CHANGELOG.md", "Makefile", "tools", "tools/api.py", "tools/release.py"}
+    top = {name for name in names if not name.startswith("<<")}
+    assert top == {".gitignore", "CHANGELOG.md", "Makefile", "tools", "tools/api.py", "tools/release.py"}
+    assert "<<cookiecutter.project>>/src/conveyor/SEAL" in names
 
 
 def test_nobody_sees_a_release_before_its_files_are_there(house):
@@ -157,6 +165,15 @@ def test_a_version_of_which_the_changelog_says_nothing_is_refused(house, one_lin
     house.git("tag", "--force", "v1.4.0")
     (house.path / "CHANGELOG.md").write_text(CHANGELOG)  # what counts is what was tagged
     one_line(house.tool("files"), 1, r"CHANGELOG\.md: no section `## 1\.4\.0` with a word in it; .*")
+
+
+@pytest.mark.parametrize("version", ["1.3.0", "1.4.00", "v1.4.0"])
+def test_a_version_that_the_machinery_does_not_bear_is_refused(house, one_line, version):
+    house.seal(version)
+    house.commit("Another seal")
+    house.git("tag", "--force", "v1.4.0")
+    message = rf".*SEAL: says 'conveyor {version}', and the tag is v1\.4\.0; run `make seal VERSION=1\.4\.0`, .*"
+    one_line(house.tool("files"), 1, message)
 
 
 def test_a_repeated_run_finds_the_release_out_and_changes_nothing(house):

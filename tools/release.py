@@ -20,6 +20,7 @@ from api import GitHub, Misuse, Refused, end, setting
 
 BUILD = Path("build/release")
 NOTES, SUMS = BUILD / "notes.md", BUILD / "SHA256SUMS"
+SEAL = "<<cookiecutter.project>>/src/conveyor/SEAL"
 TAG = re.compile(r"v((?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*)){2})")
 
 
@@ -50,7 +51,7 @@ def files() -> str:
 
     Raises:
         Misuse: see ``tagged``; or there is no main to compare with.
-        Refused: the tag is not on main, or the changelog says nothing about it.
+        Refused: the tag is not on main, or the changelog says nothing about it; or the seal names another version.
     """
     tag, version, commit = tagged()
     main = next(
@@ -65,6 +66,12 @@ def files() -> str:
     if not notes:
         raise Refused(
             f"CHANGELOG.md: no section `## {version}` with a word in it; write it, and tag the commit that has it"
+        )
+    sealed = (git("show", f"{commit}:{SEAL}") or b"").decode().partition("\n")[0]
+    if sealed != f"conveyor {version}":
+        raise Refused(
+            f"{SEAL}: says {sealed or 'nothing'!r}, and the tag is {tag}; run `make seal VERSION={version}`, commit it,"
+            " and tag that commit"
         )
     # `owner/name` in a workflow. What this machine's git is set to changes no byte.
     name = f"{os.environ.get('GITHUB_REPOSITORY', 'template').rpartition('/')[2]}-{version}"
