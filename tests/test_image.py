@@ -158,7 +158,7 @@ def test_a_second_build_is_from_the_cache_and_the_same_image(engine, champion_im
 def test_an_image_of_uncommitted_code_says_so_and_its_libraries_are_the_layer_that_was_there(
     engine, champion_image, own, removed
 ):
-    own.edit("src/conveyor/serving/service.py", '"""The server:', '"""Our server:')
+    own.edit("src/conveyor/serving/app.py", '"""The server:', '"""Our server:')
     own.cli("image")
     told = made(own)
     removed.append(told["reference"])
@@ -175,7 +175,8 @@ def test_an_image_of_uncommitted_code_says_so_and_its_libraries_are_the_layer_th
 def test_what_is_below_the_code_is_the_same_without_a_cache(engine, champion_image):
     """As on another machine, or another day: a registry has it already."""
     context = champion_image.project.path / "build" / "image"
-    again, _ = engine.images.build(path=str(context), nocache=True, rm=True, target="empty")
+    given = {"BASE": champion_image.project.base}
+    again, _ = engine.images.build(path=str(context), buildargs=given, nocache=True, rm=True, target="empty")
     engine.images.remove(again.id)  # with its parents: else the next build would go on from these
     assert again.attrs["RootFS"]["Layers"] == engine.images.get(champion_image.id).attrs["RootFS"]["Layers"][:-1]
 
