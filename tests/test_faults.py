@@ -120,7 +120,7 @@ def test_a_promotion_that_git_cannot_store_leaves_no_champion(sound, one_line):
 
 def test_a_compiled_module_that_a_full_disk_cut_off_is_named(sound, one_line):
     sound.cli("score", check=False)
-    [compiled] = sound.path.glob("src/*/__pycache__/score.*.pyc")
+    [compiled] = sound.path.glob("src/conveyor/steps/__pycache__/score.*.pyc")
     compiled.write_bytes(compiled.read_bytes()[:100])
     message = "score: a compiled module is cut off; delete the folders __pycache__ in src"
     sound.run("rm", "-rf", "build/candidate")
@@ -246,7 +246,7 @@ def test_what_a_bundle_needs_is_missed_before_a_model_is_logged(sound, one_line,
 
 
 def test_a_reader_that_has_seen_enough_is_no_verdict(bootstrapped):
-    words = f"PYTHONPATH=src {sys.executable} -m {bootstrapped.package} --help | true; echo ${{PIPESTATUS[0]}}"
+    words = f"PYTHONPATH=src {sys.executable} -m conveyor --help | true; echo ${{PIPESTATUS[0]}}"
     done = bootstrapped.run("bash", "-c", words)
     assert done.stdout.strip() in ("0", "2") and "Traceback" not in done.stderr
 
