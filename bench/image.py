@@ -136,14 +136,14 @@ def champions() -> Iterator[dict[str, Path]]:
             params = params.replace("estimator: logistic ", f"estimator: {estimator} ")
             (root / "params.yaml").write_text(re.sub("tolerance: [0-9.]+", f"tolerance: {tolerance:.18f}", params))
             print(f"{form}: training", flush=True)
-            late_flights(root, "pipeline")
+            verb_of(root, "pipeline")
             served = json.loads((root / "build" / "candidate" / "lineage.json").read_text())["served"]
             if served["form"] != form:
                 raise SystemExit(f"error: {estimator} is served as {served['form']}, not {form}: {served['why']}")
         yield found
 
 
-def late_flights(root: Path, verb: str) -> None:
+def verb_of(root: Path, verb: str) -> None:
     words = [sys.executable, "-m", "conveyor", verb]
     done = subprocess.run(words, cwd=root, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True)
     if done.returncode:
@@ -152,7 +152,7 @@ def late_flights(root: Path, verb: str) -> None:
 
 def ours(root: Path) -> str:
     """The id of the image of our own making."""
-    late_flights(root, "image")
+    verb_of(root, "image")
     return json.loads((root / "build" / "image.json").read_text())["reference"]
 
 
@@ -216,8 +216,8 @@ def measure() -> tuple[list[Weighed], dict[str, str]]:
 
     engine = docker.from_env()
     with champions() as roots:
-        dockerfile = (roots["compiled"] / "container" / "Dockerfile").read_text()
-        base = re.search("^ARG BASE=(.*)$", dockerfile, re.M)[1]
+        dockerfile = (roots["compiled"] / "container" / "base.Dockerfile").read_text()
+        base = re.search("^FROM (.*)$", dockerfile, re.M)[1]
         found = images.provide(engine, base)
         stand_in = "stand-in" in found.labels
         built: list[tuple[Weighed, str, dict[str, Any]]] = []

@@ -128,8 +128,8 @@ def prepare() -> tuple[Repository, dict[str, dict], dict[str, str]]:
         shutil.rmtree(old, ignore_errors=True)
     shutil.copytree(bake(PLACE / "baked"), path, symlinks=True)
     repository = Repository(path, {})
-    dockerfile = (path / "container" / "Dockerfile").read_text()
-    base = next(line.split("=", 1)[1] for line in dockerfile.splitlines() if line.startswith("ARG BASE="))
+    dockerfile = (path / "container" / "base.Dockerfile").read_text()
+    base = next(line.split()[1] for line in dockerfile.splitlines() if line.startswith("FROM "))
     run([sys.executable, str(STANDINS / "images.py"), base, EDGE])
     models = {}
     for name, estimator in (("first", None), ("second", "forest")):
@@ -176,8 +176,7 @@ def play(repository: Repository, models: dict[str, dict], bad: dict[str, str], o
     lived = {e["key"]: e["number"] for e in repository.events() if e["type"] == "live"}
     first, second = models["first"], models["second"]
     serves = second
-    sys.path.insert(0, str(repository.path / "src"))
-    asked = questions(PACKAGE, [each.path / "build" / "candidate" for each in (begun, repository)])
+    asked = questions([each.path / "build" / "candidate" for each in (begun, repository)])
     notes: dict[str, str] = {}
 
     def image(reference: str) -> None:

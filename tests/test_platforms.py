@@ -10,7 +10,7 @@ from standins import images
 from conveyor.core.errors import Misuse
 from conveyor.deploy import platforms
 
-SMALL = """ARG BASE=none:none
+SMALL = """ARG BASE
 FROM ${BASE} AS system
 FROM scratch
 COPY --from=system /etc/os-release /etc/

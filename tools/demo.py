@@ -192,8 +192,8 @@ def serve(repo: Path) -> str:
     """Deploy the champion, ask it, and deploy a bad image; returns how it went, in words."""
     if said(["docker", "version"]) is None:
         return "no Docker engine answers here: install Docker and run `make demo` again to see the champion served"
-    text = (repo / "container" / "Dockerfile").read_text() + (repo / "container" / "edge.Dockerfile").read_text()
-    base, edge = re.search(r"BASE=(\S+)", text)[1], re.search(r"^FROM (caddy\S+)", text, re.M)[1]
+    files = (repo / "container" / f"{name}.Dockerfile" for name in ("base", "edge"))
+    base, edge = (re.search(r"^FROM (\S+)", file.read_text(), re.M)[1] for file in files)
     made = subprocess.run([sys.executable, str(STANDINS / "images.py"), base, edge], capture_output=True, text=True)
     if made.returncode:
         return f"the images cannot be built here: {made.stderr.strip()}"
