@@ -26,7 +26,6 @@ from load import Load, shares
 from product import ROOT, bake
 from questions import questions
 
-PACKAGE = "late_flights"
 PLACE = ROOT / "build" / "bench"
 OUT = PLACE / "rollout.json"
 PORT = 18080
@@ -78,7 +77,7 @@ class Repository:
     def start(self, *words: str) -> subprocess.Popen:
         """A command of the package."""
         return subprocess.Popen(
-            [sys.executable, "-m", PACKAGE, *words],
+            [sys.executable, "-m", "conveyor", *words],
             cwd=self.path,
             env=self.variables,
             stdout=subprocess.PIPE,
@@ -112,7 +111,10 @@ class Repository:
 
     def events(self) -> list[dict]:
         done = subprocess.run(
-            [sys.executable, "-m", PACKAGE, "history", "--json"], cwd=self.path, env=self.variables, capture_output=True
+            [sys.executable, "-m", "conveyor", "history", "--json"],
+            cwd=self.path,
+            env=self.variables,
+            capture_output=True,
         )
         return json.loads(done.stdout)
 
@@ -147,7 +149,7 @@ def prepare() -> tuple[Repository, dict[str, dict], dict[str, str]]:
     bad = {}
     for fault, (_, value) in BAD.items():
         words = ["--build-arg", f"GOOD={models['second']['reference']}", "--tag", f"bench-rollout:{fault}"]
-        words += ["--build-arg", f"FAULT={PACKAGE} {fault} {value.format(crash_after=size().crash_after)}"]
+        words += ["--build-arg", f"FAULT={fault} {value.format(crash_after=size().crash_after)}"]
         run(["docker", "build", "--quiet", *words, str(STANDINS / "replica")])
         told = run(["docker", "image", "inspect", "--format", "{{.Id}}", f"bench-rollout:{fault}"])
         bad[fault] = told.strip()
