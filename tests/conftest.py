@@ -16,8 +16,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
-import warm
 import yaml
 from engine import NoEngine, Registry, SshHost, free_port, running_engine, until, which
 from filelock import FileLock
@@ -26,7 +26,7 @@ from standins import images
 from conveyor.core.params import load
 from conveyor.model.builder import Builder
 
-pytest_plugins = ["team", "containers"]
+pytest_plugins = ["github_team", "containers"]
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "<<cookiecutter.project>>"
@@ -76,7 +76,7 @@ def run(*argv: str | Path, cwd: Path, check: bool = True, **env: str) -> subproc
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=warm.SECONDS,
+        timeout=preloaded.SECONDS,
     )
     return checked(done, check)
 
@@ -84,7 +84,7 @@ def run(*argv: str | Path, cwd: Path, check: bool = True, **env: str) -> subproc
 def module(*words: str | Path, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
     """The same for `python -m` and these words, without the time that it takes to import libraries."""
     born = environment(MLFLOW_LOGGING_LEVEL="CRITICAL")  # which the product says in time, before it imports MLflow
-    return checked(warm.run([str(word) for word in words], cwd, environment(**env), born), check)
+    return checked(preloaded.run([str(word) for word in words], cwd, environment(**env), born), check)
 
 
 def checked(done: subprocess.CompletedProcess[str], check: bool) -> subprocess.CompletedProcess[str]:

@@ -63,7 +63,7 @@ class Stage:
 
     def stopped(self, how: str, point: str) -> list[str]:
         """The words of a deployment that is `killed` or `held` at a point; they want these variables."""
-        return ["stopped", how, point, "deploy"]
+        return ["interrupted", how, point, "deploy"]
 
     @property
     def variables(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from act import dispatch_payload, events, git, in_private, push, push_tag
 from conftest import once
 from engine import free_port
-from team import DELIVERED, Team, keep, rewrite_data, verdict
+from github_team import DELIVERED, Team, keep, rewrite_data, verdict
 
 RESTORED = {"restore": "success", "rollback": "success"}
 RELEASED = dict.fromkeys(("files", "attest", "publish", "release"), "success")

@@ -8,8 +8,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from act import events, push
 from engine import clear
+from github_team import DELIVERED, GREEN, verdict
 from mlflow import MlflowClient
-from team import DELIVERED, GREEN, verdict
 
 USER = "data:s3cret-of-the-data"
 BASIC = f"Basic {base64.b64encode(USER.encode()).decode()}"

@@ -4,7 +4,7 @@ import json
 import pickle
 
 from act import dispatch_payload, events, git, merge_pull_request, open_pull_request, refs
-from team import DELIVERED, GREEN, SECRETS, VARIABLES, rewrite_data, verdict
+from github_team import DELIVERED, GREEN, SECRETS, VARIABLES, rewrite_data, verdict
 
 
 def test_the_first_push_needs_no_secret_and_bootstraps_a_champion(delivered):
@@ -288,8 +288,8 @@ def test_an_image_is_built_once_and_deployed_by_the_digest_of_the_registry(deliv
 def test_a_delivery_that_stops_between_accepted_and_live_is_finished_by_the_next_one(team):
     before = team.champions()
     team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
-    sound = (team.project.path / "src/conveyor/serving/service.py").read_text()
-    team.project.edit("src/conveyor/serving/service.py", "import socket", "import socket_is_not_there")
+    sound = (team.project.path / "src/conveyor/serving/app.py").read_text()
+    team.project.edit("src/conveyor/serving/app.py", "import socket", "import socket_is_not_there")
     team.open("a forest, and a server that does not start")
     stopped = team.merge("deliver")
     assert stopped.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}
@@ -298,7 +298,7 @@ def test_a_delivery_that_stops_between_accepted_and_live_is_finished_by_the_next
 
     team.project.git("fetch", "--quiet", "origin", "main")
     team.project.git("reset", "--quiet", "--hard", "FETCH_HEAD")
-    (team.project.path / "src/conveyor/serving/service.py").write_text(sound)
+    (team.project.path / "src/conveyor/serving/app.py").write_text(sound)
     team.open("a server that starts")
     merged = team.merge("deliver")
     assert merged.jobs == DELIVERED

@@ -1,4 +1,4 @@
-"""`python -m stopped killed|held point verb`: a command that is killed at a point of its way, or says `held`
+"""`python -m interrupted killed|held point verb`: a command that is killed at a point of its way, or says `held`
 there and goes on with the next line of its standard input."""
 
 import os

@@ -1,4 +1,4 @@
-"""Runs `python -m package` in a process of its own that need not import the libraries again.
+"""Runs `python -m MODULE` in a process of its own that need not import the libraries again.
 
 Most of a command's time is the import of scikit-learn, MLflow and Great Expectations, and the tests run hundreds of
 commands. Each worker has one process that has imported the libraries, and nothing of the product; a command is a fork
@@ -48,7 +48,7 @@ LIBRARIES = [
     "sklearn.preprocessing",
     "skops.io",
     "typer",
-    "warm_mlflow",
+    "preloaded_mlflow",
 ]
 SECONDS = 900
 

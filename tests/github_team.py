@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import preloaded_act
 import pytest
-import warm_act
 from act import (
     SWITCHES,
     THREADS,
@@ -174,7 +174,7 @@ def begin(bake, registry, base_image, libraries, nothing_is_left):
 def warm_venv(venv, tmp_path_factory) -> Iterator[Path]:
     """An environment whose commands are forks of a process that has the libraries."""
     born = {"PATH": os.environ["PATH"], "HOME": str(tmp_path_factory.mktemp("home")), **SWITCHES, **THREADS}
-    with warm_act.face(venv, tmp_path_factory.mktemp("warm"), born) as face:
+    with preloaded_act.face(venv, tmp_path_factory.mktemp("warm"), born) as face:
         yield face
 
 

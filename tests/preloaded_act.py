@@ -2,8 +2,8 @@
 
 A job of act calls `make`, which calls the Python of VENV. `face` dresses an environment whose `python -m package` sends
 arguments, folder, environment and streams to that process, and ends as the fork ends; everything else it starts is the
-interpreter itself. As in warm.py, what only a new interpreter shows is seen elsewhere: the first push of the scenarios
-runs without it, and so do the generated project's own checks. The demo runs with it.
+interpreter itself. As in preloaded.py, what only a new interpreter shows is seen elsewhere: the first push of the
+scenarios runs without it, and so do the generated project's own checks. The demo runs with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-import warm
+import preloaded
 
 CALL = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -72,7 +72,7 @@ def face(venv: Path, place: Path, born: dict[str, str]) -> Iterator[Path]:
 
 def serve(address: str) -> None:
     """Import the libraries, then fork for each call. Runs in a process of its own."""
-    for library in warm.LIBRARIES:
+    for library in preloaded.LIBRARIES:
         import_module(library)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as door:
@@ -101,7 +101,7 @@ def _command(line: socket.socket) -> int:
     threading.Thread(target=lambda: line.recv(1) or os._exit(1), daemon=True).start()
     code = 0
     try:
-        warm.become(words, cwd, env)
+        preloaded.become(words, cwd, env)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if isinstance(end.code, str):
