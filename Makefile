@@ -36,7 +36,7 @@ demo: setup  ## play the acts of a model's life on real data
 # Where a worker waits for the engine another one has the cores: there is one more of them than two cores need.
 test: setup check  ## run every test
 	@mkdir -p build && rm -f build/coverage.jsonl
-	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl nice -n 15 $(BIN)/python -m pytest -n 3 $(TESTS)
+	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl nice -n 15 $(BIN)/python -m pytest -n 3 --durations=10 --durations-min=5 $(TESTS)
 	$(if $(TESTS),,$(BIN)/python bench/workflow_coverage.py check build/coverage.jsonl)
 
 # What needs an engine or act, and what is more about git, MLflow's server or a cluster than about the Python.
