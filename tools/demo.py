@@ -210,7 +210,7 @@ def serve(repo: Path) -> str:
     print(f"\nPOST {EDGE}/predict {json.dumps(rows[0])}\n=> {json.dumps(before)}")
 
     print("\nand a bad image of the same model, which dies after a few seconds:")
-    fault = f"{next((repo / 'src').iterdir()).name} crash 5"
+    fault = "crash 5"
     words = ["--build-arg", f"GOOD={champion['reference']}", "--build-arg", f"FAULT={fault}"]
     bad = said(["docker", "build", "--quiet", *words, str(STANDINS / "replica")])
     if bad is None:
