@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, TEMPLATE, environment
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, ROOT / "bench" / script, *arguments],
         cwd=ROOT,
-        env=environment(OMP_NUM_THREADS="1", DEPLOY_NAME=""),
+        env=environment(OMP_NUM_THREADS="1", DEPLOY_NAME="", PYTHONPATH=str(TEMPLATE / "src")),
         capture_output=True,
         text=True,
     )
