@@ -403,7 +403,11 @@ FAULTY_MODELS = {
         '    Pipeline([("columns"',
         r"model.py:\d+: build returns None; return an unfitted pipeline",
     ),
-    "no build": ("def build(", "def make(", "model.py: has no `build`, which training calls; define it"),
+    "no build": (
+        "def build(",
+        "def make(",
+        "model.py: `build`, which model.build of params.yaml names, is not there; define it",
+    ),
 }
 
 

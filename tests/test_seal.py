@@ -14,6 +14,16 @@ def own(project, *names: str) -> None:
     project.edit("pyproject.toml", "owned = []", f"owned = {json.dumps(names)}")
 
 
+def linked(file) -> None:
+    """The same bytes, elsewhere."""
+    file.symlink_to(file.rename(file.with_name("elsewhere")))
+
+
+def added(file) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+
+
 def test_the_seal_of_the_template_is_that_of_its_files():
     assert seal.check(TEMPLATE, []).startswith("the machinery is that of version "), "run `make seal`"
 
@@ -41,13 +51,16 @@ def test_no_file_under_the_seal_holds_what_is_rendered():
         ("container/kubernetes/base/more.yaml", lambda file: file.write_text("a: 1\n"), "was added"),
         ("src/conveyor/report/page.html.j2", lambda file: file.unlink(), "is missing"),
         ("container/edge.Dockerfile", lambda file: file.unlink(), "is missing"),
+        ("container/Caddyfile", linked, "differs"),
+        ("src/conveyor/more", lambda file: file.symlink_to("/usr/lib"), "was added"),
+        ("src/conveyor/core/__pycache__/more.py", added, "was added"),
     ],
 )
 def test_a_file_that_is_not_that_of_the_version_is_named_with_what_can_be_done(project, one_line, name, change, said):
     version, _ = seal.read(project.path)
     assert project.cli("seal").stdout == f"seal      the machinery is that of version {version}\n"
     change(project.path / name)
-    message = rf"seal: {re.escape(name)} {said}, from the machinery of version {version}; undo it with git, or own .*"
+    message = rf"seal: {re.escape(name)} {said}: not the machinery of version {version}; undo it with git, or own .*"
     one_line(project.cli("seal", check=False), 2, message)
 
 
@@ -55,7 +68,7 @@ def test_many_files_that_differ_are_counted(project, one_line):
     for file in sorted((project.path / "src/conveyor/core").glob("*.py")):
         file.write_bytes(file.read_bytes() + b"#\n")
     one_line(
-        project.cli("seal", check=False), 2, r"seal: (src/conveyor/core/\w+\.py differs, ){4}.* and \d+ more, from .*"
+        project.cli("seal", check=False), 2, r"seal: (src/conveyor/core/\w+\.py differs, ){4}.* and \d+ more: not .*"
     )
 
 
@@ -76,6 +89,8 @@ def test_a_file_that_the_team_owns_is_accepted_with_a_word(project):
             r".*\.owned: src/late_flights/model.py is no file of .*",
         ),
         ("owned = []", 'owned = "container/Caddyfile"', r".*\.owned: no list of paths; write it as \[.*"),
+        ("owned = []", "ownd = []", "pyproject.toml: tool.conveyor: holds something else than `owned`; remove it"),
+        ("[tool.conveyor]", "[[tool.conveyor]]", "pyproject.toml: tool.conveyor: holds something else than .*"),
         ("owned = []", "owned = [", r"pyproject.toml: .* \(at line .*; mend it"),
     ],
 )
@@ -109,6 +124,12 @@ def test_its_owner_sees_whose_a_file_is(project):
     }
     folded = project.git("check-attr", "linguist-generated", "src/conveyor/cli.py", f"src/{project.package}/model.py")
     assert folded.stdout.splitlines()[0].endswith(": set") and folded.stdout.splitlines()[1].endswith(": unspecified")
+
+
+def test_a_module_that_every_command_wants_is_named_when_it_is_gone(project, one_line):
+    (project.path / "src/conveyor/core/tokens.py").unlink()
+    message = "conveyor.core.tokens: the machinery lacks it; `git checkout src/conveyor` brings it back"
+    one_line(project.cli("validate", check=False), 2, message)
 
 
 def test_the_map_of_the_machinery_names_each_package_in_the_order_of_the_layers():

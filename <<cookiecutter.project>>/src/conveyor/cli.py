@@ -329,6 +329,10 @@ def main() -> None:
         _end(str(error), error.code)
     except GitError as error:
         _end(f"git: {error}; mend that and run again", Misuse.code)
+    except ImportError as error:
+        if not (error.name or "").startswith("conveyor"):
+            raise
+        _end(f"{error.name}: the machinery lacks it; `git checkout src/conveyor` brings it back", Misuse.code)
     except OSError as error:
         # A full disk, a folder without permission, a file in the place of a folder: whichever step met it.
         _end(f"{_near(error.filename)}: {error.strerror or error}; make room or mend the access, and run again", 2)

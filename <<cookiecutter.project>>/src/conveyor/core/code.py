@@ -8,9 +8,7 @@ from pathlib import Path
 
 from conveyor.core.errors import at_fault
 from conveyor.core.files import sha256
-
-SOURCE = Path(__file__).resolve().parents[2]  # the folder of both packages
-MACHINERY = "conveyor"
+from conveyor.core.team import MACHINERY, SOURCE
 
 
 def code_sha256(*modules: str, team: Path | None = None) -> str:

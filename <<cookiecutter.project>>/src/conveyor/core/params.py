@@ -50,7 +50,15 @@ class Model(Frozen):
         build: the function that makes the unfitted pipeline, as package.module:function; see conveyor/api.py.
     """
 
-    build: str = Field(pattern=REFERENCE)
+    build: str
+
+    @field_validator("build")
+    @classmethod
+    def _named(cls, reference: str) -> str:
+        if not REFERENCE.fullmatch(reference):
+            raise ValueError(f"{shown(reference)} names no function; write it as package.module:function")
+        return reference
+
     seed: int = Field(ge=0, lt=2**32)
     params: dict[str, Any]
     trusted_types: Names = ()
@@ -80,7 +88,7 @@ class Gate(Frozen):
         for name, reference in own.items():
             if name in METRICS or not re.fullmatch("[a-z][a-z0-9_]{0,40}", name):
                 raise ValueError(f"{shown(name)} is taken, or no name of a metric; use lower case letters and _")
-            if not re.fullmatch(REFERENCE, reference):
+            if not REFERENCE.fullmatch(reference):
                 raise ValueError(f"{shown(reference)} names nothing; write it as package.module:NAME")
         return own
 
@@ -190,10 +198,11 @@ class Params(Frozen):
     def _judged_by_others(self) -> Params:
         model = self.model.build.partition(":")[0]
         for name, reference in self.gate.own_metrics.items():
-            if reference.partition(":")[0] == model:
+            module = reference.partition(":")[0]
+            if module == model or module.endswith(".model"):
                 raise ValueError(
-                    f"gate.own_metrics.{name}: {model} is the model's own module, which changes without its judge's"
-                    " review; write the metric into another one"
+                    f"gate.own_metrics.{name}: {module} is a module of models, which change without a review by the"
+                    " owner of the gate; write the metric into another one"
                 )
         return self
 

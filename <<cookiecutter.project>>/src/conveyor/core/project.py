@@ -33,7 +33,7 @@ def read_pyproject(root: Path) -> dict[str, Any]:
     try:
         return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Misuse("pyproject.toml: missing; `git checkout pyproject.toml` brings it back") from None
+        raise Misuse("pyproject.toml: missing; run this in the root of the repository") from None
     except ValueError as error:
         raise Misuse(f"pyproject.toml: {error}; mend it") from None
 
@@ -129,7 +129,8 @@ class Project:
         Raises:
             Misuse: pyproject.toml names none.
         """
-        name = self.pyproject.get("project", {}).get("name")
+        section = self.pyproject.get("project")
+        name = section.get("name") if isinstance(section, dict) else None
         if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
             raise Misuse('pyproject.toml: project.name: missing or no name; write it as in name = "late-flights"')
         return re.sub("[-_.]+", "-", name).lower()

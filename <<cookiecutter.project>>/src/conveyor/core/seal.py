@@ -8,7 +8,7 @@ it as it is.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from conveyor.core.errors import Misuse
@@ -16,19 +16,23 @@ from conveyor.core.files import sha256
 
 PLACE = "src/conveyor/SEAL"
 WHOLE = ("src/conveyor", "container/kubernetes/base")  # folders in which every file is sealed
-SINGLE = tuple(
-    f"container/{name}" for name in ("Caddyfile", "Dockerfile", "edge.Dockerfile", "kubernetes/deployer.yaml")
-)
+CONTAINER = ("Caddyfile", "Dockerfile", "edge.Dockerfile", "kubernetes/deployer.yaml")
 FIRST = re.compile(r"conveyor (\S+)")
 SHOWN = 5
 
 
 def sealed(root: Path) -> dict[str, str]:
     """The sha256 of each file that is there and belongs under the seal, by its path from ``root``."""
-    files = [path for folder in WHOLE for path in (root / folder).rglob("*") if path.is_file()]
-    files += [root / name for name in SINGLE if (root / name).is_file()]
-    names = {path.relative_to(root).as_posix(): path for path in files if "__pycache__" not in path.parts}
-    return {name: sha256(names[name].read_bytes()) for name in sorted(names) if name != PLACE}
+    there = [path for folder in WHOLE for path in (root / folder).rglob("*")]
+    there += [root / "container" / name for name in CONTAINER]
+    found = {}
+    for path in there:
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():  # what it leads to may change, and is none of these files
+            found[name] = "a link"
+        elif path.is_file() and name != PLACE and (path.parent.name, path.suffix) != ("__pycache__", ".pyc"):
+            found[name] = sha256(path.read_bytes())
+    return {name: found[name] for name in sorted(found)}
 
 
 def written(version: str, digests: dict[str, str]) -> str:
@@ -60,10 +64,14 @@ def owned(pyproject: dict[str, Any]) -> list[str]:
     Raises:
         Misuse: it is no list of texts.
     """
-    listed = pyproject.get("tool", {}).get("conveyor", {}).get("owned", [])
+    tool = pyproject.get("tool", {})
+    section = tool.get("conveyor", {}) if isinstance(tool, dict) else None
+    if not isinstance(section, dict) or section.keys() - {"owned"}:
+        raise Misuse("pyproject.toml: tool.conveyor: holds something else than `owned`; remove it")
+    listed = section.get("owned", [])
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         raise Misuse('pyproject.toml: tool.conveyor.owned: no list of paths; write it as ["container/Caddyfile"]')
-    return listed
+    return sorted({PurePosixPath(name).as_posix() for name in listed})
 
 
 def check(root: Path, ours: list[str]) -> str:
@@ -87,7 +95,7 @@ def check(root: Path, ours: list[str]) -> str:
     if differing:
         shown = ", ".join(differing[:SHOWN]) + (f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else "")
         raise Misuse(
-            f"seal: {shown}, from the machinery of version {version}; undo it with git, or own the file:"
-            ' [tool.conveyor] owned = ["its path"] in pyproject.toml; yours goes into another folder of src'
+            f"seal: {shown}: not the machinery of version {version}; undo it with git, or own a file that differs by"
+            ' [tool.conveyor] owned = ["its path"] in pyproject.toml; what you add goes into another folder'
         )
     return f"the machinery is that of version {version}" + (f", but for {', '.join(sorted(ours))}" if ours else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,9 @@ from types import ModuleType
 
 from conveyor.core.errors import Misuse, at_fault
 
-REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*$"
+SOURCE = Path(__file__).resolve().parents[2]  # the folder of both packages
+MACHINERY = "conveyor"
+REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
 
 
 def imported(module: str, key: str) -> tuple[Path, ModuleType]:
@@ -31,8 +34,10 @@ def imported(module: str, key: str) -> tuple[Path, ModuleType]:
         # To find a module Python runs the packages around it, and they are the team's own code, too.
         raise Misuse(f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}; mend it") from error
     if spec is None or not spec.origin:
-        raise Misuse(f"{where}: no such module; write it as package.module:name")
+        raise Misuse(f"{where}: there is no such module in src; mend the name")
     file = Path(spec.origin)
+    if SOURCE not in file.parents or SOURCE / MACHINERY in file.parents:
+        raise Misuse(f"{where}: is none of your own modules; write one in src, beside the machinery")
     try:
         return file, import_module(module)
     except (Exception, SystemExit) as error:

@@ -11,14 +11,15 @@ intervals.py): a quantity for each row, or a function of resampling weights. By 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conveyor.core import tasks
-from conveyor.core.errors import Misuse
+from conveyor.core.errors import Misuse, at_fault
 from conveyor.core.tasks import Task
 from conveyor.core.team import imported
 from conveyor.gate.intervals import Floats, Way, by_bootstrap, by_mean, by_placements
@@ -184,6 +185,36 @@ def of_task(task: Task) -> dict[str, Metric]:
     return {name: metric for name, metric in METRICS.items() if name in {*tasks.of_task(task), *_own}}
 
 
+def _held(name: str, file: Path, metric: Metric) -> Callable[[Labels, Floats], Any]:
+    """The function of a team's metric, held to what its way wants: what it raises or gives is told in one line."""
+
+    def said(given: Callable[[], Any]) -> Any:
+        try:
+            return given()
+        except (Exception, SystemExit) as error:
+            raise at_fault(error, file, f"mend the metric {name}") from error
+
+    def numbers(given: Any, length: int, what: str) -> Floats:
+        values: Floats = said(lambda: np.asarray(given, dtype=np.float64))
+        if values.shape != (length,):
+            raise Misuse(f"{file.name}: the metric {name} gives an array of shape {values.shape} for {length} {what}")
+        return values
+
+    def function(y: Labels, predicted: Floats) -> Any:
+        made = said(lambda: metric.function(y, predicted))
+        if metric.way is by_mean:
+            values = numbers(made, len(y), "rows")
+            if not np.isfinite(values).all():
+                raise Misuse(f"{file.name}: the metric {name} gives no finite number for some rows; mend it")
+            return values
+        if not callable(made):
+            raise Misuse(f"{file.name}: the metric {name} gives no function of weights, as by_bootstrap wants; mend it")
+        # As numbers that sums do not overflow: the gate's own functions know that weights are bytes.
+        return lambda weights: numbers(said(lambda: made(weights.astype(np.float64))), len(weights), "sets of weights")
+
+    return function
+
+
 _own: set[str] = set()  # names of the team's metrics in METRICS
 
 
@@ -203,7 +234,10 @@ def add(own: Mapping[str, str]) -> None:
         module, _, attribute = reference.partition(":")
         file, loaded = imported(module, f"gate.own_metrics.{name}")
         metric = getattr(loaded, attribute, None)
+        where = f"params.yaml: gate.own_metrics.{name}: {attribute} of {file.name}"
         if not isinstance(metric, Metric):
-            raise Misuse(f"{file.name}: {attribute} is no Metric of conveyor.api; define it as one")
-        METRICS[name] = metric
+            raise Misuse(f"{where} is no Metric of conveyor.api; define it as one")
+        if not callable(metric.function) or metric.way not in (by_mean, by_bootstrap):
+            raise Misuse(f"{where} wants a function and by_mean or by_bootstrap, in this order; mend it")
+        METRICS[name] = replace(metric, function=_held(name, file, metric))
         _own.add(name)

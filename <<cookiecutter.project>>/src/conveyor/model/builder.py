@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conveyor.core.errors import Misuse
-from conveyor.core.frozen import checked
+from conveyor.core.frozen import Frozen, checked
 from conveyor.core.project import Project
 from conveyor.core.team import imported
 
@@ -36,9 +36,13 @@ class Builder:
         """
         named, _, function = project.params.model.build.partition(":")
         file, module = imported(named, "model.build")
-        for name in ("Params", function):
-            if not hasattr(module, name):
-                raise Misuse(f"{file.name}: has no `{name}`, which training calls; define it")
+        if not callable(getattr(module, function, None)):
+            what = "is no function" if hasattr(module, function) else "is not there"
+            raise Misuse(f"{file.name}: `{function}`, which model.build of params.yaml names, {what}; define it")
+        if not hasattr(module, "Params"):
+            raise Misuse(f"{file.name}: has no `Params`, which training calls; define it")
+        if not isinstance(module.Params, type) or not issubclass(module.Params, Frozen):
+            raise Misuse(f"{file.name}: `Params` is none that training can check; derive it from conveyor.api.Frozen")
         params = checked(module.Params, project.params.model.params, "params.yaml: model.params.")
         return cls(file, getattr(module, function), params)
 
@@ -49,7 +53,7 @@ class Builder:
             Misuse: what ``build`` gives cannot be fitted.
         """
         built = self.build(self.params, seed)
-        if not hasattr(built, "fit"):
+        if not hasattr(built, "fit") or isinstance(built, type):
             line = f":{self.build.__code__.co_firstlineno}" if hasattr(self.build, "__code__") else ""
             raise Misuse(f"{self.file.name}{line}: build returns {built!r:.80}; return an unfitted pipeline")
         return built

@@ -183,6 +183,9 @@ def unpack(content: bytes, trusted_types: tuple[str, ...]) -> Any:
             f"model.skops: holds {', '.join(refused)}, which model.trusted_types in params.yaml does not list;"
             " add it there once reviewed"
         ) from None
+    except (ImportError, AttributeError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise Misuse(f"model.skops: wants code that is not here: {text}; bring it back, or train again") from None
     except Exception as error:
         # Whatever a damaged or foreign file makes skops raise, it is not a model of ours.
         raise Misuse(f"model.skops: no skops model ({type(error).__name__}); train again") from None

@@ -19,6 +19,10 @@ def pack_code(project: Project) -> tuple[str, bytes]:
     from hatchling.builders.wheel import WheelBuilder
 
     project.needed("pyproject.toml")
+    for package in {module.parent for module in project.team.rglob("*.py")}:
+        if not (package / "__init__.py").is_file():
+            place = package.relative_to(project.root).as_posix()
+            raise Misuse(f"{place}: has modules and no __init__.py, so no wheel can import them; add an empty one")
     with tempfile.TemporaryDirectory() as folder:
         try:
             made = Path(next(WheelBuilder(str(project.root)).build(directory=folder, versions=["standard"])))

@@ -1,6 +1,6 @@
 """How a model answers: in the first of these forms that says what the original says, within model.tolerance.
 
-    compiled    ONNX, made when the model is trained, see compiling.py, and kept in the bundle as model.onnx
+    compiled    ONNX, made when the model is trained, see compiled/convert.py, and kept in the bundle as model.onnx
     arrays      the stored pipeline on one array of objects (n x features), without a data frame
     frame       the stored pipeline on a data frame, as it was trained
 

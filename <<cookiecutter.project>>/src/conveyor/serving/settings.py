@@ -43,7 +43,7 @@ class Settings(BaseModel):
 
     @classmethod
     def of(cls, params: Any, key: str, digest: str, commit: str) -> Settings:
-        """The settings for a bundle, by a checked params.yaml (config.Params)."""
+        """The settings for a bundle, by a checked params.yaml (core/params.py)."""
         return cls.model_validate(
             {
                 "schema": 1,

@@ -37,7 +37,7 @@ def train(builder: Builder, rows: pd.DataFrame, y: NDArray[np.int64], seed: int)
     Args:
         builder: what makes the pipeline.
         rows: the features of the training rows (n x features).
-        y: their labels (n,), as data.labels gives them.
+        y: their labels (n,), as columns.labels gives them.
         seed: what every random draw of the fit comes from.
 
     Raises:

@@ -33,7 +33,7 @@ class Chosen:
 
     Attributes:
         form: compiled, arrays or frame.
-        difference: the largest difference to the original on all rows that were asked, see ``forms.apart``.
+        difference: the largest difference to the original on all rows that were asked, see ``runtime.apart``.
         why: why no faster form was taken, or None.
         onnx: the compiled model, or None.
         missing: the columns that the model answers without.
@@ -60,9 +60,9 @@ def choose(
     Args:
         fitted: the pipeline as it was loaded from its stored bytes.
         held_out: the features of the holdout (n x features).
-        predicted: what the original says of them, as ``forms.predict`` gives it.
+        predicted: what the original says of them, as ``runtime.predict`` gives it.
         asked: task, target and classes.
-        tolerance: the largest difference that is allowed, see ``forms.apart``.
+        tolerance: the largest difference that is allowed, see ``runtime.apart``.
 
     Raises:
         Misuse: not even a data frame brings the answers back, or a row is answered otherwise beside others than alone.
