@@ -1,8 +1,7 @@
 """The seal: which files are the machinery's, and whether they are as their version has them.
 
 ``SEAL`` beside the packages names the version, and the sha256 of each sealed file. A team may own a file knowingly:
-``[tool.conveyor] owned = ["container/Caddyfile"]`` in pyproject.toml. It is then checked no more, and an update leaves
-it as it is.
+``[tool.conveyor] owned = ["container/Caddyfile"]`` in pyproject.toml. It is then checked no more.
 """
 
 from __future__ import annotations
