@@ -111,7 +111,7 @@ class Place:
         wrong += [f"{name} is lost" for name in promoted if sha256(name.encode()).hexdigest() not in accepted]
         wrong += [f"{key[:12]} was accepted twice" for key in set(accepted) if accepted.count(key) > 1]
         for event in lived[-3:]:
-            ledger._extract(event.key, event.digest, self.folder / "extracted")  # the bytes are there and right
+            ledger.store.extract(event.key, event.digest, self.folder / "extracted")  # the bytes are there and right
         return wrong
 
 
