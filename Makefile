@@ -76,7 +76,7 @@ format: setup  ## format the template's own code
 
 # Writing the files makes those tests fail: what is new has to be looked at and committed before they pass again.
 seal:  ## write the digests of the machinery (VERSION=1.4.0: and another version) into its SEAL
-	@$(BIN)/python tools/seal.py
+	@$(BENCH) tools/seal.py
 
 golden: setup  ## write the golden reports of tests/golden anew
 	-@GOLDEN=write $(BIN)/python -m pytest -q tests/test_report.py -k golden_one

@@ -10,10 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-PRODUCT = Path(__file__).parents[1] / "<<cookiecutter.project>>"
-sys.path.insert(0, str(PRODUCT / "src"))
+from conveyor.core import seal
 
-from conveyor.core import seal  # noqa: E402
+PRODUCT = Path(__file__).parents[1] / "<<cookiecutter.project>>"
 
 
 def main() -> str:
