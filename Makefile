@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 PRODUCT := <<cookiecutter.project>>
 LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
 # What is measured and demonstrated is imported from where it is written.
-BENCH := PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
+# What is compiled is not kept: other tests copy the template while these run.
+UNCOMPILED := PYTHONDONTWRITEBYTECODE=1
+BENCH := $(UNCOMPILED) PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
@@ -36,13 +38,13 @@ demo: setup  ## play the acts of a model's life on real data
 # Where a worker waits for the engine another one has the cores: there is one more of them than two cores need.
 test: setup check  ## run every test
 	@mkdir -p build && rm -f build/coverage.jsonl
-	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl nice -n 15 $(BIN)/python -m pytest -n 3 --durations=10 --durations-min=5 $(TESTS)
+	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl $(UNCOMPILED) nice -n 15 $(BIN)/python -m pytest -n 3 --durations=10 --durations-min=5 $(TESTS)
 	$(if $(TESTS),,$(BIN)/python bench/workflow_coverage.py check build/coverage.jsonl)
 
 # What needs an engine or act, and what is more about git, MLflow's server or a cluster than about the Python.
 SAME := act bench delivery_runs demo engine faults github github_parser image image_contents judge kubernetes ledger mirror platforms rollout workflows_by_hand workflows_grown workflows_run
 test-python: setup  ## run the tests that depend on the Python and on the libraries, and on no engine
-	NO_SKIPS=1 $(OFF) $(BIN)/python -m pytest -n 2 $(SAME:%=--ignore=tests/test_%.py)
+	NO_SKIPS=1 $(OFF) $(UNCOMPILED) $(BIN)/python -m pytest -n 2 $(SAME:%=--ignore=tests/test_%.py)
 
 bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md
 	OMP_NUM_THREADS=1 $(BENCH) bench/gate.py

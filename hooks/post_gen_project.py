@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -16,6 +17,8 @@ def git(*words: str, config: list[str] = neutral, check: bool = True) -> subproc
     return subprocess.run(["git", *options, *words], check=check, capture_output=True, text=True)
 
 
+for folder, _, _ in os.walk("src"):
+    shutil.rmtree(os.path.join(folder, "__pycache__"), ignore_errors=True)  # compiled beside a template that was run
 try:
     for name in git("rev-parse", "--local-env-vars").stdout.split():
         os.environ.pop(name, None)  # inside another repository's hook these lead there

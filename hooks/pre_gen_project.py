@@ -1,6 +1,5 @@
-"""Refuse what cannot become a repository, one line for each bad answer, before a file is written.
-Answers come as JSON in a raw string, so nothing in them is ever read as Python. The folder is made before this runs:
-`__project` in cookiecutter.json keeps the answer, and the folder of an illegal one is called `illegal-project`."""
+"""Refuse answers that cannot become a repository, a line each. They are JSON in a raw string: none is read as Python.
+The folder is made before this runs: that of an illegal answer is `illegal-project`, and `__project` keeps it."""
 
 import json
 import keyword

@@ -21,6 +21,9 @@ class House:
             shutil.copytree(ROOT / name, self.path / name, ignore=shutil.ignore_patterns("__pycache__", "*.gz"))
         (self.path / ".ci").mkdir()
         (self.path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.4.0\n\n- New.\n")
+        seal = self.path / "<<cookiecutter.project>>/src/conveyor/SEAL"
+        seal.parent.mkdir(parents=True)
+        seal.write_text("conveyor 1.4.0\n")
         act.git(self.path, "init", "--quiet", "--initial-branch=main")
         self.commit()
         self.remote = act.make_remote(self.path, path / "remote.git")

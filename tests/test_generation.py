@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from datetime import UTC, datetime
@@ -163,6 +164,20 @@ def assert_one_commit_of_everything(project, author: str) -> None:
     )
     assert git(project, "status", "--porcelain", "--ignored") == ""
     assert "data/flights.csv.gz" in git(project, "ls-files").splitlines()
+
+
+def test_a_template_that_was_run_gives_no_compiled_module(tmp_path):
+    template = tmp_path / "template"
+    template.mkdir()
+    for name in ("hooks", TEMPLATE.name):
+        shutil.copytree(ROOT / name, template / name)
+    shutil.copy(ROOT / "cookiecutter.json", template)
+    for folder in ("src/conveyor", "src/conveyor/core"):
+        compiled = template / TEMPLATE.name / folder / "__pycache__" / "planted.cpython-399.pyc"
+        compiled.parent.mkdir(exist_ok=True)
+        compiled.write_bytes(b"\0")
+    generate(tmp_path, template=template)
+    assert_one_commit_of_everything(tmp_path / "late-flights", "your-team <noreply@localhost>")
 
 
 def test_the_first_commit_needs_no_identity_and_guesses_none(tmp_path):
