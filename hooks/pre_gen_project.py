@@ -8,10 +8,10 @@ import sys
 import unicodedata
 
 given, answers = json.loads(r"""<< [_cookiecutter | default({}), cookiecutter] | tojson >>""")
-answers["project"] = answers["__project"]
-libraries = " ".join(answers["_libraries"]).split()  # what the locks install, and what the tests are called
+answers["project"], libraries = answers["__project"], " ".join(answers["_libraries"]).split()  # see the locks and tests
 windows = ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
 words, bad = "[A-Za-z0-9]+(-[A-Za-z0-9]+)*", {}
+marks = [text for name, text in answers["_jinja2_env_vars"].items() if name.endswith(("start_string", "prefix"))]
 if not re.fullmatch(rf"(?=[A-Za-z])(?=.{{1,60}}\Z){words}", answers["project"]):
     bad["project"] = "use letters, digits and single hyphens, first a letter, last no hyphen, at most 60 characters"
 elif answers["__package"] in {*sys.stdlib_module_names, *keyword.kwlist, *libraries, *windows, "conveyor", "copier"}:
@@ -22,6 +22,6 @@ kinds = {unicodedata.category(character) for character in answers["description"]
 if not kinds or kinds & {"Cc", "Cs", "Zl", "Zp"}:
     bad["description"] = "write one line of text, without control characters"
 for key, text in (*given.items(), *answers.items()):  # as given too: Cookiecutter rendered what a command line gave it
-    if key in ("project", "description", "owner") and re.search("<[#%<]|#%", text):
-        answers[key], bad[key] = text, "leave out \x3c<, \x3c%, \x3c# and #%, they mark the template's own parts"
+    if key in ("project", "description", "owner") and any(mark in text for mark in marks):
+        answers[key], bad[key] = text, f"leave out {', '.join(marks)}: they mark the template's own parts"
 sys.exit("\n".join(f"{key} {answers[key]!r}: {mend}" for key, mend in bad.items()) or None)

@@ -14,7 +14,7 @@ from conftest import DEFAULTS, OPTIONS, ROOT, TEMPLATE, generate
 NAME = "use letters, digits and single hyphens, first a letter, last no hyphen, at most 60 characters"
 ACCOUNT = "use a GitHub account name: letters, digits and single hyphens inside, at most 39 characters"
 LINE = "write one line of text, without control characters"
-MARKS = "leave out <<, <%, <# and #%, they mark the template's own parts"
+MARKS = "leave out <%, <#, #%, <<: they mark the template's own parts"
 HOSTILE = (
     """Say "hi", it's ''' and \"\"\" \\" \\ \\n $(touch pwned) `touch pwned` ${HOME} {{ 7431 }} {% raw %} é漢🛫 \\"""
 )

@@ -1,5 +1,6 @@
 """Risk: the template's own workflows read well and do nothing, or another thing, when GitHub runs them."""
 
+import json
 import re
 import shutil
 
@@ -24,6 +25,8 @@ class House:
         seal = self.path / "<<cookiecutter.project>>/src/conveyor/SEAL"
         seal.parent.mkdir(parents=True)
         seal.write_text("conveyor 1.4.0\n")
+        address = {"_address": f"https://github.com/{act.REPOSITORY}"}
+        (self.path / "cookiecutter.json").write_text(json.dumps(address))
         act.git(self.path, "init", "--quiet", "--initial-branch=main")
         self.commit()
         self.remote = act.make_remote(self.path, path / "remote.git")
@@ -78,7 +81,11 @@ def test_a_pushed_tag_builds_attests_and_publishes(house, github, tag):
     assert run.jobs == ALL, run.log
     (release,) = github.releases
     assert (release["tag_name"], release["draft"], release["body"]) == ("v1.4.0", False, "- New.\n")
-    assert {asset["name"] for asset in release["assets"]} == {"late-flights-1.4.0.tar.gz", "SHA256SUMS"}
+    assert {asset["name"] for asset in release["assets"]} == {
+        "late-flights-1.4.0.tar.gz",
+        "late-flights-1.4.0-portable.zip",
+        "SHA256SUMS",
+    }
     (attestation,) = github.attestations
     assert attestation["job"] == "release/attest"
     attested = {each["name"]: f"sha256:{each['digest']['sha256']}" for each in attestation["subject"]}

@@ -42,7 +42,7 @@ def locks(tmp_path):
     house, index = tmp_path / "template", tmp_path / "index"
     index.mkdir()
     for folder, wanted in (
-        (PRODUCT, {"dev": "-r run.in\nours", "run": "-r model.in", "model": "shared", "serve": ""}),
+        (PRODUCT, {"dev": "-r run.in\nours", "run": "-r model.in", "model": "shared", "serve": "", "update": ""}),
         ("", {"dev": "shared\ntheirs"}),
     ):
         place = house / folder
@@ -54,7 +54,7 @@ def locks(tmp_path):
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
     (venv / "bin/uv").symlink_to(os.path.join(sys.prefix, "bin", "uv"))
-    found = [house / PRODUCT / "requirements" / f"{name}.txt" for name in ("dev", "run", "model", "serve")]
+    found = [house / PRODUCT / "requirements" / f"{name}.txt" for name in ("dev", "run", "model", "serve", "update")]
     found.append(house / "requirements/dev.txt")
     for lock in found:
         lock.touch()
@@ -69,18 +69,32 @@ def locks(tmp_path):
 
     for name in ("ours", "shared", "theirs"):
         wheel(index, name, "1")
-    assert make("upgrade") == [["ours==1", "shared==1"], ["shared==1"], ["shared==1"], [], ["shared==1", "theirs==1"]]
+    assert make("upgrade") == [
+        ["ours==1", "shared==1"],
+        ["shared==1"],
+        ["shared==1"],
+        [],
+        [],
+        ["shared==1", "theirs==1"],
+    ]
     for name in ("ours", "shared", "theirs"):
         wheel(index, name, "2")
     return make
 
 
 def test_upgrade_brings_every_lock_to_the_newest_version_and_they_still_agree(locks):
-    assert locks("upgrade") == [["ours==2", "shared==2"], ["shared==2"], ["shared==2"], [], ["shared==2", "theirs==2"]]
+    assert locks("upgrade") == [
+        ["ours==2", "shared==2"],
+        ["shared==2"],
+        ["shared==2"],
+        [],
+        [],
+        ["shared==2", "theirs==2"],
+    ]
 
 
 def test_without_it_a_lock_keeps_what_it_holds(locks):
-    assert locks("lock") == [["ours==1", "shared==1"], ["shared==1"], ["shared==1"], [], ["shared==1", "theirs==1"]]
+    assert locks("lock") == [["ours==1", "shared==1"], ["shared==1"], ["shared==1"], [], [], ["shared==1", "theirs==1"]]
 
 
 def test_the_workflow_tests_what_it_has_resolved_and_tells_with_the_result():

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,9 @@ from github import GitHub, grants
 CHANGELOG = (
     "# Changelog\n\n## Unreleased\n\n- Later.\n\n## 1.4.0 - 2026-11-20\n\n- New.\n- Better.\n\n## 1.3.0\n\n- Old.\n"
 )
+ADDRESS = '{"_address": "https://github.com/your-team/late-flights"}\n'
+TOOLS = ("tools/api.py", "tools/portable.py", "tools/release.py")
+FILES = {"late-flights-1.4.0.tar.gz", "late-flights-1.4.0-portable.zip", "SHA256SUMS"}
 IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false")
 
 
@@ -57,13 +61,14 @@ class House:
 def house(tmp_path):
     path = tmp_path / "template"
     (path / "tools").mkdir(parents=True)
-    for name in ("Makefile", "tools/api.py", "tools/release.py"):
+    for name in ("Makefile", *TOOLS):
         shutil.copyfile(ROOT / name, path / name)
     with GitHub(grants(ROOT)) as github:
         house = House(path, github)
         house.git("init", "--quiet", "--initial-branch=main")
         house.seal("1.4.0")
-        house.commit("All there is", CHANGELOG_md=CHANGELOG, _gitignore="build/\n__pycache__/\n")
+        files = {"CHANGELOG_md": CHANGELOG, "_gitignore": "build/\n__pycache__/\n", "cookiecutter_json": ADDRESS}
+        house.commit("All there is", **files)
         house.git("tag", "v1.4.0")
         yield house
 
@@ -76,9 +81,10 @@ def test_a_tag_on_main_becomes_a_release_with_its_notes_its_archive_and_their_su
     assert release["target_commitish"] == house.git("rev-parse", "v1.4.0")
     assert house.github.latest == "legacy"  # a mend of an old version does not become the latest
     contents = {asset["name"]: asset["bytes"] for asset in release["assets"]}
-    assert set(contents) == {"late-flights-1.4.0.tar.gz", "SHA256SUMS"}
+    assert set(contents) == FILES
     archive = contents["late-flights-1.4.0.tar.gz"]
-    assert contents["SHA256SUMS"].decode() == f"{sha256(archive).hexdigest()}  late-flights-1.4.0.tar.gz\n"
+    sums = [f"{sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(FILES - {"SHA256SUMS"}, reverse=True)]
+    assert contents["SHA256SUMS"].decode() == "".join(sums)
     with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
         names = {
             name.removeprefix("late-flights-1.4.0/")
@@ -86,18 +92,18 @@ def test_a_tag_on_main_becomes_a_release_with_its_notes_its_archive_and_their_su
             if not name.endswith("late-flights-1.4.0")
         }
     top = {name for name in names if not name.startswith("<<")}
-    assert top == {".gitignore", "CHANGELOG.md", "Makefile", "tools", "tools/api.py", "tools/release.py"}
+    assert top == {".gitignore", "CHANGELOG.md", "Makefile", "cookiecutter.json", "tools", *TOOLS}
     assert "<<cookiecutter.project>>/src/conveyor/SEAL" in names
 
 
 def test_nobody_sees_a_release_before_its_files_are_there(house):
     house.release()
-    assert house.github.writes == ["POST releases", *["POST releases/1/assets"] * 2, "PATCH releases/1"]
+    assert house.github.writes == ["POST releases", *["POST releases/1/assets"] * 3, "PATCH releases/1"]
 
 
 def test_the_same_tag_gives_the_same_bytes_whoever_makes_them(house, tmp_path):
     house.tool("files")
-    first = (house.built / "late-flights-1.4.0.tar.gz").read_bytes()
+    first = {name: (house.built / name).read_bytes() for name in FILES}
     run("git", "clone", "--quiet", house.path, tmp_path / "other", cwd=tmp_path)
     other = House(tmp_path / "other", house.github)
     other.git("config", "tar.umask", "0077")
@@ -105,8 +111,8 @@ def test_the_same_tag_gives_the_same_bytes_whoever_makes_them(house, tmp_path):
     os.utime(other.path / "Makefile", (1, 1))
     (other.path / "Makefile").write_text("edited, and not committed\n")
     other.tool("files")
-    assert (other.built / "late-flights-1.4.0.tar.gz").read_bytes() == first
-    assert b"edited, and not committed" not in gzip.decompress(first)
+    assert {name: (other.built / name).read_bytes() for name in FILES} == first
+    assert b"edited, and not committed" not in gzip.decompress(first["late-flights-1.4.0.tar.gz"])
 
 
 @pytest.mark.parametrize(
@@ -176,6 +182,26 @@ def test_a_version_that_the_machinery_does_not_bear_is_refused(house, one_line, 
     one_line(house.tool("files"), 1, message)
 
 
+@pytest.mark.parametrize("address", ["https://github.com/eve/late-flights", "", None])
+def test_a_release_whose_children_would_be_updated_from_elsewhere_is_refused(house, one_line, address):
+    house.commit("Another address", cookiecutter_json=json.dumps({"_address": address} if address is not None else {}))
+    house.git("tag", "--force", "v1.4.0")
+    said = f"cookiecutter.json: _address is {address!r}, and this is https://github.com/your-team/late-flights: .*"
+    one_line(house.tool("files"), 1, said)
+
+
+def test_a_release_with_a_name_that_windows_forbids_is_refused(house, one_line):
+    product = house.path / "<<cookiecutter.project>>"
+    (product / "what?.md").write_text("")
+    house.commit("A question")
+    house.git("tag", "--force", "v1.4.0")
+    one_line(
+        house.tool("files"),
+        1,
+        re.escape("<<cookiecutter.project>>/what?.md: {=cookiecutter.project=}/what?.md") + " .*",
+    )
+
+
 def test_a_repeated_run_finds_the_release_out_and_changes_nothing(house):
     house.release()
     before, writes = str(house.github.releases), house.github.writes
@@ -222,7 +248,7 @@ def test_a_run_that_was_stopped_anywhere_is_finished_by_the_next(house, one_line
     assert all(release["draft"] for release in house.github.releases)
     assert house.tool("publish").returncode == 0
     (release,) = house.github.releases
-    assert not release["draft"] and len(release["assets"]) == 2
+    assert not release["draft"] and len(release["assets"]) == len(FILES)
 
 
 def test_what_a_killed_upload_left_in_the_draft_is_replaced(house):
@@ -233,7 +259,7 @@ def test_what_a_killed_upload_left_in_the_draft_is_replaced(house):
     draft["assets"].append({"id": 99, "name": "of another run", "digest": "sha256:" + "0" * 64})
     kept = draft["assets"][1]["id"]
     assert house.tool("publish").returncode == 0
-    assert {asset["name"] for asset in draft["assets"]} == {"late-flights-1.4.0.tar.gz", "SHA256SUMS"}
+    assert {asset["name"] for asset in draft["assets"]} == FILES
     assert kept in [asset["id"] for asset in draft["assets"]]  # what had arrived is not sent again
 
 

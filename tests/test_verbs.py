@@ -19,6 +19,7 @@ GIVEN = {
     "rollback": ("TO", ["--to", "{}", "--because", ""]),
     "try": ("SET", ["{}"]),
     "undeploy": ("TO", ["--to", "{}"]),
+    "update": ("TO", ["--to", "{}"]),
     "validate": ("PULL", ["--pull", "{}"]),
 }
 HOSTILE = (
@@ -91,6 +92,11 @@ def test_two_files_reach_predict_in_their_order(baked):
 )
 def test_a_word_or_an_option_that_there_is_not_is_one_line(baked, one_line, words, told):
     one_line(baked[0].cli(*words, check=False), 2, f"{told}; `make` lists the verbs with what they take")
+
+
+def test_without_a_word_it_lists_the_verbs(project):
+    done = project.cli()
+    assert done.stderr == "" and len(done.stdout.splitlines()) > 20 and "\n  rollback " in done.stdout
 
 
 @pytest.mark.parametrize(

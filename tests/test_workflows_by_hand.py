@@ -1,6 +1,7 @@
 """Risk: what a person or the schedule starts does something else than it says: rollback, approve, monitor, release."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 
@@ -141,6 +142,34 @@ def test_a_ledger_that_is_damaged_turns_the_schedule_red(team):
     run = team.look()
     assert run.jobs == {"live": "failure", "monitor": "failure"}
     assert "no branch `ledger`; restore the branch" in run.logs["live"]
+
+
+# Update
+
+
+def newest(team: Team, template, release: str) -> None:
+    """The repository has this release of a template of which v0.2.0 is the newest."""
+    answers = team.project.path / ".copier-answers.yml"
+    text = re.sub(r"(?m)^_src_path: .*$", f"_src_path: {template}", answers.read_text())
+    answers.write_text(re.sub(r"(?m)^_commit: .*$", f"_commit: {release}", text))
+    team.commit(f"This is {release}")
+    push(team.project.path, team.remote)
+
+
+def test_one_issue_is_open_while_a_newer_release_of_the_template_is_out(team, template):
+    done = {"look": "success", "update": "success"}
+    newest(team, template, "v0.1.0")
+    assert team.dispatch("update").jobs == done == team.dispatch("update").jobs
+    [issue] = team.github.issues
+    assert issue["state"] == "open" and "`deploy.keep_releases`" in issue["body"]
+    newest(team, template, "v0.2.0")
+    assert team.dispatch("update").jobs == done
+    assert [issue["state"] for issue in team.github.issues] == ["closed"]
+
+
+def test_a_template_that_cannot_be_read_turns_the_schedule_red(team, tmp_path):
+    newest(team, tmp_path / "nowhere", "v0.1.0")
+    assert team.dispatch("update").jobs == {"look": "failure", "update": "failure"}
 
 
 # Release

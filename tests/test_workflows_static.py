@@ -20,6 +20,7 @@ TRIGGERS = {
     "monitor": {"schedule": [{"cron": "17 5 * * 1"}], "workflow_dispatch": None},
     "release": {"push": {"tags": ["v*"]}},
     "rollback": {"workflow_dispatch": {"inputs": {**BECAUSE, "to": {"required": False, "type": "string"}}}},
+    "update": {"schedule": [{"cron": "17 6 1 * *"}], "workflow_dispatch": None},
 }
 ACTIONS = (
     "actions/attest",
@@ -190,6 +191,7 @@ def test_a_newer_push_cancels_checks_of_a_pull_request_but_never_a_delivery(work
         "monitor": {"group": "monitor", "cancel-in-progress": True},
         "release": {"group": "release-${{ github.ref }}", "cancel-in-progress": False},
         "rollback": {"group": "rollback", "cancel-in-progress": False, "queue": "max"},
+        "update": {"group": "update", "cancel-in-progress": False},
     }
 
 
@@ -223,6 +225,7 @@ READING = {
     ("deliver.train", "make validate train score compare"),
     ("monitor.live", "make monitor"),
     ("release.files", "make release"),
+    ("update.look", "make newer"),
 }
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import json
 import os
 import re
 import subprocess
 from pathlib import Path
 
 from api import GitHub, Misuse, Refused, end, setting
+from portable import packed
 
 BUILD = Path("build/release")
 NOTES, SUMS = BUILD / "notes.md", BUILD / "SHA256SUMS"
@@ -73,18 +75,30 @@ def files() -> str:
             f"{SEAL}: says {sealed or 'nothing'!r}, and the tag is {tag}; run `make seal VERSION={version}`, commit it,"
             " and tag that commit"
         )
+    address = json.loads(git("show", f"{commit}:cookiecutter.json") or b"{}").get("_address")
+    here = "/".join(os.environ.get(part, "") for part in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY"))
+    if os.environ.get("GITHUB_REPOSITORY") and address != here:
+        raise Refused(
+            f"cookiecutter.json: _address is {address!r}, and this is {here}: what is generated would be updated from"
+            " there; write it, run `make seal`, commit, and tag that commit"
+        )
     # `owner/name` in a workflow. What this machine's git is set to changes no byte.
     name = f"{os.environ.get('GITHUB_REPOSITORY', 'template').rpartition('/')[2]}-{version}"
     same = ("-c", "tar.umask=0002", "-c", "core.autocrlf=false", "-c", "core.eol=lf")
     archive = git(*same, "archive", "--format=tar", f"--prefix={name}/", commit)
-    packed = gzip.compress(archive, mtime=0)
+    try:
+        portable = packed(git(*same, "archive", "--format=tar", commit), name)
+    except ValueError as error:
+        raise Refused(f"{error}; mend it, and tag the commit that has it") from None
+    files = {f"{name}.tar.gz": gzip.compress(archive, mtime=0), f"{name}-portable.zip": portable}
     BUILD.mkdir(parents=True, exist_ok=True)
     for old in BUILD.iterdir():
         old.unlink()
     NOTES.write_text(notes + "\n", encoding="utf-8")
-    (BUILD / f"{name}.tar.gz").write_bytes(packed)
-    SUMS.write_text(f"{hashlib.sha256(packed).hexdigest()}  {name}.tar.gz\n")
-    return f"release   {BUILD}/{name}.tar.gz of commit {commit[:12]}"
+    for file, content in files.items():
+        (BUILD / file).write_bytes(content)
+    SUMS.write_text("".join(f"{hashlib.sha256(content).hexdigest()}  {file}\n" for file, content in files.items()))
+    return f"release   {' and '.join(files)} of commit {commit[:12]} in {BUILD}"
 
 
 def section(changelog: str, version: str) -> str:

@@ -1,5 +1,7 @@
 """Seal the machinery: write the digests of its files into SEAL, with the version that it has or the one in VERSION.
 
+cookiecutter.json gets that version too, and copier.yml the questions of cookiecutter.json.
+
 VERSION=1.4.0 python tools/seal.py
 """
 
@@ -9,6 +11,8 @@ import os
 import re
 import sys
 from pathlib import Path
+
+import questions
 
 from conveyor.core import seal
 
@@ -23,6 +27,9 @@ def main() -> str:
     text = seal.written(version, seal.sealed(PRODUCT))
     same = place.is_file() and place.read_text() == text
     place.write_text(text)
+    options = questions.OPTIONS.read_text(encoding="utf-8")
+    questions.OPTIONS.write_text(re.sub(r'("_version": )"[^"]*"', rf'\1"{version}"', options), encoding="utf-8")
+    questions.write()
     print(f"seal      {'unchanged' if same else 'written'}: version {version}")
     return ""
 

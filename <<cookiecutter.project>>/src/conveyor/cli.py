@@ -15,7 +15,7 @@ import typer
 from conveyor.core.errors import Misuse, Refused, one_line
 from conveyor.core.git import GitError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 Pull = Annotated[Path | None, typer.Option(help="A checkout of a pull request: its data are judged by the rule here.")]
 Push = Annotated[bool, typer.Option(help="Write the ledger at origin. Without a remote it is local anyway.")]
 Before = Annotated[
@@ -288,6 +288,30 @@ def seal() -> None:
     print(f"seal      {seal.check(Path.cwd(), seal.owned(read_pyproject(Path.cwd())))}")
 
 
+@app.command()
+def update(to: Annotated[str, typer.Option(help="A release: v1.2.0; the newest one by default.")] = "") -> None:
+    """Bring this repository to a newer release of its template: a merge to review, not committed."""
+    from conveyor.update import update
+
+    print(f"update    {update.run(Path.cwd(), to)}")
+
+
+@app.command()
+def newer(issue: Annotated[bool, typer.Option(help="In a workflow: keep one issue about it.")] = False) -> None:
+    """Say whether a newer release of the template is out."""
+    from conveyor.github import newer
+
+    print(f"newer     {newer.run(Path.cwd(), issue)}")
+
+
+@app.command(hidden=True)
+def migrate() -> None:
+    """For `update`: rename the keys of params.yaml that this version calls otherwise."""
+    from conveyor.update import update
+
+    update.migrate(Path.cwd() / "params.yaml")
+
+
 @app.command("github-setup")
 def github_setup(
     apply: Annotated[bool, typer.Option(help="Run them through gh; settings that are there are updated.")] = False,
@@ -350,7 +374,7 @@ def main() -> None:
 
 def _run() -> str | int | None:
     try:
-        code: int | None = app(prog_name="conveyor", standalone_mode=False)
+        code: int | None = app(sys.argv[1:] or ["--help"], prog_name="conveyor", standalone_mode=False)
         return code
     except SystemExit as error:
         # Not standalone, the only 1 from there is a reader that went away; here it means that the gate said no.

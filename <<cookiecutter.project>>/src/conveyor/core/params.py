@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from conveyor.core.errors import Misuse
 from conveyor.core.frozen import Frozen, Names, checked, shown
+from conveyor.core.migrations import RENAMED
 from conveyor.core.tasks import METRICS, Task, of_task
 from conveyor.core.team import REFERENCE
 from conveyor.core.yaml_file import UniqueKeys, plain, read_yaml
@@ -215,15 +216,24 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Params:
     """
     value = read_yaml(path)
     for dotted, new in (overrides or {}).items():
-        *parents, last = dotted.split(".")
-        place: Any = value
-        for parent in parents:
-            place = place.get(parent) if isinstance(place, dict) else None
-        if not isinstance(place, dict):
+        place, last = _place(value, dotted)
+        if place is None:
             raise Misuse(f'{dotted}: {path.name} has no such key; `make try SET="model.seed=8"` shows the form')
         place[last] = new
     plain(value, path.name)
+    for change in RENAMED:
+        place, last = _place(value, change.old)
+        if place is not None and last in place:
+            raise Misuse(f"{path.name}: {change.old}: is called {change.new} since version {change.version}; rename it")
     return checked(Params, value, f"{path.name}: ")
+
+
+def _place(value: Any, dotted: str) -> tuple[dict[str, Any] | None, str]:
+    """The mapping that a dotted key stands in, None where there is none, and the last part of the key."""
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        value = value.get(parent) if isinstance(value, dict) else None
+    return (value if isinstance(value, dict) else None), last
 
 
 def pinned(text: str, pin: str) -> str:

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 
 from conveyor.core.code import code_sha256
 from conveyor.core.errors import Misuse
-from conveyor.core.files import sha256, write_bytes
+from conveyor.core.files import sha256
 from conveyor.core.project import Project
+from conveyor.core.venv import holding
 from conveyor.data import columns
 from conveyor.data.source import frame_of
 from conveyor.model.bundle import Bundle
@@ -154,31 +155,7 @@ def environment(project: Project, bundle: Bundle) -> str:
         Misuse: it cannot be built.
     """
     place = project.build / "environments" / sha256(bundle.requirements)[:16]
-    python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    done = place / "complete"
-    if not done.is_file():
-        try:
-            subprocess.run(
-                [sys.executable, "-m", "venv", "--clear", str(place)], check=True, capture_output=True, timeout=SECONDS
-            )
-            install = [
-                str(python),
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--require-hashes",
-                "-r",
-                str(bundle.path / "requirements.txt"),
-            ]
-            subprocess.run(install, check=True, capture_output=True, timeout=SECONDS)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
-            raise Misuse(
-                f"the lock of model {bundle.key[:12]} cannot be installed: {said[-1] if said else error}"
-            ) from None
-        write_bytes(done, b"")
-    return str(python)
+    return holding(place, bundle.path / "requirements.txt", f"the lock of model {bundle.key[:12]}")
 
 
 def scoring_code(project: Project) -> str:

@@ -1,0 +1,1 @@
+"""A newer version of the template for a repository that exists."""

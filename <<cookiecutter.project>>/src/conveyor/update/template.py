@@ -1,0 +1,109 @@
+"""The template of this repository: where it is, which releases it has, and what one of them contains."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conveyor.core.errors import Misuse
+from conveyor.core.git import Git, GitError
+from conveyor.core.yaml_file import read_yaml
+
+ANSWERS = ".copier-answers.yml"
+TAG = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+SHORT = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/", "git+": ""}
+HEADING = re.compile(r"^## (\d+\.\d+\.\d+)\b", re.M)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where this repository comes from.
+
+    Attributes:
+        address: of the template, for git.
+        release: the tag of the template that it has, as v1.0.0.
+        answers: what was answered.
+    """
+
+    address: str
+    release: str
+    answers: dict[str, Any]
+
+
+def order(tag: str) -> tuple[int, ...]:
+    """What tags are sorted by."""
+    return tuple(int(part) for part in tag[1:].split("."))
+
+
+def origin(root: Path) -> Origin:
+    """What .copier-answers.yml says.
+
+    Raises:
+        Misuse: it is missing or says too little.
+    """
+    said = read_yaml(root / ANSWERS)
+    release, source = said.pop("_commit", None), said.pop("_src_path", None)
+    if not isinstance(release, str) or not TAG.fullmatch(release):
+        raise Misuse(f"{ANSWERS}: _commit: {release!r} is no release; write the one that is here, as v1.0.0")
+    if not isinstance(source, str) or not source or source.startswith("-"):
+        raise Misuse(f"{ANSWERS}: _src_path: names no template; write its address")
+    for short, long in SHORT.items():
+        source = long + source.removeprefix(short) if source.startswith(short) else source
+    return Origin(source, release, said)
+
+
+def releases(origin: Origin, git: Git) -> list[str]:
+    """The tags of all releases, the oldest first; what is no release, as v2.0.0rc1, is left out.
+
+    Raises:
+        Misuse: the template does not answer.
+    """
+    try:
+        lines = git("ls-remote", "--tags", "--refs", origin.address).splitlines()
+    except GitError as error:
+        where = f"{ANSWERS}: _src_path: {origin.address}"
+        raise Misuse(f"{where}: {error}; write the template's address there, or see that git may read it") from None
+    return sorted(filter(TAG.fullmatch, (line.rpartition("/")[2] for line in lines)), key=order)
+
+
+def fetched(origin: Origin, tags: list[str], place: Path) -> Git:
+    """A bare repository at ``place`` that holds these tags and no history.
+
+    Raises:
+        Misuse: the template does not have one of them.
+    """
+    place.mkdir(parents=True)
+    git = Git(place)
+    git("init", "--quiet", "--bare")
+    for tag in tags:
+        try:
+            git("fetch", "--quiet", "--depth=1", origin.address, f"refs/tags/{tag}:refs/tags/{tag}")
+        except GitError as error:
+            raise Misuse(f"{origin.address}: release {tag} cannot be fetched: {error}") from None
+    return git
+
+
+def unpacked(git: Git, tag: str, place: Path) -> Path:
+    """The files of a release in the folder ``place``."""
+    with tarfile.open(fileobj=io.BytesIO(git.bytes("archive", "--format=tar", f"refs/tags/{tag}"))) as archive:
+        archive.extractall(place, filter="data")
+    return place
+
+
+def changelog(git: Git, tag: str, since: str) -> str:
+    """The sections of the changelog of ``tag`` that are newer than ``since``, the newest first; empty without one."""
+    try:
+        text = git("show", f"refs/tags/{tag}:CHANGELOG.md")
+    except GitError:
+        return ""
+    parts = HEADING.split(text)[1:]
+    sections = zip(parts[::2], parts[1::2], strict=True)
+    return "\n\n".join(
+        f"## {version}\n\n{body.strip()}"
+        for version, body in sections
+        if order(since) < order(f"v{version}") <= order(tag)
+    )

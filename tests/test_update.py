@@ -1,0 +1,386 @@
+"""Risk: a repository cannot get a newer release of the template, or an update loses what its team wrote."""
+
+import json
+import re
+import shutil
+import sys
+from hashlib import sha256
+
+import pytest
+import released
+from conftest import ROOT, BakedProject, generate, once
+from released import NEW, OLD
+
+from conveyor.core import seal
+from conveyor.core.migrations import Renamed, renamed
+from conveyor.update.lines import merged
+
+CI, DELIVER = ".github/workflows/ci.yml", ".github/workflows/deliver.yml"
+
+
+@pytest.fixture(scope="session")
+def generated(shared, template):
+    """A repository that cookiecutter made of the first release."""
+
+    def make(fresh):
+        released.git(fresh, "clone", "--quiet", "--branch", OLD, str(template), "template")
+        generate(fresh, template=fresh / "template")
+        released.adopt(fresh / "late-flights", template)
+
+    return once(shared, "generated", make) / "late-flights"
+
+
+@pytest.fixture
+def team(generated, venv, tmp_path):
+    """A copy of it, with an environment that has copier."""
+    place = tmp_path / "late-flights"
+    shutil.copytree(generated, place, symlinks=True)
+    lock = (place / "requirements/update.txt").read_bytes()
+    environment = place / "build/environments" / sha256(lock).hexdigest()[:16]
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (environment / "bin/python").chmod(0o755)
+    (environment / "complete").touch()
+    return BakedProject(place, {"project": "late-flights"}, venv)
+
+
+def params_with_comments(project):
+    project.edit(
+        "params.yaml",
+        "keep: 3                     # releases",
+        "keep: 7                     # we look back far\n  # releases",
+    )
+    project.edit("params.yaml", "margin: 0.001  ", "margin: 0.002  ")
+    return ["keep_releases: 7            # we look back far", "margin: 0.002"]
+
+
+def model(project):
+    project.edit("src/late_flights/model.py", "# A new destination", "# Ours: a new destination")
+    (project.path / "src/late_flights/features.py").write_text("OURS = 1\n")
+    return ["# Ours: a new destination", "OURS = 1"]
+
+
+def contract(project):
+    project.edit("expectations/data.json", '"max_value": 6000', '"max_value": 6001')
+    return ['"max_value": 6001']
+
+
+def workflow(project):
+    project.edit(DELIVER, "\npermissions: {}\n", '\npermissions: {}\n\nenv:\n  OURS: "1"\n')
+    return ['  OURS: "1"']
+
+
+def readme(project):
+    text = (project.path / "README.md").read_text()
+    (project.path / "README.md").write_text(
+        text.replace("# late-flights", "# Late flights of ours", 1) + "\nOurs at the end.\n"
+    )
+    return ["# Late flights of ours", "Ours at the end."]
+
+
+def makefile(project):
+    with (project.path / "Makefile").open("a") as file:
+        file.write("\nours:  ## what only we have\n\t@true\n")
+    return ["ours:  ## what only we have"]
+
+
+def owned(project):
+    project.edit("pyproject.toml", "owned = []", 'owned = ["container/Caddyfile"]')
+    file = project.path / "container/Caddyfile"
+    file.write_text("# Ours.\n" + file.read_text())
+    return ["# Ours.", '"container/Caddyfile"']
+
+
+def lock(project):
+    with (project.path / "requirements/model.in").open("a") as file:
+        file.write("ours\n")
+    for name in ("model", "dev"):
+        file = project.path / f"requirements/{name}.txt"
+        head, first, rest = file.read_text().partition("alembic==" if name == "dev" else "joblib==")
+        file.write_text(f"{head}aaa-ours==1 \\\n    --hash=sha256:{'0' * 64}\n{first}{rest}")
+    return ["ours\n", "aaa-ours==1"]
+
+
+def job(project):
+    project.edit(CI, "  test:\n    name: check and test\n", "  everything:\n    name: check and test, ours\n")
+    project.edit(CI, "needs: [test]", "needs: [everything]")
+    return ["  everything:", "ours", "needs: [everything]"]
+
+
+def sample(project):
+    (project.path / "data/flights.csv.gz").unlink()
+    (project.path / "data/ours.csv.gz").write_bytes(b"\0ours\n\xff")
+    return []
+
+
+def clash(project):
+    project.edit(CI, "timeout-minutes: 20", "timeout-minutes: 30 # ours are slow")
+    return ["timeout-minutes: 30 # ours are slow"]
+
+
+# What a team edits, and the files in which an update finds that both sides changed the same lines.
+EDITS = {
+    "`params.yaml`: the value and the comment of a parameter that gets another name, and another value": (
+        params_with_comments,
+        [],
+    ),
+    "`model.py`, and a module of the team's own": (model, []),
+    "the data contract": (contract, []),
+    "a workflow, which the release changes elsewhere": (workflow, []),
+    "`README.md`": (readme, []),
+    "`Makefile`: a verb of the team's own": (makefile, []),
+    "`container/Caddyfile`, which the team owns and the release changes elsewhere": (owned, []),
+    "`requirements/`: a library of the team's own, and the locks": (lock, []),
+    "a job that has another name": (job, []),
+    "the sample is deleted, and a binary file is added": (sample, []),
+    "a line of a workflow that the release changes, too": (clash, [CI]),
+}
+
+
+def update(project, *words, **more):
+    return project.cli("update", *words, **more)
+
+
+def sound(project) -> None:
+    """What must hold after every update: the machinery is the new one, and the parameters are read by it."""
+    version, known = seal.read(project.path)
+    owned_files = ["container/Caddyfile"] if "# Ours." in (project.path / "container/Caddyfile").read_text() else []
+    assert version == NEW[1:] and "src/conveyor/gate/added.py" in known
+    assert not (project.path / "container/kubernetes/base/disruption-budget.yaml").exists()
+    seal.check(project.path, owned_files)
+    assert project.cli("migrate").returncode == 0 and "keep_releases" in (project.path / "params.yaml").read_text()
+    assert f"_commit: {NEW}\n" in (project.path / ".copier-answers.yml").read_text()
+
+
+@pytest.mark.parametrize("edit, clashes", EDITS.values(), ids=[function.__name__ for function, _ in EDITS.values()])
+def test_an_update_keeps_what_the_team_wrote(team, template, edit, clashes):
+    kept = edit(team)
+    team.git("add", "--all")
+    team.git("commit", "--quiet", "--message", "Ours")
+    before = {name: (team.path / name).read_bytes() for name in team.git("ls-files").stdout.split("\n") if name}
+    done = update(team)
+    changed = [name for name in team.git("diff", "--name-only", "HEAD").stdout.split("\n") if name]
+    after = "\n".join((team.path / name).read_text(errors="replace") for name in before if (team.path / name).is_file())
+    assert not [text for text in kept if text not in after]
+    assert team.git("diff", "--name-only", "--diff-filter=U").stdout.split() == clashes
+    assert [name for name in clashes if "<<<<<<< this repository" not in (team.path / name).read_text()] == []
+    assert (f"{len(clashes)} clash" if clashes else "no clash") in done.stdout
+    # Nothing but what the release changes is another file now.
+    expected = set(released.git(template, "diff", "--name-only", OLD, NEW, "--", released.PRODUCT).splitlines())
+    expected = {name.removeprefix(f"{released.PRODUCT}/").strip('"') for name in expected} | {".copier-answers.yml"}
+    assert set(changed) <= expected
+    if not clashes:
+        sound(team)
+    assert not (team.path / "data/flights.csv.gz").exists() or edit is not sample
+    assert "is called `deploy.keep_releases`" in (team.path / "build/update.md").read_text()
+    assert "Not out yet" not in (team.path / "build/update.md").read_text()
+
+
+def test_the_documents_list_these_edits_and_what_became_of_them():
+    rows = re.findall(r"(?m)^\| (.+?) \| (.+?) \|$", (ROOT / "docs/updates.md").read_text())[2:]
+    assert rows == [
+        (what, f"a clash, marked in `{clashes[0]}`" if clashes else "merged") for what, (_, clashes) in EDITS.items()
+    ]
+
+
+def committed(project, message="Ours"):
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", message)
+
+
+def test_what_a_repository_is_after_an_update_is_what_the_new_release_generates(team, template, tmp_path):
+    update(team)
+    released.git(tmp_path, "clone", "--quiet", "--branch", NEW, str(template), "template")
+    (tmp_path / "new").mkdir()
+    generate(tmp_path / "new", template=tmp_path / "template")
+    team.git("add", "--all")
+    tracked = team.git("ls-files").stdout.split()
+    fresh = tmp_path / "new/late-flights"
+    assert sorted(tracked) == sorted(released.git(fresh, "ls-files").split())
+    assert [name for name in tracked if (team.path / name).read_bytes() != (fresh / name).read_bytes()] == [
+        ".copier-answers.yml"
+    ]
+
+
+def test_updated_with_every_edit_its_own_checks_pass_and_the_champion_is_found_and_kept(
+    bootstrapped, template, tmp_path
+):
+    """With copier from its own lock, and a champion that the old release made."""
+    project = bootstrapped
+    released.adopt(project.path, template)
+    for edit, _ in EDITS.values():
+        if edit not in (sample, clash, lock):  # which these checks would rightly refuse
+            edit(project)
+    committed(project)
+    champion = json.loads(project.cli("history", "--json").stdout)[-1]["key"]
+    done = update(project)
+    assert "no clash" in done.stdout
+    sound(project)
+    committed(project, "Updated")
+    face = tmp_path / "venv"
+    face.mkdir()
+    for entry in project.venv.iterdir():
+        (face / entry.name).symlink_to(entry)
+    (face / "installed.txt").unlink()
+    shutil.copyfile(project.path / "requirements/dev.txt", face / "installed.txt")
+    passed = project.make("check", "test", "pipeline", VENV=str(face)).stdout
+    assert " passed" in passed and re.search(r"compare +keep", passed)
+    assert json.loads(project.cli("history", "--json").stdout)[-1]["key"] == champion
+
+
+def test_the_newest_release_is_said_to_be_here_and_changes_nothing(team):
+    update(team)
+    committed(team, "Updated")
+    assert f"{NEW} is the newest release" in update(team).stdout
+    assert f"{NEW} is the newest release" in update(team, "--to", NEW).stdout
+    assert team.git("status", "--porcelain").stdout == ""
+
+
+def answers(text, instead):
+    return lambda project: project.edit(".copier-answers.yml", text, instead)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "said"),
+    [
+        (None, ["--to", "v9.0.0"], "TO: .* has no release 'v9.0.0'; its newest are v0.1.0, v0.2.0"),
+        (None, ["--to", "nightly"], "TO: .* has no release 'nightly'; .*"),
+        (None, ["--to", "--upload-pack=touch planted"], "TO: .* has no release .*"),
+        (answers("_commit: v0.1.0", "_commit: v0.0.9"), [], ".copier-answers.yml: _commit: .* has no release v0.0.9"),
+        (answers("_commit: v0.1.0", "_commit: main"), [], ".copier-answers.yml: _commit: 'main' is no release; .*"),
+        (answers("_commit: v0.1.0", "_commit: v0.2.0"), ["--to", "v0.1.0"], "TO: v0.1.0 is older than v0.2.0, .*"),
+        (answers("_src_path:", "_src_path: /nowhere\nwas:"), [], ".copier-answers.yml: _src_path: /nowhere: .*"),
+        (answers("_src_path:", "_src_path: --upload-pack=x\nwas:"), [], ".copier-answers.yml: _src_path: names no .*"),
+        (answers("project: late-flights", "project: a--b"), [], ".* release v0.1.0 cannot be rendered: .*hyphen.*"),
+        (lambda project: (project.path / ".copier-answers.yml").unlink(), [], ".copier-answers.yml: missing; .*"),
+        (
+            lambda project: project.edit("src/conveyor/gate/decide.py", "import", "import  "),
+            [],
+            "seal: src/conveyor/gate/decide.py differs: .*",
+        ),
+        (lambda project: (project.path / "params.yaml").write_text("a: [\n"), [], "params.yaml:2: not YAML: .*"),
+    ],
+    ids=[
+        "no-such",
+        "no-version",
+        "option",
+        "unknown",
+        "branch",
+        "older",
+        "nowhere",
+        "hostile",
+        "answer",
+        "none",
+        "seal",
+        "yaml",
+    ],
+)
+def test_what_cannot_be_updated_is_one_line_and_changes_nothing(team, one_line, spoil, words, said):
+    if spoil:
+        spoil(team)
+        committed(team)
+    one_line(update(team, *words, check=False), 2, said)
+    assert team.git("status", "--porcelain").stdout == "" and not (team.path / "planted").exists()
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["edited", "staged"])
+def test_a_tree_that_is_not_committed_is_refused_in_one_line(team, one_line, staged):
+    team.edit("params.yaml", "seed: 7", "seed: 8")
+    (team.path / "notes.txt").write_text("ours\n")
+    if staged:
+        team.git("add", "--all")
+    one_line(update(team, check=False), 2, r"update: \S+ and 1 more: not committed; commit or stash it first")
+    assert "seed: 8" in (team.path / "params.yaml").read_text() and (team.path / "notes.txt").read_text() == "ours\n"
+
+
+def test_a_file_that_git_does_not_know_and_the_release_adds_stops_the_update_and_is_left(
+    team, template, one_line, tmp_path
+):
+    """It is in the way: git would write over it."""
+    shutil.copytree(template, tmp_path / "template")
+    added = tmp_path / "template" / released.PRODUCT / "src/<<cookiecutter.__package>>/added.py"
+    added.write_text("THEIRS = 1\n")
+    committed(BakedProject(tmp_path / "template", {}, team.venv))
+    released.git(tmp_path / "template", "tag", "v0.2.1")
+    released.adopt(team.path, tmp_path / "template")
+    (team.path / ".git/info").mkdir(exist_ok=True)
+    (team.path / ".git/info/exclude").write_text("added.py\n")
+    ours = team.path / "src/late_flights/added.py"
+    ours.write_text("OURS = 1\n")
+    one_line(update(team, check=False), 2, "git: .*src/late_flights/added.py.*")
+    assert ours.read_text() == "OURS = 1\n" and team.git("status", "--porcelain").stdout == ""
+
+
+def test_outside_a_repository_or_in_a_folder_of_one_it_is_refused(team, one_line, tmp_path):
+    shutil.rmtree(team.path / ".git")
+    one_line(update(team, check=False), 2, "update: run it in the root of a git repository that has a commit")
+    released.git(tmp_path, "init", "--quiet")
+    one_line(update(team, check=False), 2, "update: run it in the root of a git repository that has a commit")
+
+
+def test_a_key_that_has_another_name_is_named_by_the_new_release(team, one_line):
+    update(team)
+    team.edit("params.yaml", "keep_releases:", "keep:")
+    said = "params.yaml: deploy.keep: is called keep_releases since version 0.2.0; rename it"
+    one_line(team.cli("validate", check=False), 2, said)
+
+
+def test_an_update_that_is_undone_leaves_the_repository_as_it_was(team):
+    before = {path: path.read_bytes() for path in team.path.rglob("*") if path.is_file() and ".git" not in path.parts}
+    update(team)
+    team.git("reset", "--quiet", "--hard")
+    after = {path: path.read_bytes() for path in before if path.exists()}
+    assert after == before and team.git("status", "--porcelain").stdout == ""
+
+
+# Keys that have another name, and lines that stand alone
+
+
+TEXT = "# Top\ndeploy:\n  keep: 3     # releases\n  other: {keep: 1}\nkeep: x\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "text", "new"),
+    [
+        ("deploy.keep", TEXT, TEXT.replace("  keep: 3     #", "  held: 3     #")),
+        ("deploy.other.keep", TEXT, TEXT.replace("{keep: 1}", "{held: 1}")),
+        ("keep", TEXT, TEXT.replace("\nkeep: x", "\nheld: x")),
+        ("deploy.none", TEXT, TEXT),
+        ("none.keep", TEXT, TEXT),
+        ("keep.deeper", TEXT, TEXT),
+        ("deploy.keep", "deploy: {keep: 1, held: 2}\n", "deploy: {keep: 1, held: 2}\n"),
+        ("deploy.keep", 'deploy:\n  "keep": 3 # é\n', "deploy:\n  held: 3   # é\n"),
+        ("deploy.keep", "deploy:\n  keep: [1,\n    2]  # two\n", "deploy:\n  held: [1,\n    2]  # two\n"),
+        ("deploy.keep", "deploy:\n  keep: 'a # b'  # c", "deploy:\n  held: 'a # b'  # c"),
+        ("deploy.keep", "", ""),
+    ],
+)
+def test_a_key_gets_another_name_and_all_else_stays(old, text, new):
+    assert renamed(text, (Renamed("1.0.0", old, "held"),)) == new
+
+
+def test_a_comment_keeps_its_column_where_there_is_room():
+    longer = (Renamed("1.0.0", "keep", "keep_them"),)
+    assert renamed("keep: 3         # why\n", longer) == "keep_them: 3    # why\n"
+    assert renamed("keep: 3  # why\n", longer) == "keep_them: 3 # why\n"
+
+
+BASE = "a\nb\nc\nd\n"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "both"),
+    [
+        ("a\nB\nc\nd\n", "a\nnew\nb\nc\nd\n", "a\nnew\nB\nc\nd\n"),
+        ("a\nB\nc\nd\n", "a\nb\nC\nd\n", "a\nB\nC\nd\n"),
+        ("a\nB\nc\nd\n", "a\nB\nc\nd\n", "a\nB\nc\nd\n"),
+        ("a\nb\nc\nd\nours\n", "A\nb\nc\nd\n", "A\nb\nc\nd\nours\n"),
+        ("a\nc\nd\n", "a\nb\nc\nD\n", "a\nc\nD\n"),
+        ("a\nB\nc\nd\n", "a\nbb\nc\nd\n", None),
+        ("a\nx\nb\nc\nd\n", "a\ny\nb\nc\nd\n", None),
+        ("a\nd\n", "a\nb\nC\nd\n", None),
+        ("a\nb\nc\nd", "a\nb\nc\nD\n", None),
+    ],
+)
+def test_lines_that_touch_are_merged_and_lines_that_overlap_are_not(ours, theirs, both):
+    assert merged(BASE, ours, theirs) == merged(BASE, theirs, ours) == both
