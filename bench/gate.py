@@ -185,17 +185,17 @@ def tables(rows: list[dict], resampled: dict, command: str) -> str:
     text = [
         "# How often the gate is right",
         "",
-        f"Made by `{command}` from {sum(row['tries'] for row in rows):,} decisions about data that are drawn with a"
-        f" known truth, by the rule `superior` with margin 0, confidence {CONFIDENCE} and all guards on (five segments,"
-        f" calibration; confidence {GUARDS}), which is stricter than what a repository starts with.",
+        f"Made by `{command}` from {sum(row['tries'] for row in rows):,} decisions about data with a known truth. The"
+        f" rule is `superior` with margin 0, confidence {CONFIDENCE} and all guards on (five segments, calibration;"
+        f" confidence {GUARDS}): it is stricter than the rule of a new repository.",
         "",
         "![Share of decisions that promote, by the gain that the challenger really has](gate.svg)",
         "",
         "## Equally good models",
         "",
         "A gate should promote one of two equally good models in at most 5 % of the decisions, and block it in at most"
-        " 1 %. `new >= old` promotes half of them. The interval of 90 % should hold the truth in 90 %; where a class"
-        " has fewer than ten rows there is none, and nothing is promoted.",
+        " 1 %. `new >= old` promotes half of them. The interval of 90 % should hold the truth in 90 %. If a class"
+        " has fewer than ten rows, there is no interval and no promotion.",
         "",
         "| data | rows | metric | decisions | promoted | blocked | `new >= old` promotes | interval holds the truth |",
         "|---|--:|---|--:|--:|--:|--:|--:|",
@@ -225,8 +225,8 @@ def tables(rows: list[dict], resampled: dict, command: str) -> str:
         "## Cost",
         "",
         "10 000 resamples (the gate draws 2 000) of two models on 100 000 rows, on one core of the machine that made"
-        " this page; other metrics have closed forms. Memory is what the process grew by: it is bounded by"
-        " `intervals.CHUNK`, not by the rows times the resamples.",
+        " this page. Other metrics have closed forms. Memory is the growth of the process: its bound is"
+        " `intervals.CHUNK`, not the rows times the resamples.",
         "",
         "| metric | seconds | memory |",
         "|---|--:|--:|",

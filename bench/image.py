@@ -278,29 +278,28 @@ def page(rows: list[Weighed], about: dict[str, str]) -> str:
         [
             "# What the image weighs",
             "",
-            "Made by `make bench-image`, which builds and starts all of these in one run. A model that compiles is"
-            " served without the libraries that trained it (`compiled`, here the logistic regression); another one"
-            " brings the lock of its bundle (`arrays`, here gradient boosting, of which no difference was tolerated)."
-            f" Beside each stands the image that MLflow {about['mlflow']} builds for the same model, as training logged"
-            " it.",
+            "Made by `make bench-image`, which builds and starts all of these images in one run. A model that compiles"
+            " is served without the libraries that trained it (`compiled`, here the logistic regression). Another model"
+            " brings the lock of its bundle (`arrays`, here gradient boosting without a tolerated difference). For"
+            f" both, MLflow {about['mlflow']} builds an image of the same model, as training logged it.",
             "",
             *table(rows),
             "",
-            "Site-packages is the sum of the files there. MLflow's images hold their base as it is,"
-            f" {about['base_bytes'] / 1e6:.0f} MB; ours what Python needs of it, without what installs, perl and what"
-            " changes users or rights. Cold start is the time from the word to start a container until it"
-            f" has answered a request for one row: the median of {STARTS} starts, taken in turn, on {about['cores']}"
+            "Site-packages is the sum of the files there. MLflow's images hold their whole base,"
+            f" {about['base_bytes'] / 1e6:.0f} MB; ours hold what Python needs of it, without package managers, perl"
+            " and what changes users or rights. Cold start is the time from the order to start a container to its"
+            f" answer to a request for one row: the median of {STARTS} starts, taken in turn, on {about['cores']}"
             " cores.",
             "",
-            f"All stand on {about['base']}, with {about['python']}. MLflow's are built from what `mlflow models"
-            " generate-dockerfile` writes, with that base in its first line; on a stand-in its pip is told of the"
-            " certificates of this machine, too. It installs nginx, MLflow and the libraries that the model was logged"
-            " with, whose versions are those of the lock, and their dependencies as the index has them that day; it"
-            " starts a worker for each core, ours starts one process.",
+            f"The base of all is {about['base']}, with {about['python']}. MLflow's are built from the output of `mlflow"
+            " models generate-dockerfile`, with that base in its first line; on a stand-in its pip also gets the"
+            " certificates of this machine. It installs nginx, MLflow, the libraries that the model was logged with (in"
+            " the versions of the lock), and their dependencies as the index has them that day. It starts a worker for"
+            " each core, ours starts one process.",
             "",
-            f"Ours may weigh, of MLflow's site-packages, {aims}; and where the model is compiled,"
-            f" {MOST['site_packages'] / 1e6:.0f} MB of site-packages and {MOST['image'] / 1e6:.0f} MB as a whole: the"
-            " script fails above that.",
+            f"Above these limits the script fails: of MLflow's site-packages, {aims}; for a compiled model"
+            f" {MOST['site_packages'] / 1e6:.0f} MB of site-packages and {MOST['image'] / 1e6:.0f} MB for the whole"
+            " image.",
             "",
         ]
     )

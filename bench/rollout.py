@@ -275,9 +275,9 @@ def table(found: dict) -> str:
     attacks = sum(sum(counts.values()) for counts in found["hostile"].values())
     lines = [
         f"{found['rate']:.0f} requests a second, {sent} in all, beside {attacks} of the hostile caller. p50, p99 and"
-        " max are of the milliseconds until the answer.",
+        " max are milliseconds until the answer.",
         "",
-        f"In the good rollouts p99 is {rollouts['p99'] / quiet['p99']:.1f} x that of the control phases; the longest"
+        f"p99 in the good rollouts is {rollouts['p99'] / quiet['p99']:.1f} x that of the control phases. The longest"
         f" answer took {1000 * rollouts['max']:.0f} ms there and {1000 * quiet['max']:.0f} ms in the control phases.",
         "",
         "| phase | sent | lost | wrong | p50 | p99 | max |",

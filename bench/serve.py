@@ -366,7 +366,7 @@ def measure(estimators: tuple[str, ...], rounds: int, seconds: float) -> dict:
 def table(made: dict) -> str:
     """The figures as Markdown."""
     lines = [
-        "| model | answered by | load | requests/s | median ms | p99 ms | CPU ms | rate to MLflow's | CPU of MLflow's |"
+        "| model | answered by | load | requests/s | median ms | p99 ms | CPU ms | rate / MLflow's | CPU / MLflow's |"
     ]
     lines.append("|---|---|---|---:|---:|---:|---:|---:|---:|")
     for name, of in made["median"].items():
@@ -387,7 +387,7 @@ def table(made: dict) -> str:
 
 def beside(made: dict) -> str:
     """The figures of compiled models by those of the no-op, as Markdown."""
-    lines = ["| model | load | requests/s, by the no-op's | p99, by the no-op's |", "|---|---|---:|---:|"]
+    lines = ["| model | load | requests/s / no-op's | p99 / no-op's |", "|---|---|---:|---:|"]
     for name in made["ratios"]:
         model, form, what = name.split(" | ")
         if form == "compiled" and what in LOADS:
@@ -398,32 +398,32 @@ def beside(made: dict) -> str:
 
 PAGE = """# How fast the service answers
 
-`make bench-serve` made this page: {rounds} runs of {seconds:g} s for each line, in turns; the medians of the runs. The
-server has one core, and the client another one. Python {python}, {machine}, {cores} cores. The service does all that it
-does by default, so it checks each row, counts it and logs it; `mlflow models serve` answers with the same model, as
-training logged it, with one worker. All figures are of one run of the script. What else runs on the machine stretches
-the times, those of a server with many threads the more; the processor time of a request (CPU ms) hardly changes.
+`make bench-serve` made this page: medians of {rounds} runs of {seconds:g} s for each line, in turns. The server has one
+core, and the client another one. Python {python}, {machine}, {cores} cores. The service does all that it does by
+default: it checks, counts and logs each row. `mlflow models serve` answers with the same model, as training logged it,
+with one worker. All figures are of one run of the script. Other programs on the machine lengthen the times, most of all
+those of a server with many threads; the processor time of a request (CPU ms) hardly changes.
 Each request has other rows than the one before, and each answer was what the model itself says of them: {answers} of
-them, 0 wrong. The first answer of a connection has no time here: the loop of uvicorn accepts one connection between two
-rounds of answers, so it waits for those of all connections before it.
+them, 0 wrong. The first answer of a connection is not timed: uvicorn's loop accepts one connection between two rounds
+of answers, so that answer waits for those of all connections before it.
 
 {table}
 
 The no-op is a FastAPI app that reads the JSON of the same requests and answers with a constant, in the same uvicorn on
-the same core. A compiled model by it, the medians of {rounds} pairs of runs:
+the same core. Compiled models relative to it, as medians of {rounds} pairs of runs:
 
 {beside}
 
-Aimed at are {AIMS[rate]} of its rate for one row of the logistic regression and {AIMS[p99]} of its p99 for
-16 callers; the page is held to {FLOORS[rate]} and {FLOORS[p99]}.
+The aim is {AIMS[rate]} of its rate for one row of the logistic regression and {AIMS[p99]} of its p99 for 16 callers.
+A test holds the page to {FLOORS[rate]} and {FLOORS[p99]}.
 
-The time of the service for a hundred rows, by that of the stored model alone for a data frame of them:
+The time of the service for a hundred rows, relative to that of the stored model alone for a data frame of them:
 {bare}.
-A compiled model is so much faster than its original that checking, counting and logging the rows costs less than the
+A compiled model is much faster than its original: checking, counting and logging the rows costs less than the data
 frame did.
 
-A form is chosen in training, see [decisions.md](decisions.md): the compiled one where it gives the same answers, as it
-does for each of these. Their arrays show what a model costs that does not compile: scikit-learn's own time, without
+Training chooses the form, see [decisions.md](decisions.md): the compiled one if it gives the same answers, as it does
+for each of these models. Their arrays show the cost of a model that does not compile: scikit-learn's own time, without
 that of a data frame.
 """
 

@@ -21,8 +21,8 @@ DEPLOYMENTS = ("docker", "kubernetes")
 COMMANDS = ROOT / "bench" / "workflows.json"
 HEAD = """# Workflows
 
-Made by `make docs` from the workflows: what starts each, and what each job may do, for how long, with what. A job has
-no right that is not in its row.
+`make docs` made this page from the workflows: the trigger of each workflow, and the rights, time limit, environment,
+secrets and variables of each job. A job has no right that is not in its row.
 """
 COLUMNS = ("job", "needs", "may", "minutes", "environment", "secrets and variables")
 
@@ -143,10 +143,10 @@ def commands(measured: dict[str, Any], names: list[str]) -> str:
     """The table of the commands: how many tests execute each, and which one fails when it is replaced by `true`."""
     missing = [name for name in names if name not in measured]
     lines = [
-        "## The commands, and the test that misses each",
+        "## Each command, and a test that fails without it",
         "",
         "`make test` executes every command of the generated workflows under act. `make bench-workflows` replaces each",
-        "by `true` and asks the tests that execute it; this is what it found.",
+        "command by `true` and runs the tests that execute it. This is the result.",
         *([f"Not asked yet: {', '.join(missing)}."] if missing else []),
         "",
         "| workflow | job | command | executed by | fails without it |",

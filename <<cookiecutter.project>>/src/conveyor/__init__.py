@@ -1,1 +1,1 @@
-"""The machinery: what validates, trains, compares, deploys and watches. README.md beside this file is its map."""
+"""The machinery: it validates, trains, compares, deploys and monitors. README.md beside this file is its map."""

@@ -1,16 +1,16 @@
-"""What the team's code may import from the machinery: this module alone keeps its names from version to version.
+"""The names that the team's code may import: only this module keeps its names from version to version.
 
 Frozen
-    The class that ``Params`` in model.py derives from: frozen, and strict about keys and types.
+    The base class of ``Params`` in model.py: frozen, and strict about keys and types.
 Misuse
-    Raise it with one line that says what is wrong and how to mend it: the command ends with exit code 2.
+    Raise it with one line that says what is wrong and how to fix it: the command ends with exit code 2.
 Metric
-    A metric of your own, ``Metric(function, way, higher_is_better=True)``, which gate.own_metrics of params.yaml names;
-    gate/metrics.py shows nine of them. ``function(y, predicted)`` gets labels and predictions of n rows.
+    A metric of your own: ``Metric(function, way, higher_is_better=True)``. Name it in gate.own_metrics of params.yaml.
+    gate/metrics.py has nine examples. ``function(y, predicted)`` gets labels and predictions of n rows.
 by_mean
-    Its way to an interval, where the function gives a number for each row (n,), whose mean is the metric.
+    The way to an interval if the function returns one number per row (n,), whose mean is the metric.
 by_bootstrap
-    Its way, where the function gives a function of weights (k x n) to k values. The recall, for example:
+    The way to an interval if the function returns a function of weights (k x n) to k values. The recall, for example:
     ``lambda y, p: lambda weights: (weights @ ((p >= 0.5) & (y == 1))) / (weights @ (y == 1))``
 """
 

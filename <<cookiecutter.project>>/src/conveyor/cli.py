@@ -1,4 +1,4 @@
-"""The commands: one verb per step, each a thin line over its module. Exit 0 done, 1 the gate said no, 2 misuse."""
+"""The commands: one verb per step, each a few lines over its module. Exit 0 done, 1 the gate said no, 2 misuse."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def data_lock() -> None:
     from conveyor.data import source
 
     path = Path.cwd() / "params.yaml"
-    # Whatever stands in its place, the pin is what is to be written: the rest of the file must be sound.
+    # The pin is replaced, so its present value does not matter: the rest of the file must be sound.
     names = params.load(path, {"data.sha256": "0" * 64}).data
     text, new = path.read_text(encoding="utf-8"), source.lock(path.parent, names)
     pinned = params.pinned(text, new)
@@ -171,7 +171,7 @@ def history(
     print(events(ledger, json) if at is None else live_at(ledger, at, json), end="")
 
 
-# Where what acts on the ledger or on an engine is, besides the steps of the pipeline.
+# The functions of the verbs that act on the ledger or on an engine; the steps of the pipeline are not among them.
 ACTS = {
     "accept": "steps.promote.accept",
     "approve": "steps.promote.approve",
@@ -190,7 +190,7 @@ ACTS = {
 
 
 def _act(verb: str, push: bool, *given: object, before: str | None = None) -> None:
-    """Run a verb of ``ACTS``, and load no more than it needs; the ledger is mirrored as by the steps."""
+    """Run a verb of ``ACTS``, and load no more than it needs; the ledger is mirrored as after a step."""
     from conveyor.core.project import Project
     from conveyor.steps.pipeline import alone
 
@@ -330,15 +330,15 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
 
     words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     words += ["--backend-store-uri", tracking.uri(Project(Path.cwd()))]
-    # Jobs are nothing that runs need, and their processes outlive the server for a while.
+    # Runs need no jobs, and the processes of jobs outlive the server for a while.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    # In place of this process: whoever ends it ends the server.
+    # It replaces this process, so ending this process ends the server.
     os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
 def main() -> None:
     """Run the command line; every foreseen end is one line on standard error."""
-    # Progress is shown as it comes, also into a file or a workflow's log.
+    # Progress is shown at once, also in a file or in a workflow's log.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     try:
@@ -346,7 +346,7 @@ def main() -> None:
     except typer.Abort:
         raise SystemExit(130) from None
     except BrokenPipeError:
-        # Whoever reads has seen enough; what is left in the buffer has no place to go.
+        # The reader has closed the pipe: the rest of the buffer has no place to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(2) from None
     except (Refused, Misuse) as error:
@@ -358,16 +358,16 @@ def main() -> None:
             raise
         _end(f"{error.name}: the machinery lacks it; `git checkout src/conveyor` brings it back", Misuse.code)
     except OSError as error:
-        # A full disk, a folder without permission, a file in the place of a folder: whichever step met it.
+        # A full disk, a folder without permission, a file in the place of a folder, in any step.
         _end(f"{_near(error.filename)}: {error.strerror or error}; make room or mend the access, and run again", 2)
     except Exception as error:
-        # Of a word or an option that there is not: typer carries a click of its own, whose classes have no public name.
+        # An unknown verb or option. typer has its own click, whose classes have no public name.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
             if not hasattr(error, "format_message") or not error.format_message():
                 error.show()
                 raise SystemExit(error.exit_code) from None
             _end(f"{error.format_message().rstrip('.')}; `make` lists the verbs with what they take", error.exit_code)
-        # Not foreseen: a traceback for whoever mends it, and never the exit code of the gate.
+        # Not foreseen: show a traceback, and never the exit code of the gate.
         traceback.print_exc()
         raise SystemExit(2) from None
 
@@ -377,7 +377,7 @@ def _run() -> str | int | None:
         code: int | None = app(sys.argv[1:] or ["--help"], prog_name="conveyor", standalone_mode=False)
         return code
     except SystemExit as error:
-        # Not standalone, the only 1 from there is a reader that went away; here it means that the gate said no.
+        # Here 1 only means that the reader has closed the pipe; as exit code it would mean that the gate said no.
         return 2 if error.code == 1 else error.code
 
 
@@ -387,7 +387,7 @@ def _end(text: str, code: int) -> NoReturn:
 
 
 def _near(path: object) -> str:
-    """A path as seen from here."""
+    """A path relative to the working directory, if it is inside."""
     if not isinstance(path, str | bytes | os.PathLike):
         return "the disk"
     place = Path(os.fsdecode(path))

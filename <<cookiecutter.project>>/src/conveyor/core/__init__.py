@@ -1,1 +1,1 @@
-"""What every layer stands on: errors, files, git, parameters, the repository, and what a workflow tells and is told."""
+"""What all other layers use: errors, files, git, parameters, the repository, and the exchange with a workflow."""

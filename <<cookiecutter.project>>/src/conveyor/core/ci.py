@@ -1,4 +1,4 @@
-"""What GitHub tells the job of a workflow, and what the job tells GitHub: its event, outputs, notes and summary."""
+"""The exchange with GitHub in the job of a workflow: its event, outputs, annotations and summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def event(environment: Environment) -> dict[str, Any]:
     """The event that started the workflow.
 
     Raises:
-        Misuse: this is no workflow, or the file of its event cannot be read.
+        Misuse: there is no workflow, or the file of its event cannot be read.
     """
     if not environment.event:
         raise Misuse("GITHUB_EVENT_PATH: not set; this runs in a workflow")
@@ -26,37 +26,37 @@ def event(environment: Environment) -> dict[str, Any]:
 
 
 def outputs(environment: Environment, **values: str) -> None:
-    """In a workflow: what the step gives to the steps and jobs after it."""
+    """In a workflow: write outputs of the step, for later steps and jobs."""
     if environment.outputs:
         with open(environment.outputs, "a", encoding="utf-8") as out:
             out.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
 def foreign(environment: Environment) -> bool:
-    """Whether this is the run of a pull request that gets no secret: one from a fork, or dependabot's."""
+    """Whether this run is of a pull request that gets no secret: one from a fork, or dependabot's."""
     pull = event(environment).get("pull_request") if environment.event else None
     if not isinstance(pull, dict):
         return False
-    home = (pull["head"]["repo"] or {}).get("full_name")  # None: the fork is gone
+    home = (pull["head"]["repo"] or {}).get("full_name")  # None: the fork was deleted
     return home != environment.repository or environment.actor == "dependabot[bot]"
 
 
 def annotate(environment: Environment, level: str, title: str, text: str) -> None:
-    """In a workflow: a note that the page of the run shows, of level notice, warning or error."""
+    """In a workflow: add an annotation to the page of the run, of level notice, warning or error."""
     if environment.run_url:
         print(f"::{level} title={_escaped(title, ':,')}::{_escaped(text)}")
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """A value of a workflow command: nothing in it ends the command or begins one."""
+    """A value of a workflow command, escaped: nothing in it ends the command or begins another one."""
     return "".join(f"%{ord(c):02X}" if c in f"%\r\n{more}" else c for c in " ".join(text.splitlines()))
 
 
 def summarise(environment: Environment, text: str) -> None:
-    """Add Markdown to the summary of the job, if this is one.
+    """Add Markdown to the summary of the job, in a workflow.
 
     Raises:
-        Misuse: it cannot be written.
+        Misuse: the summary cannot be written.
     """
     if not environment.summary:
         return

@@ -1,4 +1,4 @@
-"""Which code does a step run: the machinery's modules by what they import, and all of the team's package."""
+"""The code that a step runs: the modules of the machinery that it imports, and the whole package of the team."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from conveyor.core.team import MACHINERY, SOURCE
 
 
 def code_sha256(*modules: str, team: Path | None = None) -> str:
-    """Digest of modules of the machinery and of all that they import from it at their top, at any depth.
+    """Digest of modules of the machinery and of all modules that they import at their top, at any depth.
 
     An import inside a function belongs to another step, which names its own modules.
 
     Args:
-        modules: by their full names, as ``conveyor.steps.train``.
+        modules: full names, such as ``conveyor.steps.train``.
         team: the team's package, of which every module counts.
     """
     sources = reached(*modules) | (written_by(team) if team else {})
@@ -31,10 +31,10 @@ def written_by(team: Path) -> dict[str, bytes]:
 
 
 def reached(*modules: str, late: bool = False) -> dict[str, bytes]:
-    """The sources of modules of the machinery and of all that they import from it, at any depth, by full name.
+    """The sources of modules of the machinery and of all modules that they import, at any depth, by full name.
 
     Args:
-        late: whether imports inside functions count; what stands below ``if TYPE_CHECKING`` never does.
+        late: whether imports inside functions count; imports under ``if TYPE_CHECKING`` never count.
     """
     sources: dict[str, bytes] = {}
     waiting = list(modules)
@@ -44,12 +44,12 @@ def reached(*modules: str, late: bool = False) -> dict[str, bytes]:
         if module not in sources and place:
             sources[module] = place.read_bytes()
             waiting += _imports(sources[module], place, late)
-            waiting += [module.rpartition(".")[0]]  # Python runs a package before what is in it
+            waiting += [module.rpartition(".")[0]]  # Python runs a package before its modules
     return sources
 
 
 def place_of(module: str) -> Path | None:
-    """The file of a module of the machinery, None if there is none of that name."""
+    """The file of a module of the machinery, or None if there is no such module."""
     path = SOURCE.joinpath(*module.split("."))
     found = (path.with_name(f"{path.name}.py"), path / "__init__.py")
     return next((place for place in found if module and place.is_file()), None)
@@ -57,7 +57,7 @@ def place_of(module: str) -> Path | None:
 
 @cache
 def _imports(source: bytes, place: Path, late: bool) -> list[str]:
-    """What a module of that source imports from the machinery at its top, or wherever it does."""
+    """The modules of the machinery that a source imports at its top, or anywhere in it."""
     try:
         tree = ast.parse(source, place)
     except (SyntaxError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What a command is given from outside the repository: the environment, as one frozen model."""
+"""The environment of a command as one frozen model: all that it gets from outside the repository."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conveyor.core.tokens import tokens
 
 
 class Environment(Frozen):
-    """What comes from outside the repository. An empty variable counts as unset, as GitHub passes those."""
+    """All values from outside the repository. An empty variable counts as unset: GitHub passes unset ones like that."""
 
     tracking_uri: str | None = None
     token: str | None = None
@@ -41,7 +41,7 @@ class Environment(Frozen):
 
     @property
     def registry_auth(self) -> dict[str, str | None] | None:
-        """What the Docker SDK wants of whoever pulls or pushes; None: what `docker login` left."""
+        """The credentials for the Docker SDK to pull and push; None: those of `docker login`."""
         if not self.registry_token:
             return None
         return {"username": self.registry_user, "password": self.registry_token}
@@ -81,7 +81,7 @@ class Environment(Frozen):
 
 @cache
 def data_options() -> dict[str, Any]:
-    """DATA_OPTIONS: what the file system of a data URL is opened with, as `{"key": ..., "secret": ...}` for S3.
+    """DATA_OPTIONS: the options for the file system of a data URL, such as `{"key": ..., "secret": ...}` for S3.
 
     Raises:
         Misuse: it is no JSON object.
@@ -96,7 +96,7 @@ def data_options() -> dict[str, Any]:
     if not isinstance(options, dict):
         raise Misuse('DATA_OPTIONS: no JSON object; write it as {"key": "...", "secret": "..."}')
     if os.environ.get("GITHUB_ACTIONS"):
-        # GitHub hides a secret as a whole in logs, not what is written in it.
+        # In logs GitHub hides a secret as a whole, but not the values inside it.
         for line in _texts(options):
             print(f"::add-mask::{line}")
     return options

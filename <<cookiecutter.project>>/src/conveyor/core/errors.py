@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Refused(Exception):
-    """No to a model or its data: by the gate, the data contract, a rollout, or the ledger. The command exits with 1."""
+    """No to a model or its data, by the gate, the data contract, a rollout or the ledger. The command exits with 1."""
 
     code = 1
 
@@ -19,12 +19,12 @@ class Misuse(Exception):
 
 
 def one_line(text: str) -> str:
-    """A text whose line breaks are shown: one of them could start a command of a workflow's log."""
+    """A text with its line breaks escaped: a raw one could begin a command in a workflow's log."""
     return "\\n".join(text.splitlines())
 
 
 def at_fault(error: BaseException, file: Path, mend: str) -> Misuse:
-    """What the code in ``file`` raised, as one line with the place in it that comes last before the error."""
+    """An exception of the code in ``file`` as one line, with the last place in that file before the error."""
     places = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
     text = str(error)
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename) == file:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: everything is written beside its place and then renamed."""
+"""Files are whole or absent: each is written beside its place and then renamed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MOST_FILES, MOST_BYTES = 10_000, 4 * 2**30
 
 
 def check_received(folder: Path, apart: str) -> None:
-    """What another job handed over is files in folders, of a size that was to be expected.
+    """Check that another job handed over nothing but files in folders, of an expected size.
 
     Args:
-        folder: where it lies.
+        folder: the files.
         apart: a folder in it that was made here.
 
     Raises:
-        Misuse: there is a link or a device among them, or more of it than that.
+        Misuse: there is a link or a device, or too many files or bytes.
     """
     count = size = 0
     for place, folders, files in os.walk(folder):
@@ -64,7 +64,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _name(error: BaseException, path: Path) -> None:
-    """A full disk is told without the file that did not fit: name it."""
+    """The error of a full disk does not name the file that did not fit: add it."""
     if isinstance(error, OSError) and error.filename is None:
         error.filename = str(path)
 
@@ -75,7 +75,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def to_json(value: Any) -> str:
-    """JSON as it is stored: readable, in a stable order, without NaN or infinities (which are no JSON)."""
+    """JSON as it is stored: readable, in a stable order, without NaN or infinities (they are not JSON)."""
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -88,12 +88,12 @@ def read_json(path: Path, made_by: str, keys: Mapping[str, type] | None = None) 
     """The object stored at ``path``.
 
     Args:
-        path: where it is.
+        path: the file.
         made_by: the step that makes it.
-        keys: what it must hold, by dotted name, and the type of each.
+        keys: the required keys, by dotted name, and the type of each.
 
     Raises:
-        Misuse: there is no such file, it is no JSON object, or lacks a key; the line names the step that makes it.
+        Misuse: the file is missing, is no JSON object, or lacks a key; the line names the step that makes it.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -114,7 +114,7 @@ def read_json(path: Path, made_by: str, keys: Mapping[str, type] | None = None) 
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A fresh directory that takes the place of ``path`` when the block ends well, and vanishes otherwise."""
+    """A new directory that replaces ``path`` if the block ends without an error; otherwise it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".writing-"))
     try:

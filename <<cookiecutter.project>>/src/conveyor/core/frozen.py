@@ -1,4 +1,4 @@
-"""Frozen models that refuse what they do not know, and their first complaint as one line."""
+"""Frozen models that refuse unknown keys, and their first error as one line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conveyor.core.errors import Misuse
 
 M = TypeVar("M", bound=BaseModel)
-Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists, a frozen model wants tuples
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists, a frozen model needs tuples
 
 
 class Frozen(BaseModel):
-    """Cannot be changed, knows its keys, and takes no text for a number."""
+    """Frozen; refuses unknown keys, and a text in place of a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
@@ -23,7 +23,7 @@ def checked(model: type[M], value: Any, where: str) -> M:
     """``value`` as ``model``.
 
     Raises:
-        Misuse: with one line for the first key that is wrong; ``where`` is put before it.
+        Misuse: one line for the first wrong key; ``where`` is put before it.
     """
     try:
         return model.model_validate(value)
@@ -32,9 +32,9 @@ def checked(model: type[M], value: Any, where: str) -> M:
 
 
 def first_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first complaint of pydantic as one line: the key, what is wrong and the mend."""
+    """The first error of pydantic as one line: the key, the fault and the fix."""
     errors = error.errors(include_url=False)
-    # An unknown key is named first: it explains the missing one that it was meant to be.
+    # An unknown key comes first: it is often the misspelt name of the missing one.
     first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -45,7 +45,7 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> str:
     else:
         message = first["msg"].removeprefix("Value error, ")
         text = f"{key}: {message[:1].lower()}{message[1:]}" if key else message
-        # A complaint of our own has told what was found.
+        # Our own validators already say what was found.
         text += "" if first["type"] == "value_error" else f", not {shown(first['input'])}"
     more = len(errors) - 1
     return text + (f" (and {more} more)" if more else "")

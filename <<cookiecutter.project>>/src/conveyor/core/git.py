@@ -1,4 +1,4 @@
-"""The one way in which git is run: bounded in time, without prompts, and with its complaint as one line."""
+"""The only code that runs git: with a time limit, without prompts, and with its error as one line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SECONDS = 120
 
 
 class GitError(Exception):
-    """git said no; the text is the line of its complaint that tells why."""
+    """git failed; the text is the line of its output that gives the cause."""
 
 
 def complaint(stderr: bytes) -> str:
-    """The cause in what git wrote: what the remote said, else the ref that was refused, else the first error."""
+    """The cause in git's output: the remote's message, else the refused ref, else the first error."""
     lines = [line.rstrip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     remote = [line.removeprefix("remote:").strip() for line in lines if line.startswith("remote:")]
     if any(remote):
@@ -31,10 +31,11 @@ def complaint(stderr: bytes) -> str:
 def bounded(
     words: list[str], root: Path, stdin: bytes | None, env: dict[str, str], seconds: float
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a tool in ``root`` and end it, with all that it started, after ``seconds``.
+    """Run a tool in ``root``; after ``seconds`` end it and all processes that it started.
 
     Raises:
-        FileNotFoundError, subprocess.TimeoutExpired: the tool is not installed; it was ended.
+        FileNotFoundError: the tool is not installed.
+        subprocess.TimeoutExpired: it was ended.
     """
     given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     pipe = subprocess.PIPE
@@ -44,7 +45,7 @@ def bounded(
         try:
             out, told = run.communicate(stdin, timeout=seconds)
         except BaseException:
-            # With the tool its helpers: an ssh that waits for ever would keep the pipes open.
+            # End its helpers, too: an ssh that waits for ever would keep the pipes open.
             os.killpg(run.pid, signal.SIGKILL) if hasattr(os, "killpg") else run.kill()
             raise
     return subprocess.CompletedProcess(words, run.returncode, out, told)
@@ -55,7 +56,7 @@ class Git:
 
     def __init__(self, root: Path, variables: dict[str, str] | None = None) -> None:
         self.root = root
-        # A prompt would hang a workflow; the language fixes the texts that are read; `status` must write no index.
+        # A prompt would hang a workflow. The language fixes the texts that are parsed. `status` must write no index.
         fixed = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
         self.variables = {**os.environ, **fixed, **(variables or {})}
 

@@ -1,4 +1,4 @@
-"""params.yaml as frozen models that refuse what they do not know."""
+"""params.yaml as frozen models that refuse unknown keys."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Guards(Frozen):
 
 
 class Gate(Frozen):
-    own_metrics: dict[str, str] = {}  # first, for the metrics that are named below may be among them
+    own_metrics: dict[str, str] = {}  # first, because the metrics below may name one of these
     metric: str
     promote_when: Literal["superior", "non_inferior"]
     margin: float = Field(ge=0)
@@ -106,7 +106,7 @@ class Gate(Frozen):
 class Serve(Frozen):
     """Limits of one request and of one client, and where predictions are logged."""
 
-    max_rows: int = Field(default=1000, ge=100)  # the golden rows are asked at once
+    max_rows: int = Field(default=1000, ge=100)  # the golden rows are sent in one request
     max_bytes: int = Field(default=2_000_000, ge=1000)
     max_seconds: float = Field(default=10.0, gt=0)
     log: str | None = "/var/log/predictions"
@@ -116,7 +116,7 @@ class Serve(Frozen):
 
 
 class Tls(Frozen):
-    """Where the edge has its certificate from: files of the host, or a name for which it gets one itself."""
+    """The source of the edge's certificate: files of the host, or a name for which the edge gets one."""
 
     certificate: str | None = None
     key: str | None = None
@@ -135,7 +135,7 @@ class Tls(Frozen):
 
 
 class Deploy(Frozen):
-    """Where the model is served, and how a new image takes the place of the one that serves."""
+    """Where the model is served, and how a new image replaces the one that serves."""
 
     target: Literal["docker", "kubernetes"] = "docker"
     bind: str = "127.0.0.1"
@@ -145,7 +145,7 @@ class Deploy(Frozen):
     def _address(cls, text: str) -> str:
         try:
             return str(ipaddress.ip_address(text))
-        except ValueError:  # Docker takes any other text for all addresses of the host
+        except ValueError:  # Docker reads any other text as all addresses of the host
             raise ValueError(f"{shown(text)} is no IP address; use 127.0.0.1, or 0.0.0.0 for all") from None
 
     port: int = Field(default=8080, ge=1, le=65535)
@@ -171,7 +171,7 @@ class Deploy(Frozen):
 
 
 class Monitor(Frozen):
-    """What the scheduled look warns of."""
+    """What the scheduled monitor warns of."""
 
     max_age_days: int = Field(default=90, ge=1)
 
@@ -209,10 +209,10 @@ class Params(Frozen):
 
 
 def load(path: Path, overrides: dict[str, Any] | None = None) -> Params:
-    """params.yaml at ``path``, with dotted ``overrides`` such as ``{"model.seed": 8}`` put in.
+    """params.yaml at ``path`` with dotted ``overrides``, such as ``{"model.seed": 8}``.
 
     Raises:
-        Misuse: naming the file, the key and the mend.
+        Misuse: naming the file, the key and the fix.
     """
     value = read_yaml(path)
     for dotted, new in (overrides or {}).items():
@@ -237,10 +237,10 @@ def _place(value: Any, dotted: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def pinned(text: str, pin: str) -> str:
-    """params.yaml as text with another data.sha256; comments and order of the file survive.
+    """The text of params.yaml with another data.sha256; comments and order stay.
 
     Raises:
-        Misuse: the key is not there.
+        Misuse: the key is missing.
     """
     place: Any = yaml.compose(text, Loader=UniqueKeys)
     for part in ("data", "sha256"):
@@ -248,5 +248,5 @@ def pinned(text: str, pin: str) -> str:
         if place is None:
             raise Misuse("params.yaml: data.sha256: missing; add it, with any value")
     start, end = place.start_mark.index, place.end_mark.index
-    # An empty value has its place right behind the colon.
+    # An empty value starts right behind the colon.
     return text[:start] + " " * (text[start - 1] == ":") + pin + text[end:]

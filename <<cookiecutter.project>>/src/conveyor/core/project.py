@@ -1,4 +1,4 @@
-"""The repository that a step works in: its parameters, its data, its commit and its build folder."""
+"""The repository of a step: its parameters, data, commit and build folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def now() -> str:
 
 
 def read_pyproject(root: Path) -> dict[str, Any]:
-    """What the pyproject.toml of a repository holds.
+    """The content of a repository's pyproject.toml.
 
     Raises:
         Misuse: it is missing, or cannot be read.
@@ -42,7 +42,7 @@ Made = TypeVar("Made")
 
 
 def per_project(make: Callable[[Project], Made]) -> Callable[[Project], Made]:
-    """What is made of a project is made once, and lives as long as it: the layers above keep there what they add."""
+    """Cache a function's result with its project, so that higher layers can keep their objects there."""
 
     @wraps(make)
     def known(project: Project) -> Made:
@@ -59,12 +59,12 @@ class Project:
 
     Args:
         root: where params.yaml is.
-        pull: a checkout of a pull request, or None. Its data and the pin of its data are used, nothing else of it:
-            the code and the rule of ``root`` judge.
-        overrides: parameters by dotted name that are put over those of params.yaml.
-        build: where the steps keep their files.
+        pull: a checkout of a pull request, or None. Only its data and the pin of its data are used: the code and the
+            rule of ``root`` judge.
+        overrides: parameters by dotted name that replace those of params.yaml.
+        build: the folder of the steps' files.
         push: whether the ledger at origin may be written.
-        before: the commit that main was at before this push; its rule decides where rule and model changed together.
+        before: the commit of main before this push; its rule decides if rule and model changed together.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Project:
         if pull is not None:
             if not (pull / "params.yaml").is_file():
                 raise Misuse(f"{pull}: no checkout of a pull request; it holds no params.yaml")
-            # Its other sections are for the code of the pull request: this code need not understand them.
+            # The other sections are for the code of the pull request: this code may not know them.
             section = yaml_file.read_yaml(pull / "params.yaml").get("data")
             pinned = frozen.checked(params.Data, section, f"{pull}/params.yaml: data.")
             data = self.params.data.model_copy(update={"path": pinned.path, "sha256": pinned.sha256})
@@ -115,7 +115,7 @@ class Project:
 
     @cached_property
     def pyproject(self) -> dict[str, Any]:
-        """What pyproject.toml holds.
+        """The content of pyproject.toml.
 
         Raises:
             Misuse: it is missing, or cannot be read.
@@ -124,10 +124,10 @@ class Project:
 
     @cached_property
     def name(self) -> str:
-        """What the project is called in pyproject.toml, in lower case with hyphens, as images and hosts want it.
+        """The name of the project in pyproject.toml, in lower case with hyphens, as image and host names need it.
 
         Raises:
-            Misuse: pyproject.toml names none.
+            Misuse: pyproject.toml has no name.
         """
         section = self.pyproject.get("project")
         name = section.get("name") if isinstance(section, dict) else None
@@ -137,12 +137,12 @@ class Project:
 
     @property
     def package(self) -> str:
-        """The same with underscores: in labels, and as the name of the model in MLflow."""
+        """The same with underscores: for labels, and for the name of the model in MLflow."""
         return self.name.replace("-", "_")
 
     @property
     def team(self) -> Path:
-        """The folder of the team's package, which model.build names."""
+        """The folder of the team's package, by model.build."""
         return self.root / "src" / self.params.model.build.partition(".")[0]
 
     @cached_property
@@ -152,11 +152,11 @@ class Project:
 
     @cached_property
     def dirty(self) -> bool:
-        """Whether the working tree holds changes that the commit does not. Allowed, and recorded."""
+        """Whether the working tree has uncommitted changes. They are allowed, and recorded."""
         return bool(self.git("status", "--porcelain", "--untracked-files=normal"))
 
     def header(self) -> dict[str, Any]:
-        """What every JSON of a step begins with."""
+        """The fields at the beginning of every JSON of a step."""
         return {
             "schema": SCHEMA,
             "commit": self.commit,
@@ -169,7 +169,7 @@ class Project:
         """The content of a file of the repository.
 
         Raises:
-            Misuse: there is none.
+            Misuse: it is missing.
         """
         if not (self.root / path).is_file():
             raise Misuse(f"{path}: missing; `git checkout {path}` brings it back")

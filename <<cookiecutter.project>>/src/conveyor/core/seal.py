@@ -1,7 +1,7 @@
-"""The seal: which files are the machinery's, and whether they are as their version has them.
+"""The seal: the files of the machinery, and whether they are those of their version.
 
-``SEAL`` beside the packages names the version, and the sha256 of each sealed file. A team may own a file knowingly:
-``[tool.conveyor] owned = ["container/Caddyfile"]`` in pyproject.toml. It is then checked no more.
+``SEAL`` beside the packages holds the version and the sha256 of each sealed file. A team can own a file explicitly:
+``[tool.conveyor] owned = ["container/Caddyfile"]`` in pyproject.toml. That file is then no longer checked.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ SHOWN = 5
 
 
 def sealed(root: Path) -> dict[str, str]:
-    """The sha256 of each file that is there and belongs under the seal, by its path from ``root``."""
+    """The sha256 of each existing file under the seal, by its path from ``root``."""
     there = [path for folder in WHOLE for path in (root / folder).rglob("*")]
     there += [root / "container" / name for name in CONTAINER]
     found = {}
     for path in there:
         name = path.relative_to(root).as_posix()
-        if path.is_symlink():  # what it leads to may change, and is none of these files
+        if path.is_symlink():  # its target may change, and is not one of these files
             found[name] = "a link"
         elif path.is_file() and name != PLACE and (path.parent.name, path.suffix) != ("__pycache__", ".pyc"):
             found[name] = sha256(path.read_bytes())
@@ -40,10 +40,10 @@ def written(version: str, digests: dict[str, str]) -> str:
 
 
 def read(root: Path) -> tuple[str, dict[str, str]]:
-    """The version, and what its files are.
+    """The version, and the sha256 of its files.
 
     Raises:
-        Misuse: there is no seal, or it is damaged.
+        Misuse: the seal is missing or damaged.
     """
     mend = f"`git checkout {PLACE}` brings it back"
     try:
@@ -58,10 +58,10 @@ def read(root: Path) -> tuple[str, dict[str, str]]:
 
 
 def owned(pyproject: dict[str, Any]) -> list[str]:
-    """The files that the team has taken over, by tool.conveyor.owned of pyproject.toml.
+    """The files that the team has taken over, from tool.conveyor.owned of pyproject.toml.
 
     Raises:
-        Misuse: it is no list of texts.
+        Misuse: it is not a list of texts.
     """
     tool = pyproject.get("tool", {})
     section = tool.get("conveyor", {}) if isinstance(tool, dict) else None
@@ -74,13 +74,13 @@ def owned(pyproject: dict[str, Any]) -> list[str]:
 
 
 def check(root: Path, ours: list[str]) -> str:
-    """Compare what is there with the seal; returns what was found, in words.
+    """Compare the files with the seal; returns the result in words.
 
     Args:
         ours: paths of sealed files that the team has taken over.
 
     Raises:
-        Misuse: a file differs, is missing or was added; or an owned one is none of the seal.
+        Misuse: a file differs, is missing or was added; or an owned file is not under the seal.
     """
     version, known = read(root)
     found = sealed(root)

@@ -1,4 +1,4 @@
-"""What a model is asked for, and the metrics that measure it: names alone, what they compute is in the gate."""
+"""The tasks of a model and the names of their metrics; the gate holds the functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The team's own code, by the names that params.yaml gives it: package.module:name."""
+"""The team's own code, by its names in params.yaml: package.module:name."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def imported(module: str, key: str) -> tuple[Path, ModuleType]:
 
     Args:
         module: its full name.
-        key: of params.yaml, where it is named.
+        key: the key of params.yaml that names it.
 
     Raises:
-        Misuse: there is no such module, or it does not load; the line names its place.
+        Misuse: the module does not exist, or does not load; the line names the place.
     """
     where = f"params.yaml: {key}: {module}"
     try:
@@ -31,7 +31,7 @@ def imported(module: str, key: str) -> tuple[Path, ModuleType]:
     except ModuleNotFoundError:
         spec = None
     except (Exception, SystemExit) as error:
-        # To find a module Python runs the packages around it, and they are the team's own code, too.
+        # To find a module Python runs the packages around it, which are the team's code, too.
         raise Misuse(f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}; mend it") from error
     if spec is None or not spec.origin:
         raise Misuse(f"{where}: there is no such module in src; mend the name")

@@ -1,4 +1,4 @@
-"""What a bearer token may be: one rule for the server and for the commands that deploy it."""
+"""The format of bearer tokens: one rule for the server and for the commands that deploy it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from conveyor.core.errors import Misuse
 
 
 def tokens(text: str, name: str) -> tuple[str, ...]:
-    """The token that a variable holds, or both of them.
+    """The one or two tokens of a variable.
 
     Raises:
-        Misuse: one is empty, or holds what no header takes, or there are more; the line shows none of it.
+        Misuse: a token is empty or does not fit into a header, or there are more than two. The line shows no token.
     """
     found = tuple(text.split(","))
     if len(found) > 2:

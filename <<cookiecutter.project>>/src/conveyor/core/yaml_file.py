@@ -1,4 +1,4 @@
-"""YAML that is read strictly: a key written twice, or a value that JSON does not hold, is refused."""
+"""Strict YAML: a key that is written twice, or a value that JSON cannot hold, is refused."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from conveyor.core.errors import Misuse
 from conveyor.core.frozen import shown
 
 
-# PyYAML has no types: to a type checker it is not known what this is a class of.
+# PyYAML has no types: a type checker cannot know the base class.
 class UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML that refuses a key written twice instead of keeping the last one in silence."""
+    """YAML that refuses a repeated key instead of silently keeping the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -30,7 +30,7 @@ class UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
             return super().construct_object(node, deep)
         except ValueError as error:
             if node.tag == "tag:yaml.org,2002:int":
-                return math.inf  # of more digits than Python reads: refused where its key is known
+                return math.inf  # more digits than Python reads: it is refused where its key is known
             raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
 
 
@@ -58,10 +58,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def plain(value: Any, file: str, key: str = "") -> None:
-    """Check that ``value`` holds only what JSON holds, and numbers that a computation can take.
+    """Check that ``value`` holds only JSON values, and numbers that a computation can use.
 
     Raises:
-        Misuse: naming the first key of the file that does not.
+        Misuse: naming the first key of the file with another value.
     """
     where = f"{file}: {key}" if key else file
     if isinstance(value, dict):

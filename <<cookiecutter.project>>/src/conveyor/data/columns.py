@@ -1,4 +1,4 @@
-"""Which columns are what: the features that a model may see, and the labels."""
+"""The roles of the columns: features and labels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from conveyor.core.errors import Refused
 
 
 def features(frame: pd.DataFrame, data: params.Data) -> pd.DataFrame:
-    """What a model may see: every column but target, time and those to ignore."""
+    """The columns that a model may use: all but target, time and ignored ones."""
     hidden = {data.target, data.time, *data.ignore}
     return frame[[column for column in frame.columns if column not in hidden]]
 
 
 def classes(frame: pd.DataFrame, data: params.Data) -> list[Any]:
-    """The values of the target, sorted: of two the larger is the positive one. Empty for a regression.
+    """The sorted values of the target; of two the larger is the positive one. Empty for a regression.
 
     Raises:
-        Refused: the target is null somewhere, or its values are not what the task needs.
+        Refused: the target has nulls, or its values do not fit the task.
     """
     target, where = frame[data.target], f"{data.path}: column {data.target!r}"
     if data.task == "regression":
@@ -41,7 +41,7 @@ def classes(frame: pd.DataFrame, data: params.Data) -> list[Any]:
 
 
 def labels(frame: pd.DataFrame, data: params.Data) -> NDArray[Any]:
-    """The target (n,): the number of the class, zero and on in sorted order, or the number itself of a regression.
+    """The target (n,): the number of the class, from zero in sorted order, or the number itself for a regression.
 
     Raises:
         Refused: see ``classes``.

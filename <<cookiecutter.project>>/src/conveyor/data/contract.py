@@ -1,4 +1,4 @@
-"""The data contract: what expectations/data.json asks of the data, checked by Great Expectations."""
+"""The data contract: the expectations in expectations/data.json, checked by Great Expectations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEND = f"mend the data, or {SUITE} if the contract has changed"
 EXAMPLES = 3
 UNCHECKED = "which cannot be checked on these values"
 
-# What an expectation asks for, in words. Others are told by their name and arguments.
+# Expectations in words. Others are shown by their name and arguments.
 WORDS = {
     "expect_column_values_to_be_between": "values {limits}",
     "expect_column_mean_to_be_between": "a mean {limits}",
@@ -34,7 +34,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One expectation and whether it holds; ``detail`` says what was found, in a sentence, where it does not."""
+    """One expectation and whether it holds; if not, ``detail`` says in a sentence what was found."""
 
     type: str
     column: str | None
@@ -43,24 +43,24 @@ class Outcome:
 
 
 def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = None) -> list[Outcome]:
-    """Hold a frame against a suite of Great Expectations.
+    """Check a frame against a suite of Great Expectations.
 
     Args:
         frame: the data (n x columns).
-        suite: name and expectations, as Great Expectations writes them in JSON.
-        docs: where its Data Docs go, or None.
+        suite: name and expectations, in the JSON format of Great Expectations.
+        docs: the folder for its Data Docs, or None.
 
     Returns:
         An outcome per expectation, in the order of the suite.
 
     Raises:
-        Misuse: the suite holds an expectation or an argument that Great Expectations does not know.
+        Misuse: Great Expectations does not know an expectation or an argument of the suite.
     """
     import great_expectations as gx
     from great_expectations.checkpoint.actions import UpdateDataDocsAction
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    # What it has to say is in its results and exceptions; its log repeats them with tracebacks.
+    # Its results and exceptions hold everything; its log only repeats them with tracebacks.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -81,14 +81,14 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
     checkpoint = gx.Checkpoint(name="data", validation_definitions=[definition], actions=actions)
     checkpoint.result_format = {"result_format": "COMPLETE", "partial_unexpected_count": EXAMPLES}
     [done] = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame}).run_results.values()
-    # Their type allows results without an expectation; those of a suite have one.
+    # The type allows results without an expectation, but results of a suite have one.
     given: list[Any] = done.results
     results = sorted(given, key=lambda result: result.expectation_config.meta["place"])
     return [_outcome(result, frame) for result in results]
 
 
 def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
-    """The suite as an object. Great Expectations leaves out what it cannot build, with a word to its log; we do not."""
+    """The suite as an object. Great Expectations silently drops what it cannot build; this function refuses it."""
     import great_expectations as gx
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
@@ -96,11 +96,11 @@ def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
     numbered = []
     for number, expectation in enumerate(expectations, 1):
         try:
-            # Results come in another order than the expectations: each carries its place along.
+            # Results come in another order than the expectations: each carries its position.
             numbered.append({**expectation, "meta": {**(expectation.get("meta") or {}), "place": number}})
             ExpectationConfiguration(**numbered[-1]).to_domain_obj()
         except (TypeError, ValueError, KeyError, GreatExpectationsError) as error:
-            # Of several lines the first one counts the faults, and two tell the first fault.
+            # Of several lines the first one counts the faults, and the first two describe the first fault.
             lines = str(error).splitlines()
             why = ": ".join(line.strip().partition(" (type=")[0] for line in lines[1:3] or lines)
             raise Misuse(f"{SUITE}: expectation {number}, {expectation['type']}, is refused: {why}; mend it") from None
@@ -115,7 +115,7 @@ def _outcome(result: Any, frame: pd.DataFrame) -> Outcome:
     try:
         given = ", ".join(f"{name}={value}" for name, value in arguments.items())
         wanted = wanted.format(given, limits=_limits(**arguments), **arguments).rstrip()
-    except (KeyError, TypeError, ValueError):  # an argument is left out, or is another expectation's result
+    except (KeyError, TypeError, ValueError):  # an argument is missing, or belongs to the result of another expectation
         wanted = f"{config.type} {arguments}"
     if arguments.get("mostly"):
         wanted += f" in {arguments['mostly']:.0%} of the rows"
@@ -128,7 +128,7 @@ def _outcome(result: Any, frame: pd.DataFrame) -> Outcome:
 
 
 def _limits(min_value: Any = None, max_value: Any = None, **_: Any) -> str:
-    # Great Expectations makes floats of numbers, and times of texts.
+    # Great Expectations turns numbers into floats, and texts into times.
     low, high = (f"{v:.15g}" if isinstance(v, int | float) else str(v) for v in (min_value, max_value))
     if min_value is None or max_value is None:
         return f"of at least {low}" if max_value is None else f"of at most {high}"
@@ -136,7 +136,7 @@ def _limits(min_value: Any = None, max_value: Any = None, **_: Any) -> str:
 
 
 def _found(result: Any, arguments: dict[str, Any], frame: pd.DataFrame) -> str:
-    """What was found instead, with examples by their row in the file (the first row under the header is 1)."""
+    """What was found instead, with examples by their row in the file (row 1 is the first one under the header)."""
     if "column_list" in arguments and isinstance(result.result.get("observed_value"), list):
         return _columns(arguments["column_list"], list(frame.columns))
     if result.result.get("element_count") and result.result.get("unexpected_count"):
@@ -148,7 +148,7 @@ def _found(result: Any, arguments: dict[str, Any], frame: pd.DataFrame) -> str:
         )
         examples = ", ".join(f"{_short(value)} in row {row + 1}" for value, row in pairs)
         return f"{count} of {total} rows differ" + (f": {examples}" if examples else "")
-    if "partial_missing_list" in result.result:  # of a set of distinct values
+    if "partial_missing_list" in result.result:  # the result of a set of distinct values
         also, absent = result.result.get("partial_unexpected_list"), result.result["partial_missing_list"]
         return " and ".join(f"{word} {_short(of)}" for word, of in (("found no", absent), ("found also", also)) if of)
     if "observed_value" in result.result:
@@ -157,7 +157,7 @@ def _found(result: Any, arguments: dict[str, Any], frame: pd.DataFrame) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value of the data on one line: a line break in it must not start a line of its own in a log."""
+    """A value of the data on one line: a line break in it must not begin a new line in a log."""
     text = ", ".join(str(part) for part in value.values()) if isinstance(value, dict) else str(value)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -175,7 +175,7 @@ def _columns(wanted: list[str], found: list[str]) -> str:
 
 
 def read_suite(path: Path) -> dict[str, Any]:
-    """The contract.
+    """Read the contract.
 
     Raises:
         Misuse: the file is missing, is no JSON, or is no suite.

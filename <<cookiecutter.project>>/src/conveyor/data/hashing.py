@@ -1,4 +1,4 @@
-"""A hash of a row that depends on the row's values alone, so that a row never changes side as data grow."""
+"""A hash of a row by its values alone, so that a row never changes side as data grow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 
 def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
-    """One number per row that depends on the row's values alone: not on its place, nor on the other rows.
+    """One number per row that depends on the row's values alone, not on its position or on other rows.
 
-    Nor on the type of the column, which is inferred from all of its rows: one text among numbers makes the others
-    text, one gap makes whole numbers floats. So a value hashes as the number or the time that it reads as.
+    It also ignores the type of the column, because that is inferred from all rows: one text among numbers makes the
+    others text, one gap makes whole numbers floats. A value is hashed as the number or time that it can be read as.
     """
     combined = np.zeros(len(frame), dtype=np.uint64)
     for name in frame.columns:
-        # Wraps around, as a hash should.
+        # Overflow wraps around, as intended for a hash.
         combined = combined * np.uint64(1_099_511_628_211) + _value_hash(frame[name])
     return combined
 
@@ -25,12 +25,12 @@ def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
 def _value_hash(values: pd.Series) -> NDArray[np.uint64]:
     hashed: NDArray[np.uint64]
     if pd.api.types.is_datetime64_any_dtype(values):
-        # Microseconds reach from year one to year 9999, which stands for "never" in many a file.
+        # Microseconds cover the years 1 to 9999; many files write "never" as the year 9999.
         hashed = pd.util.hash_array(utc(values).dt.as_unit("us").astype("int64").to_numpy())
     elif pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
         hashed = pd.util.hash_array(values.to_numpy(dtype=np.float64, na_value=np.nan) + 0.0)
         if pd.api.types.is_integer_dtype(values):
-            # Beyond 2**53 several whole numbers are the same float: these are hashed as they are.
+            # Beyond 2**53 several whole numbers are the same float: they are hashed as integers.
             whole = values.to_numpy()
             large = (whole > 2**53) | (whole < -(2**53))
             hashed[large] = pd.util.hash_array(whole[large])
@@ -42,7 +42,7 @@ def _value_hash(values: pd.Series) -> NDArray[np.uint64]:
 
 def _text_hash(texts: pd.Series) -> NDArray[np.uint64]:
     hashed: NDArray[np.uint64] = pd.util.hash_array(texts.map(str).to_numpy(dtype=object), categorize=False)
-    # Only what begins like a number or a truth value can be one: most texts need no second look.
+    # Only a text with such a beginning can be a number or a truth value: most texts are skipped here.
     likely = texts.str.match(r"\s*[-+.0-9]|\s*(?:true|false|inf|nan)\s*$", case=False, na=False).to_numpy(dtype=bool)
     truth = texts.str.strip().str.lower().map({"true": 1.0, "false": 0.0})
     numbers = pd.to_numeric(texts.where(likely), errors="coerce").astype(np.float64).fillna(truth)

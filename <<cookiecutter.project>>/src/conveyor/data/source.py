@@ -19,15 +19,15 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class NoAccess(Misuse):
-    """What a URL names cannot be read from here: it may be that credentials are missing."""
+    """The data at a URL cannot be read: credentials may be missing."""
 
 
 def fetch(path: str, root: Path) -> bytes:
-    """The bytes at ``path``: relative to ``root``, or an fsspec URL, which DATA_OPTIONS may give its options.
+    """The bytes at ``path``, relative to ``root``, or at an fsspec URL with the options of DATA_OPTIONS.
 
     Raises:
         NoAccess: a URL cannot be read.
-        Misuse: there is no such file, or it cannot be read.
+        Misuse: the file is missing, or cannot be read.
     """
     try:
         if "://" not in path:
@@ -39,14 +39,14 @@ def fetch(path: str, root: Path) -> bytes:
             return content
     except FileNotFoundError:
         if "://" in path and not path.startswith("file://"):
-            # Stores say the same of what is not there and of what one may not see.
+            # Stores give the same answer for a missing object and for a forbidden one.
             mend = "check data.path in params.yaml and its credentials"
             raise NoAccess(f"{path}: cannot be read: it is not there, or not for whoever asks; {mend}") from None
         raise Misuse(f"{path}: no such file; put the data there or mend data.path in params.yaml") from None
     except Misuse:
         raise
     except Exception as error:
-        # What a file system raises that nobody lets in is its library's own.
+        # Each file system raises its own library's exceptions when access is denied.
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         kind = NoAccess if "://" in path else Misuse
         raise kind(f"{path}: cannot be read: {reason}; check data.path in params.yaml and its credentials") from None
@@ -56,8 +56,8 @@ def read(data: params.Data, root: Path, check_pin: bool = True) -> pd.DataFrame:
     """The data as a frame with the columns of the file, in its order.
 
     Raises:
-        Misuse: the file is not the pinned one, not a well-formed CSV, or lacks a column that params.yaml names. The
-            line names the file, and the row or column where there is one.
+        Misuse: the file is not the pinned one, is not a well-formed CSV, or lacks a column of params.yaml. The line
+            names the file, and the row or column if there is one.
     """
     where = data.path
     content = fetch(where, root)
@@ -131,11 +131,11 @@ def parse(content: bytes, where: str) -> pd.DataFrame:
     for column in table.column_names:
         if table.column_names.count(column) > 1:
             raise Misuse(f"{where}: column {column!r} stands twice; rename or drop one")
-    return table.to_pandas(date_as_object=False)  # a day is a time, too
+    return table.to_pandas(date_as_object=False)  # a date becomes a time, too
 
 
 def lock(project_root: Path, data: params.Data) -> str:
-    """The digest to pin, of data that can be read.
+    """The digest to pin.
 
     Raises:
         Misuse: the file is not well-formed; junk is never pinned.
@@ -146,10 +146,10 @@ def lock(project_root: Path, data: params.Data) -> str:
 
 @per_project
 def frame_of(project: Project) -> pd.DataFrame:
-    """The pinned data of a repository; see ``read``. Nobody may change the frame.
+    """The pinned data of a repository; see ``read``. Do not change the frame: it is shared.
 
     Raises:
-        Misuse: also where a column of the guards, or a private one, is missing.
+        Misuse: as ``read``; also if a column of the guards, or a private one, is missing.
     """
     frame = read(project.params.data, project.data_root)
     named = {"gate.guards.segments": project.params.gate.guards.segments, "data.private": project.params.data.private}

@@ -1,4 +1,4 @@
-"""The split: which rows a model is trained on, and which are held out."""
+"""The split: which rows train a model, and which are held out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUCKETS = 10_000
 
 
 class SplitRule(Frozen):
-    """Which rows a model was trained on, told from a row alone: it goes into the bundle and outlives the data.
+    """Tells from a row alone whether a model was trained on it. It is stored in the bundle and outlives the data.
 
     by "time": rows up to and including ``watermark`` were (or could have been) trained on.
     by "hash": rows whose group or key falls into the upper ``1 - holdout`` of the hash range.
@@ -34,10 +34,10 @@ class SplitRule(Frozen):
 
     @classmethod
     def read(cls, folder: Path) -> SplitRule:
-        """The rule by which the model of a bundle was trained.
+        """The split rule in the bundle of a model.
 
         Args:
-            folder: of the bundle.
+            folder: the bundle.
 
         Raises:
             Misuse: its split.json is missing or damaged.
@@ -66,9 +66,9 @@ class SplitRule(Frozen):
 
 
 def split(frame: pd.DataFrame, data: params.Data, rule: params.Split) -> SplitRule:
-    """The split of ``frame``: the newest rows if there is a time, else by a hash of the group or the key.
+    """The split of ``frame``: the newest rows are held out, or without a time rows by a hash of the group or the key.
 
-    Rows of one instant stay together, so the holdout may be a little smaller than asked for.
+    Rows of one instant stay together, so the holdout may be a little smaller than its share.
 
     Raises:
         Refused: one of the two sides would be empty.
@@ -82,7 +82,7 @@ def split(frame: pd.DataFrame, data: params.Data, rule: params.Split) -> SplitRu
         watermark = earlier.iloc[-1].isoformat()
         made = SplitRule(by="time", columns=(data.time,), holdout=rule.holdout, watermark=watermark)
     else:
-        # Rows that belong together stay together: a model that knows one of them half knows the others.
+        # Rows of one group stay together: a model that has learnt one of them partly knows the others.
         columns = (data.group,) if data.group else data.key
         made = SplitRule(by="hash", columns=columns, holdout=rule.holdout, watermark=None)
     trained = made.trained_on(frame)
@@ -93,7 +93,7 @@ def split(frame: pd.DataFrame, data: params.Data, rule: params.Split) -> SplitRu
 
 
 def repeated_keys(frame: pd.DataFrame, data: params.Data) -> NDArray[np.int64]:
-    """Positions of the rows whose key stands in a row before."""
+    """Positions of the rows whose key an earlier row has."""
     return np.flatnonzero(pd.Series(row_hash(frame[list(data.key)])).duplicated().to_numpy())
 
 

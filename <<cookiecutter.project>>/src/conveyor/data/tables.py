@@ -1,4 +1,4 @@
-"""Columns of numbers on disk, as Parquet with a note on what they are about."""
+"""Columns of numbers on disk: a Parquet file with a note that describes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Columns = dict[str, NDArray[Any]]
 
 
 def write(path: Path, columns: Columns, about: dict[str, Any]) -> None:
-    """Write columns, of one number (n,) or of several (n x k) for each row, in one rename."""
+    """Write columns, each of one number (n,) or of several (n x k) per row, in one rename."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -32,10 +32,10 @@ def write(path: Path, columns: Columns, about: dict[str, Any]) -> None:
 
 
 def read(path: Path, names: tuple[str, ...], made_by: str) -> tuple[Columns, dict[str, Any]]:
-    """What ``write`` wrote: the columns of these names, and what they are about.
+    """The named columns of a file that ``write`` made, and their note.
 
     Raises:
-        Misuse: it is missing or damaged; the line names the step that makes it.
+        Misuse: the file is missing or damaged; the line names the step that makes it.
     """
     from pyarrow import ArrowException, parquet
 

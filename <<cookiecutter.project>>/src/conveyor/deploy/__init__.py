@@ -1,1 +1,1 @@
-"""The image of a model, and how it comes to serve on a Docker host or a cluster."""
+"""The image of a model, and its deployment to a Docker host or a cluster."""

@@ -1,7 +1,7 @@
 """A Kubernetes cluster, through kubectl: what serves, and a roll-out that ends with the new model or with the old one.
 
-An environment is a folder of ``container/kubernetes/overlays``. The namespace that its kustomization names is also the
-name of kubectl's context, so that no other cluster than the one meant is ever changed.
+An environment is a folder of ``container/kubernetes/overlays``. The namespace in its kustomization is also the name of
+kubectl's context, so that no other cluster is ever changed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from conveyor.core.project import Project
 
 OVERLAYS = "container/kubernetes/overlays"
-NAME = "model"  # of the deployment, of its container, and of the image that the manifests name
-RECORDED = ("key", "digest", "commit")  # of an image, as annotations of its replicas
+NAME = "model"  # of the deployment, of its container, and of the image in the manifests
+RECORDED = ("key", "digest", "commit")  # of an image: annotations of its replicas
 SERVED = "model-served"  # annotates the replica set of an image that gave its golden answers, with that image
 REVISION = "deployment.kubernetes.io/revision"
 SECONDS = 60
-SECONDS_TO_SETTLE = 1800  # of all replicas; one that is stuck ends at the deployment's progressDeadlineSeconds
+SECONDS_TO_SETTLE = 1800  # for all replicas; a stuck one ends at the deployment's progressDeadlineSeconds
 
-# Runs in a new replica, over its own loopback: no network policy is in its way, and the token need not be known here.
+# Runs in a new replica, over its own loopback: no network policy blocks it, and the token is in the replica.
 ASK = """
 import os, sys, urllib.error, urllib.request
 request = urllib.request.Request("http://127.0.0.1:8000/predict", sys.stdin.buffer.read())
@@ -53,14 +53,14 @@ except OSError as error:
 
 
 class Failed(Exception):
-    """kubectl, or what it rolled out, failed; the text is one line."""
+    """kubectl, or its roll-out, failed; the text is one line."""
 
 
 class Kubectl:
-    """kubectl in the namespace of one environment, by the context of the same name.
+    """kubectl in the namespace of one environment, with the context of the same name.
 
     Raises:
-        Misuse: there is no such environment, or it names no namespace.
+        Misuse: the environment does not exist, or has no namespace.
     """
 
     def __init__(self, project: Project, environment: str) -> None:
@@ -75,15 +75,15 @@ class Kubectl:
             raise Misuse(f"{OVERLAYS}/{environment}/kustomization.yaml: namespace: missing; add it")
         self.words = ["kubectl", f"--context={self.namespace}", f"--namespace={self.namespace}"]
         self.variables = {**os.environ, "LC_ALL": "C"}
-        if project.environment.kubeconfig:  # a workflow's secret: the file goes with this object
-            self._file = tempfile.NamedTemporaryFile("w", prefix="kubeconfig-")  # noqa: SIM115 (for a life, not a block)
+        if project.environment.kubeconfig:  # a workflow's secret: the file is deleted with this object
+            self._file = tempfile.NamedTemporaryFile("w", prefix="kubeconfig-")  # noqa: SIM115 (kept, not a block)
             self._file.write(project.environment.kubeconfig)
             self._file.flush()
             self.variables["KUBECONFIG"] = self._file.name
 
     @property
     def named(self) -> bool:
-        """Whether the configuration of kubectl has this cluster."""
+        """Whether kubectl's configuration has this cluster."""
         return self.namespace in self("config", "get-contexts", "--output=name").split()
 
     def __call__(self, *words: str, stdin: bytes | None = None, seconds: float = SECONDS) -> str:
@@ -105,43 +105,43 @@ class Kubectl:
 
 
 def _complaint(stderr: bytes) -> str:
-    """The line that tells why: kubectl's last, without its log and its word that what it executed failed."""
+    """The line of kubectl's output that gives the cause: the last one, without log lines and exit codes of `exec`."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     said = [line for line in lines if not re.match(r"[IWE][0-9]{4} |command terminated with", line)]
     text = (said or lines or [""])[-1].removeprefix("error: ")
-    return text if len(text) <= 600 else f"...{text[-600:]}"  # kustomize begins with where and ends with what
+    return text if len(text) <= 600 else f"...{text[-600:]}"  # kustomize begins with the place and ends with the cause
 
 
 def serving(project: Project, environment: str) -> dict[str, Any] | None:
-    """What the deployment of an environment runs, or None where there is none.
+    """What the deployment of an environment runs; None if there is no deployment.
 
     Returns:
-        ``image``, as the deployment names it, and ``key``, ``digest`` and ``commit`` as the roll-out recorded them,
-        None where something else than ``roll_out`` made the deployment.
+        ``image``, as in the deployment, and ``key``, ``digest`` and ``commit`` as the roll-out recorded them; these are
+        None if ``roll_out`` did not make the deployment.
 
     Raises:
-        Misuse: kubectl is missing, has no context of that name, or may not ask the cluster.
+        Misuse: kubectl is missing, has no context of that name, or may not read from the cluster.
     """
     deployment = _deployment(Kubectl(project, environment))
     return _runs(deployment) if deployment else None
 
 
 def deployed(project: Project, environment: str) -> bool:
-    """Whether there is a deployment of this environment, if this machine has a way to its cluster at all.
+    """Whether this environment has a deployment; False if the cluster cannot be reached from this machine.
 
     Raises:
-        Misuse: it has, and the cluster does not answer.
+        Misuse: it can be reached, and does not answer.
     """
     try:
         kubectl = Kubectl(project, environment)
         named = kubectl.named
     except (Misuse, Failed):
-        return False  # no such environment, no kubectl, or no configuration: nothing can be reached from here
+        return False  # no such environment, no kubectl, or no configuration: the cluster cannot be reached from here
     return named and _deployment(kubectl) is not None
 
 
 def died(project: Project, environment: str) -> list[str]:
-    """A line for each replica that was started again because it had died; none where no cluster can be reached."""
+    """A line for each replica that died and was started again; empty if no cluster can be reached."""
     try:
         kubectl = Kubectl(project, environment)
         if not kubectl.named:
@@ -163,7 +163,7 @@ def take_down(project: Project, environment: str) -> str:
     """Delete the deployment of an environment; service, autoscaler and namespace stay.
 
     Raises:
-        Misuse: there is no way to the cluster.
+        Misuse: the cluster cannot be reached.
     """
     kubectl = Kubectl(project, environment)
     gone = _asked(kubectl, "delete", f"deployment/{NAME}", "--ignore-not-found").strip()
@@ -171,17 +171,17 @@ def take_down(project: Project, environment: str) -> str:
 
 
 def kept(project: Project, environment: str, key: str, digest: str) -> str | None:
-    """The image in which a model served here last, if the deployment's history still holds it.
+    """The image in which a model served here last, if the deployment's history still has it.
 
     Raises:
-        Misuse: as ``serving`` does.
+        Misuse: see ``serving``.
     """
     kubectl = Kubectl(project, environment)
     text = _asked(kubectl, "get", "replicasets", f"--selector=app.kubernetes.io/name={NAME}", "--output=json")
     found = {}
     for one in json.loads(text)["items"]:
         noted, runs = one["metadata"].get("annotations") or {}, _runs(one)
-        # Each replica set inherits the notes of the one before it: only the one that names its own image has served.
+        # A replica set inherits the annotations of the one before it: only one that names its own image has served.
         if (runs["key"], runs["digest"]) == (key, digest) and noted.get(SERVED) == runs["image"]:
             found[int(noted[REVISION])] = runs["image"]
     return found[max(found)] if found else None
@@ -193,7 +193,7 @@ def _deployment(kubectl: Kubectl) -> dict[str, Any] | None:
 
 
 def _asked(kubectl: Kubectl, *words: str) -> str:
-    """What the cluster says before anything is changed."""
+    """The cluster's answer to a question that comes before any change."""
     try:
         return kubectl(*words)
     except Failed as error:
@@ -212,14 +212,14 @@ def _runs(owner: dict[str, Any]) -> dict[str, Any]:
 
 
 def kustomization(base: str, image: dict[str, Any]) -> str:
-    """The kustomization over an overlay that says which image runs.
+    """The kustomization that sets the image over an overlay.
 
     Args:
         base: the folder of the overlay, relative to that of the kustomization.
         image: see ``roll_out``.
 
     Raises:
-        Misuse: the image is in no registry, or named by a tag, which can move.
+        Misuse: the image is in no registry, or has only a tag, which can move.
     """
     reference = image["reference"]
     if not (named := re.fullmatch(r"((?:[^@\s]*/)?[^@:/\s]+)@(sha256:[0-9a-f]{64})", reference)):
@@ -246,26 +246,26 @@ def kustomization(base: str, image: dict[str, Any]) -> str:
 def roll_out(
     project: Project, environment: str, image: dict[str, Any], bundle: Bundle, say: Callable[[str], None]
 ) -> str:
-    """Make an image serve, or leave what serves; returns what it did, as a line.
+    """Make an image serve, or keep what serves; returns a line that says what was done.
 
-    A roll-out that fails, that does not settle, or whose replicas do not give the model's golden answers is undone: the
-    deployment goes back to what it ran, and is deleted where there was none.
+    A roll-out is undone if it fails, does not settle, or its replicas do not give the model's golden answers. The
+    deployment then goes back to its former state, and is deleted if there was none.
 
     Args:
         project: the repository; its files are read, and ``build/kubernetes`` is written.
         environment: a folder of container/kubernetes/overlays.
-        image: ``reference`` (registry/repository@sha256:...), and ``key``, ``digest`` and ``commit`` of what is in it.
-        bundle: of the model, whose golden answers a replica may be ``model.tolerance`` away from.
+        image: ``reference`` (registry/repository@sha256:...), and ``key``, ``digest`` and ``commit`` of its content.
+        bundle: of the model; a replica's golden answers may differ from its own by ``model.tolerance``.
         say: takes a line of progress.
 
     Raises:
-        Misuse: the image has no digest, the manifests do not render, or there is no way to the cluster; nothing was
+        Misuse: the image has no digest, the manifests do not render, or the cluster cannot be reached; nothing was
             changed.
-        Refused: it was undone, or could not be; the line says why, and what serves.
+        Refused: it was undone, or could not be; the line gives the cause, and says what serves.
     """
     kubectl = Kubectl(project, environment)
     if project.environment.run_url and not kubectl.named:
-        # The first push of a repository whose cluster is still to come is no failure.
+        # No error: a repository may be pushed before its cluster exists.
         return f"rehearsed: KUBECONFIG_DATA names no cluster for {environment}, and {image['reference']} serves nowhere"
     folder = _prepared(kubectl, project.build / "kubernetes" / environment, image)
     before = _deployment(kubectl)
@@ -282,7 +282,7 @@ def roll_out(
 
 
 def _prepared(kubectl: Kubectl, folder: Path, image: dict[str, Any]) -> Path:
-    """The folder that is applied: the user's overlay is read where it lies, and never edited."""
+    """The folder that is applied; the user's overlay is read in its place, and never edited."""
     base = os.path.relpath(kubectl.overlay.resolve(), folder.resolve()).replace(os.sep, "/")
     write_text(folder / "kustomization.yaml", kustomization(base, image))
     try:
@@ -304,7 +304,7 @@ def _settle(kubectl: Kubectl) -> None:
 
 
 def _pods(kubectl: Kubectl, image: dict[str, Any]) -> list[dict[str, Any]]:
-    """The replicas that run an image and are not on their way out."""
+    """The replicas that run an image and are not terminating."""
     text = kubectl("get", "pods", f"--selector=app.kubernetes.io/name={NAME}", "--output=json")
     return [
         pod
@@ -318,7 +318,7 @@ def _ask(kubectl: Kubectl, image: dict[str, Any], golden: dict[str, Any], tolera
     """Let a new replica answer the golden rows.
 
     Raises:
-        Failed: there is none, it does not answer, or answers otherwise than the model did.
+        Failed: there is no such replica, it does not answer, or its answers differ from the model's.
     """
     pods = [pod["metadata"]["name"] for pod in _pods(kubectl, image)]
     if not pods:
@@ -335,13 +335,13 @@ def _ask(kubectl: Kubectl, image: dict[str, Any], golden: dict[str, Any], tolera
         raise Failed(f"the image says that it is model {str(model)[:12]}, not {image['key'][:12]}")
     if said.shape != wanted.shape:
         raise Failed(f"the golden rows get predictions of shape {said.shape}, not {wanted.shape}")
-    if not (np.abs(said - wanted) <= tolerance).all():  # of what is no number neither holds
+    if not (np.abs(said - wanted) <= tolerance).all():  # also true for NaN
         far = np.abs(said - wanted).max()
         raise Failed(f"a golden answer is {far:.3g} from the model's own; {tolerance:g} is tolerated")
 
 
 def _note(kubectl: Kubectl, image: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Mark the replica set of an image that has shown that it serves, so that a roll-back finds it."""
+    """Mark the replica set of an image that has been seen to serve, so that a roll-back finds it."""
     try:
         version = _pods(kubectl, image)[0]["metadata"]["labels"]["pod-template-hash"]
         mark = ["annotate", "replicasets", f"--selector=pod-template-hash={version}", "--overwrite"]
@@ -351,11 +351,11 @@ def _note(kubectl: Kubectl, image: dict[str, Any], say: Callable[[str], None]) -
 
 
 def _stuck(kubectl: Kubectl, image: dict[str, Any]) -> str:
-    """Why a new replica does not run, in brackets, where the cluster says so."""
+    """Why a new replica does not run, in brackets, if the cluster gives a reason."""
     try:
         pods = _pods(kubectl, image)
     except Failed:
-        return ""  # the failure that is being told says more
+        return ""  # the first failure, which is reported anyway, is more useful
     for status in (status for pod in pods for status in pod.get("status", {}).get("containerStatuses", [])):
         for state in (status.get("state", {}).get("waiting"), status.get("lastState", {}).get("terminated")):
             if state:
@@ -367,14 +367,14 @@ def _stuck(kubectl: Kubectl, image: dict[str, Any]) -> str:
 def _back(kubectl: Kubectl, before: dict[str, Any] | None) -> str:
     """Bring back what ran before, and say what serves now.
 
-    Raises:
-        Refused: that failed, too. Old replicas go only as new ones get ready, so those that answered still do.
+    If that fails, too, the line says so: old replicas are stopped only after new ones are ready, so the ready ones
+    keep serving.
     """
     try:
         if before is None:
             kubectl("delete", f"deployment/{NAME}", "--ignore-not-found")
             return "undone: nothing served before, and nothing does now"
-        # By its number: where nothing was applied, the revision before the last is not the one that served.
+        # By its number: if nothing was applied, the revision before the last one did not serve.
         revision = before["metadata"]["annotations"][REVISION]
         kubectl("rollout", "undo", f"deployment/{NAME}", f"--to-revision={revision}")
         _settle(kubectl)

@@ -1,4 +1,4 @@
-"""What a deployment learns from comparing answers: see shadow.py, which does it inside the network."""
+"""Compare the answers of a new release during a deployment: shadow.py does it inside the network."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from conveyor.serving.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MADE = 100  # requests of made rows, before callers are given to a release
-MOST = 200  # live requests that are looked at in one go
-SECONDS = 15.0  # that one go takes at most
+MADE = 100  # requests of made rows, before the release gets requests of callers
+MOST = 200  # live requests in one comparison
+SECONDS = 15.0  # for one comparison, at most
 FOLDER = "/tmp/check"
-NAMED = 5  # ids that a refusal names
-# Without the paths and the start-up files of the image: its libraries alone, after our own code.
+NAMED = 5  # ids in a refusal
+# The image's libraries alone, after our own code: without the paths and start-up files of the image.
 START = f"""
 import glob, runpy, sys
 sys.path[:0] = glob.glob("{FOLDER}/*.whl") + glob.glob("/opt/venv/lib/python*/site-packages")
@@ -30,11 +30,11 @@ runpy.run_module("conveyor.deploy.shadow", run_name="__main__")
 
 
 class Comparison:
-    """The answers of a new release beside those of its model, before and while callers are given to it.
+    """The answers of a new release compared with those of its model, before and while it gets requests of callers.
 
     Args:
-        new: the release whose answers are in doubt.
-        old: the one that serves beside it, or None.
+        new: the release under test.
+        old: the release that serves beside it, or None.
         bundle: of the new release's model, from the ledger.
     """
 
@@ -50,24 +50,24 @@ class Comparison:
         host.put("/", {f"{FOLDER[1:]}/{name}": content for name, content in files.items()})
 
     def before(self) -> str:
-        """Compare before callers meet the release: on what they sent lately to the one that serves, and on made rows.
+        """Compare before the release gets requests: on the latest requests to the old release, and on made rows.
 
         Raises:
-            Refused: an answer is another one than the model's, or too many are late.
+            Refused: an answer differs from the model's, or too many are late.
         """
         self._look(MADE)
         return f"answers as its model does: {self._counts()}{self._moved()}"
 
     def meanwhile(self) -> None:
-        """Compare what callers sent since, and what they were given.
+        """Compare on the requests since the last time, and on the answers of the new release to callers.
 
         Raises:
-            Refused: as above.
+            Refused: see ``before``.
         """
         self._look(0)
 
     def told(self) -> str:
-        """What was compared so far."""
+        """The counts of all comparisons so far, in words."""
         return f"{self._counts()} compared{self._moved()}"
 
     def _counts(self) -> str:
@@ -122,5 +122,5 @@ def _at(containers: Iterable[Any]) -> list[str]:
 
 
 def _key(release: Release) -> str:
-    """The key to what its replicas keep of their requests; empty for one that was started before there was one."""
+    """The key to the requests that its replicas keep; empty for a release from before this key existed."""
     return release.variable("MIRROR_KEY") or ""

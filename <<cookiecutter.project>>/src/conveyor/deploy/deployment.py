@@ -1,4 +1,4 @@
-"""Bring the model of the ledger to serve: `accepted` before it, `live` once it serves, `aborted` if it does not."""
+"""Deploy the model of the ledger: `accepted` comes before, `live` once it serves, `aborted` if it does not."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from conveyor.model.bundle import Bundle
 def run(project: Project, environment: str = TARGET, say: Callable[[str], None] = print) -> str:
     """Deploy build/image.json, which must be the image of the model that is to serve.
 
-    What a stopped deployment left is finished or undone first. A model on its way becomes champion when it serves in
-    production, and is aborted where it is refused; a champion that is deployed anew writes nothing into the ledger.
+    First a stopped deployment is finished or undone. A model on its way becomes champion when it serves in production,
+    and is aborted if it is refused. Deploying a champion again writes nothing into the ledger.
 
     Raises:
-        Refused: the image is not fit to serve, or the model is quarantined, or was overtaken; what served serves on.
+        Refused: the image is not fit to serve, or the model is quarantined or overtaken; the old release keeps serving.
         Misuse: the image is of another model, or engine, registry or ledger cannot be used.
     """
     named(environment)
@@ -40,7 +40,7 @@ def run(project: Project, environment: str = TARGET, say: Callable[[str], None] 
 
 
 class Target(Protocol):
-    """What the modules that deploy have in common; see rollout.py and cluster.py."""
+    """The common functions of the modules that deploy; see rollout.py and cluster.py."""
 
     def roll_out(
         self, project: Project, environment: str, image: dict[str, Any], bundle: Bundle, say: Callable[[str], None]
@@ -56,7 +56,7 @@ class Target(Protocol):
 
 
 def host_of(project: Project) -> Target:
-    """What deploys: a Docker host or a cluster, as deploy.target of params.yaml says."""
+    """The module that deploys, by deploy.target of params.yaml: to a Docker host or to a cluster."""
     return cluster if project.params.deploy.target == "kubernetes" else rollout
 
 
@@ -70,8 +70,10 @@ def undeploy(project: Project, environment: str) -> str:
 
 
 def named(environment: str) -> str:
-    """Raises:
-    Misuse: it is no name of an environment.
+    """A checked name of an environment.
+
+    Raises:
+        Misuse: it is no such name.
     """
     if not re.fullmatch("[a-z][a-z0-9-]{0,30}", environment):
         raise Misuse(f"deploy: {environment[:40]!r} is no name of an environment; use lower case, as in TO=staging")
@@ -81,7 +83,7 @@ def named(environment: str) -> str:
 def carry_out(
     project: Project, environment: str, event: Event, made: dict[str, Any], say: Callable[[str], None]
 ) -> str:
-    """The same for the image of an event."""
+    """Deploy the image of an event; see ``run``."""
     ledger, waiting = ledger_of(project), ledger_of(project).pending()
     if waiting:
         writable(project, "deploy")
@@ -115,10 +117,10 @@ def _end(project: Project, waiting: Event, write: Callable[[], None]) -> None:
 
 
 def deployed(project: Project) -> bool:
-    """Whether production is on the engine at hand: a roll-back then goes there, too.
+    """Whether production is on this engine: then a roll-back deploys there, too.
 
     Raises:
-        Misuse: it wants a token that is not given, or the engine cannot be used.
+        Misuse: it needs a token that is not given, or the engine cannot be used.
     """
     return host_of(project).deployed(project, TARGET)
 
@@ -129,14 +131,14 @@ def kept(project: Project, event: Event) -> str | None:
 
 
 def died(project: Project) -> list[str]:
-    """A line for each replica of production that has died since its release began; none where nothing is deployed.
+    """A line for each replica of production that has died since its release began; empty if nothing is deployed.
 
     Raises:
-        Misuse: an engine or a cluster was named, and cannot be asked.
+        Misuse: a named engine or cluster cannot be reached.
     """
     try:
         return host_of(project).died(project, TARGET)
     except Misuse:
         if project.environment.docker_host:
             raise
-        return []  # no engine here, and none was named
+        return []  # no engine here, and DOCKER_HOST is not set

@@ -1,4 +1,4 @@
-"""The Docker engine: this machine's, or the one that DOCKER_HOST names (`ssh://deploy@host` for a server)."""
+"""The Docker engine: this machine's, or the one in DOCKER_HOST (`ssh://deploy@host` for a server)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.images import Image
 
-SECONDS = 120  # within which the engine answers a call
+SECONDS = 120  # time limit of a call
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def connected() -> Iterator[docker.DockerClient]:
     """A client of the engine.
 
     Raises:
-        Misuse: the engine cannot be reached, goes away, or refuses; one line with the mend.
+        Misuse: the engine cannot be reached, goes away, or refuses; one line with the fix.
     """
     import docker
     from docker.errors import DockerException
@@ -55,13 +55,13 @@ def connected() -> Iterator[docker.DockerClient]:
 
 @contextmanager
 def tunnel(host: str) -> Iterator[str]:
-    """The engine's socket on another host, brought here by ssh; the address of the near end.
+    """Forward the engine's socket from another host through ssh; returns the local address.
 
-    With DEPLOY_KEY and DEPLOY_KNOWN_HOSTS, a private key and the host's line of known_hosts, nothing else is used; ssh
-    has its own configuration otherwise. Whatever it has, an unknown host is refused and nothing is asked.
+    If DEPLOY_KEY (a private key) and DEPLOY_KNOWN_HOSTS (the host's line of known_hosts) are set, only these are used;
+    otherwise ssh's own configuration. In both cases an unknown host is refused without a prompt.
 
     Raises:
-        Misuse: ssh does not come through.
+        Misuse: ssh cannot connect.
     """
     if not re.fullmatch(r"ssh://[\w\[][\w.@:%\[\]-]*", host):
         raise Misuse(f"DOCKER_HOST: {host[:80]!r} is no address; write it as in DOCKER_HOST=ssh://deploy@host")
@@ -79,7 +79,7 @@ def tunnel(host: str) -> Iterator[str]:
                 options += [option.format(path) for option in more]
         socket = place / "engine"
         words = ["ssh", *(word for option in options for word in ("-o", option))]
-        # `cat` holds the connection until this process ends, in whatever way: with its input ends the tunnel.
+        # `cat` keeps the connection open. When this process ends, in any way, its input closes: that ends the tunnel.
         words += ["-L", f"{socket}:/var/run/docker.sock", host, "cat"]
         try:
             ssh = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -114,10 +114,10 @@ def pull(
     auth: dict[str, str | None] | None = None,
     platform: str | None = None,
 ) -> Image:
-    """An image from its registry, by a tag or a digest; for another platform than the engine's if that is given.
+    """Pull an image by a tag or a digest, for ``platform`` if that is given.
 
     Raises:
-        DockerException: with the registry's or the engine's own words; the SDK's `pull` drops those of a full disk.
+        DockerException: with the message of the registry or the engine; the SDK's `pull` loses that of a full disk.
     """
     from docker.errors import DockerException
 
@@ -128,7 +128,7 @@ def pull(
 
 
 def told(error: Exception) -> str:
-    """What the engine said, as one line."""
+    """The engine's message as one line."""
     text = getattr(error, "explanation", None) or str(error)
     return " ".join(str(text).split())[:300]
 

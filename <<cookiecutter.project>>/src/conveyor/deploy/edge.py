@@ -1,8 +1,8 @@
-"""The edge of an environment: the proxy at a stable port, and the rotation that it reads for each request.
+"""The edge of an environment: a proxy at a stable port, and the rotation that it reads for each request.
 
-The rotation is three files in a volume of the edge: which release serves, which one is tried beside it, and on what
-share of the requests. Each is replaced as a whole, so a change holds from the next request on; no connection is cut,
-and a release leaves the rotation before anything of it is stopped.
+The rotation is three files in a volume of the edge: the release that serves, the release that is tried beside it, and
+the share of the requests for the trial. Each file is replaced as a whole, so a change holds from the next request on.
+No connection is cut, and a release leaves the rotation before any of its replicas is stopped.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from docker.models.images import Image
 
 PLACE = "/rotation"
-EVERYTHING = "g"  # stands behind every hexadecimal digit
+EVERYTHING = "g"  # sorts after every hexadecimal digit
 METRICS = "http://edge:2020/metrics"
-# Bytes of the edge, and descriptors. A caller that is connected takes one, and less than 50 kB with a body of less than
-# 10 kB that is not whole. There must be many more than callers: the edge wants some itself to reach a replica.
+# Bytes of the edge, and descriptors. A connected caller needs one descriptor, and less than 50 kB if its body is below
+# 10 kB and incomplete. There must be many more descriptors than callers: the edge needs some to reach a replica.
 MEMORY, DESCRIPTORS = 1_000_000_000, 16_384
 PLAIN, SECURE = 8000, 8443  # the ports inside
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Who gets requests: names in the network, and the digits below which a request takes part in the trial."""
+    """Which release gets requests: names in the network, and the digits below which a request is in the trial."""
 
     main: str = ""
     next: str = ""
@@ -44,9 +44,9 @@ class Rotation:
 
     @classmethod
     def trial(cls, old: Release, new: Release, share: float) -> Rotation:
-        """The new release gets a share of the requests, in (0, 1).
+        """Give the new release a share of the requests, in (0, 1).
 
-        A request of the trial goes to any replica of both alike: to give the new ones a part, more requests take part.
+        A request of the trial goes to any replica of both releases, so the trial has more requests than that share.
         """
         both = len(old.running) + len(new.containers) if old.joint else len(new.containers)
         part = round(65536 * share * both / len(new.containers))
@@ -54,19 +54,19 @@ class Rotation:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The files in the order in which they are written: at no time a request is sent to nobody."""
+        """The order in which the files are written, so that no request finds an empty name."""
         return ("main", "next", "share") if self.share else ("main", "share", "next")
 
 
 def read_rotation(edge: Container | None) -> Rotation | None:
-    """The rotation that an edge reads, whether it runs or not; None: there is no edge, or one of before."""
+    """The rotation of an edge, running or not; None: there is no edge, or it is of a version without a rotation."""
     import docker.errors
 
     if edge is None:
         return None
     try:
         stream, _ = edge.get_archive(PLACE)
-    except docker.errors.NotFound:  # it asks for all that carry one name
+    except docker.errors.NotFound:  # it is of a version that finds all replicas by one name
         return None
     found = {}
     with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
@@ -77,7 +77,7 @@ def read_rotation(edge: Container | None) -> Rotation | None:
 
 
 def write_rotation(edge: Container, rotation: Rotation) -> None:
-    """Let an edge that runs send its next request by another rotation.
+    """Change the rotation of a running edge, from its next request on.
 
     Raises:
         Misuse: the files cannot be replaced.
@@ -95,7 +95,7 @@ def find(host: Host) -> Container | None:
 
 
 def address(host: Host, edge: Container | None) -> tuple[str, int, bool]:
-    """Where the edge listens on the host: address, port, and whether this call or an earlier one named the port.
+    """The address of the edge on the host: address, port, and whether this or an earlier call gave the port.
 
     Raises:
         Misuse: callers would send their tokens over a network in the clear.
@@ -108,7 +108,7 @@ def address(host: Host, edge: Container | None) -> tuple[str, int, bool]:
         )
     port = given or rule.port + (host.environment != "production")
     told = edge.labels.get(label(host.project, "port-given")) if edge else None
-    if not given and told:  # by whoever deployed last: it does not move by itself
+    if not given and told:  # an earlier call gave the port: it stays
         port = int(told)
     if rule.tls and rule.tls.name and port != 443 and host.environment == "production" and not given:
         raise Misuse("deploy: params.yaml: deploy.tls.name wants deploy.port: 443, where its certificate is asked for")
@@ -116,10 +116,10 @@ def address(host: Host, edge: Container | None) -> tuple[str, int, bool]:
 
 
 def ensure(host: Host) -> Container:
-    """The edge runs, with the configuration of this commit, on its port.
+    """Make sure that the edge runs on its port with the configuration of this commit.
 
     Raises:
-        Misuse: the port is taken, or the configuration does not answer.
+        Misuse: the port is taken, or the edge does not answer with this configuration.
     """
     edge = _of_before(host)
     image = _image(host)
@@ -150,7 +150,7 @@ def ensure(host: Host) -> Container:
 
 @contextmanager
 def _put_back(host: Host, before: Container | None) -> Iterator[list[Container]]:
-    """Whatever is raised, an interrupt too, must not keep the port away."""
+    """Start the old edge again after any exception, an interrupt, too: the port must answer."""
     made: list[Container] = []
     try:
         yield made
@@ -165,7 +165,7 @@ def _put_back(host: Host, before: Container | None) -> Iterator[list[Container]]
 
 
 def _of_before(host: Host) -> Container | None:
-    """The edge that is kept; where its replacement was stopped half-way, the new one goes."""
+    """The edge to keep; if its replacement was stopped half-way, the new one is removed."""
     edges = {edge.name: edge for edge in host.ours("edge")}
     new, before = edges.get(f"{host.name}-edge"), edges.get(f"{host.name}-edge-before")
     if not before:
@@ -179,7 +179,7 @@ def _of_before(host: Host) -> Container | None:
 
 
 def _settings(host: Host) -> dict[str, str]:
-    """The environment of the edge: what its Caddyfile leaves open."""
+    """The environment variables of the Caddyfile."""
     rule = host.rule
     found = {"GOMEMLIMIT": str(MEMORY * 3 // 4), "EDGE_MAX_BYTES": str(host.project.params.serve.max_bytes)}
     if rule.tls:
@@ -216,13 +216,13 @@ def _create(
             read_only=True,
             tmpfs={"/tmp": "size=16m,mode=1777"},
             cap_drop=["ALL"],
-            cap_add=["NET_BIND_SERVICE"],  # the file capability of the official binary: it does not start without
+            cap_add=["NET_BIND_SERVICE"],  # the official binary has this file capability and does not start without it
             security_opt=["no-new-privileges"],
             mem_limit=MEMORY,
             memswap_limit=MEMORY,
             pids_limit=256,
             ulimits=[Ulimit(name="nofile", soft=DESCRIPTORS, hard=DESCRIPTORS)],
-            dns_opt=["timeout:3", "attempts:2"],  # for a name that no replica has: the edge answers nobody meanwhile
+            dns_opt=["timeout:3", "attempts:2"],  # an unknown name delays all requests of the edge
             restart_policy={"Name": "unless-stopped"},
             log_config={"type": "json-file", "config": {"max-size": "10m", "max-file": "3"}},
         )
@@ -237,7 +237,7 @@ def _create(
 
 
 def _serves(host: Host) -> str:
-    """The address of the newest release that runs, for an edge without a rotation."""
+    """The address of the newest running release, for an edge without a rotation."""
     return next((release.address for release in host.releases() if release.complete), "")
 
 
@@ -259,11 +259,13 @@ def _start(host: Host, edge: Container, port: int) -> None:
 
 
 def _await(host: Host) -> None:
-    """Raises:
-    Misuse: the edge does not run, or does not bring a request to what serves.
+    """Wait until the edge answers.
+
+    Raises:
+        Misuse: the edge does not run, or does not reach the release that serves.
     """
     urls = [METRICS]
-    if any(release.complete for release in host.releases()):  # where nothing serves, the edge would wait for it
+    if any(release.complete for release in host.releases()):  # without a serving release /readyz would never answer
         urls.append("http://edge:2020/readyz")
     if all(answer["status"] == 200 for answer in host.ask(*urls, wait=15)):
         return
@@ -294,6 +296,6 @@ def _image(host: Host) -> Image:
 
 
 def ready_urls(host: Host) -> list[str]:
-    """Where the edge answers inside the network: at the port of callers, if that is plain, and at its own."""
+    """The URLs of the edge inside the network: the callers' port, if it is plain, and the internal port."""
     plain: list[Any] = [] if host.rule.tls else [f"http://edge:{PLAIN}/readyz"]
     return [*plain, "http://edge:2020/predict"]

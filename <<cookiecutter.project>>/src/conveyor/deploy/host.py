@@ -1,4 +1,4 @@
-"""One environment of this project on one engine: its names, what is there, the lock, and how its network is asked."""
+"""One environment of this project on one engine: its names, its containers, the lock, and requests in its network."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from docker.models.images import Image
 
 LOCK_SECONDS = 5  # a killed deployer's container is gone before that
-STOP_SECONDS = 30  # for a container to finish what it holds
-# Parts of the processor where the cores are wanted by all; the edge has 1024.
+STOP_SECONDS = 30  # for a container to finish its open requests
+# CPU shares while all cores are busy; the edge has 1024.
 SERVING, STARTING, ASKING = 512, 256, 128
-OF_BEFORE = "replicas"  # the name in the network of releases that were started before each had a name of its own
+OF_BEFORE = "replicas"  # the common name in the network of releases from before each release had its own
 
-# Asks each address, again for WAIT seconds until all say 200, and prints what came back, as JSON. It runs in the
-# deployer, which has Python and nothing of ours.
+# Requests each address, again for WAIT seconds until all answer 200, and prints the answers as JSON. It runs in the
+# deployer, which has Python and none of our code.
 PROBE = """
 import json, os, sys, time, urllib.request, urllib.error
 until = time.monotonic() + float(os.environ["WAIT"])
@@ -69,7 +69,7 @@ print(json.dumps(answers))
 
 @dataclass(frozen=True)
 class Release:
-    """The replicas that were started together, and what they run; their labels begin with the name of the package."""
+    """The replicas that were started together, and what they run. Their labels begin with the package's name."""
 
     package: str
     name: str
@@ -89,12 +89,12 @@ class Release:
 
     @property
     def address(self) -> str:
-        """Its name in the network, which stands for the addresses of all of its replicas."""
+        """Its name in the network, for the addresses of all of its replicas."""
         return OF_BEFORE if OF_BEFORE in self._names else address_of(self.name)
 
     @property
     def joint(self) -> str | None:
-        """The name that stands for its replicas and for those of the release after it; None where it has no such."""
+        """The common name of its replicas and those of the next release; None if it has none."""
         return joint_of(self.name) if joint_of(self.name) in self._names else None
 
     @property
@@ -107,21 +107,21 @@ class Release:
         return value
 
     def variable(self, name: str) -> str | None:
-        """What its replicas were started with in the environment."""
+        """An environment variable of its replicas."""
         given = dict(line.partition("=")[::2] for line in self.containers[0].attrs["Config"]["Env"] or ())
         return given.get(name)
 
 
 def address_of(release: str) -> str:
-    """The name in the network of a release that has this name."""
+    """The name in the network of a release."""
     return f"release-{release}"
 
 
 def joint_of(release: str) -> str:
-    """The name in the network of that release and the one after it, together.
+    """The common name in the network of a release and the next one.
 
-    It is known as long as one replica of either runs. The engine asks other machines for a name that is not, and the
-    edge answers nobody while it waits.
+    It exists as long as one replica of either runs. For a name that does not exist the engine asks other machines, and
+    meanwhile the edge answers no request.
     """
     return f"joint-{release}"
 
@@ -130,7 +130,7 @@ class Host:
     """One environment of this project on one engine.
 
     Args:
-        say: called with a line for each thing that happens.
+        say: takes a line for each event.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Host:
         self.name = f"{project.environment.deploy_name or project.name}-{environment}"
         given = project.environment.prediction_log
         self.log = project.params.serve.log if given is None else given
-        # Nothing behind the edge can reach the outside, unless predictions are logged there.
+        # The containers behind the edge cannot reach the outside, unless the log of predictions is there.
         self.internal = not (self.log and "://" in self.log)
         self.network = self.name if self.internal else f"{self.name}-open"
         self.deployer: Container | None = None
@@ -184,13 +184,13 @@ class Host:
 
     @contextmanager
     def alone(self, image: Image, golden: dict[str, Any]) -> Iterator[None]:
-        """Nobody else deploys here meanwhile.
+        """Hold the lock of the environment.
 
-        The container that is the lock reads its standard input, which this process holds open: it ends with the
-        process, however that ends. It is the place from which the network is asked.
+        The lock is a container that reads its standard input, which this process keeps open: it ends with the process,
+        however that ends. Requests inside the network are sent from it.
 
         Raises:
-            Misuse: somebody does.
+            Misuse: another deployment holds the lock.
         """
         self._ensure_network()
         api = self.client.api
@@ -204,13 +204,13 @@ class Host:
         finally:
             self.deployer = None
             connection.close()
-            with suppress(Exception):  # gone already, or the engine is: the end of its input ends it anyway
+            with suppress(Exception):  # the container or the engine is gone; the end of its input ends it anyway
                 api.remove_container(made, force=True)
-            with suppress(Exception):  # whatever failed before is what is told
+            with suppress(Exception):  # an earlier error is the one to report
                 self.tidy()
 
     def tidy(self) -> None:
-        """Where no container of this environment is left, its networks and the files of its rotation go, too."""
+        """Remove the networks and the rotation of this environment once it has no containers."""
         if any(self.ours(role) for role in ("edge", "replica", "deployer")):
             return
         for network in self.client.networks.list(
@@ -253,7 +253,7 @@ class Host:
                     continue
                 with suppress(docker.errors.NotFound):
                     other = self.client.containers.get(name)
-                    if other.status == "created":  # killed between its two first calls: nobody holds it
+                    if other.status == "created":  # its deployer was killed between two calls: it is free
                         other.remove(force=True)
                         continue
                     who, since = other.labels.get(label(self.project, "by")), other.attrs["Created"][:19]
@@ -271,15 +271,15 @@ class Host:
     # Asking from inside
 
     def ask(self, *urls: str, wait: float = 0.0) -> list[dict[str, Any]]:
-        """What each address says: status (0: nothing) and body."""
+        """The answer of each address: status (0: none) and body."""
         answers: list[dict[str, Any]] = json.loads(self.run(["python", "-I", "-c", PROBE, *urls], WAIT=str(wait)))
         return answers
 
     def run(self, command: list[str], **variables: str) -> bytes:
-        """What a command prints in the deployer; it finds the token that clients bear in TOKEN.
+        """The output of a command in the deployer; TOKEN holds the clients' token.
 
         Raises:
-            Misuse: it fails.
+            Misuse: the command fails.
         """
         token = (self.project.environment.predict_token or "").partition(",")[0]
         done = self._inside().exec_run(command, environment={"TOKEN": token, **variables}, demux=True)

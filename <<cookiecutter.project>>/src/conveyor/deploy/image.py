@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 BY_DIGEST = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
 DIRTY = "-dirty"
 SERVER = "conveyor.serving.app"
-CHECK = f"{SERVER} --check"  # in the step of the Dockerfile that answers the golden rows
+CHECK = f"{SERVER} --check"  # in the Dockerfile's step that asks for the golden answers
 STEP = re.compile(r"Step \d+/\d+ : ")
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # the engine paints what a command says on standard error
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # the engine colours what a command writes to standard error
 
 
 def run(project: Project, say: Callable[[str], None] = print) -> str:
@@ -37,7 +37,7 @@ def run(project: Project, say: Callable[[str], None] = print) -> str:
 
     Raises:
         Misuse: there is no model to serve, no engine, no base image, or no registry to push to.
-        Refused: this code and this lock around the model do not give its golden answers.
+        Refused: with this code and this lock the model does not give its golden answers.
     """
     event = ledger_of(project).to_serve()
     if event is None:
@@ -47,7 +47,7 @@ def run(project: Project, say: Callable[[str], None] = print) -> str:
 
 
 def make(project: Project, client: docker.DockerClient, event: Event, say: Callable[[str], None]) -> str:
-    """The image of the model of an event, with an engine at hand."""
+    """The image of an event's model, built with an engine."""
     bundle = ledger_of(project).bundle(event.champion)
     context = lay_out(project, bundle)
     repository = repository_of(project)
@@ -76,7 +76,7 @@ def make(project: Project, client: docker.DockerClient, event: Event, say: Calla
 
 
 def note(project: Project, event: Event, reference: str, about: dict[str, Any] | None = None) -> None:
-    """Write build/image.json: that an image is the one of an event's model."""
+    """Write build/image.json for the image of an event's model."""
     told = {"reference": reference, "key": event.key, "digest": event.digest, **(about or {})}
     write_json(project.build / "image.json", {**project.header(), **told})
     name, _, digest = reference.rpartition("@")
@@ -87,7 +87,7 @@ def read(project: Project) -> dict[str, Any]:
     """build/image.json.
 
     Raises:
-        Misuse: there is none, or it names its image by something else than a digest.
+        Misuse: the file is missing, or its image has no digest.
     """
     keys = {"reference": str, "key": str, "digest": str, "commit": str}
     made = read_json(project.build / "image.json", "image", keys)
@@ -97,12 +97,12 @@ def read(project: Project) -> dict[str, Any]:
 
 
 def label(project: Project, name: str) -> str:
-    """A label of our own on images and containers; those of the Open Container Initiative are written out."""
+    """A label of our own on images and containers; labels of the Open Container Initiative are written in full."""
     return f"{project.package}.{name}"
 
 
 def repository_of(project: Project) -> str:
-    """The name of the image without a tag: under REGISTRY if that is set, in lower case as registries want it."""
+    """The name of the image without a tag: under REGISTRY if that is set, in lower case as registries require."""
     registry = project.environment.registry
     return f"{registry.rstrip('/').lower()}/{project.name}" if registry else project.name
 
@@ -113,17 +113,17 @@ def tag_of(project: Project, event: Event) -> str:
 
 
 def revision(project: Project) -> str:
-    """The commit of the code, and whether the working tree holds more than that."""
+    """The commit of the code, marked if the working tree has uncommitted changes."""
     return project.commit + (DIRTY if project.dirty else "")
 
 
 def settings_of(project: Project) -> str:
-    """Digest of what params.yaml says of serving: it is in the image, and another one wants another image."""
+    """Digest of the serving settings in params.yaml: they are in the image, so other settings need another image."""
     return sha256(Settings.of(project.params, "", "", "").to_json().encode())
 
 
 def labels_of(project: Project, event: Event, bundle: Bundle) -> dict[str, str]:
-    """What an image says of itself."""
+    """The labels of an image."""
     return provenance.labels(project) | {
         "org.opencontainers.image.title": project.name,
         "org.opencontainers.image.revision": revision(project),
@@ -136,7 +136,7 @@ def labels_of(project: Project, event: Event, bundle: Bundle) -> dict[str, str]:
 
 
 def lay_out(project: Project, bundle: Bundle) -> Path:
-    """Write what the Dockerfile copies to build/image: locks, and in app/ code, bundle and settings.
+    """Write the Dockerfile's inputs to build/image: locks, and in app/ code, bundle and settings.
 
     Raises:
         Misuse: data.private names a column that the model does not know.
@@ -164,9 +164,9 @@ def lay_out(project: Project, bundle: Bundle) -> Path:
 
 
 def serving_code(project: Project, bundle: Bundle) -> dict[str, bytes]:
-    """Of the wheel the modules that the server can import, and the name and version of it.
+    """The modules of the wheel that the server can import, and the wheel's name and version.
 
-    The team's package is there where the stored model answers, for it may hold a type that is defined in it.
+    The team's package is included if the stored model serves, because it may define a type of the model.
     """
     wanted = {
         f"{name.replace('.', '/')}{end}" for name in reached(SERVER, late=True) for end in (".py", "/__init__.py")
@@ -178,12 +178,12 @@ def serving_code(project: Project, bundle: Bundle) -> dict[str, bytes]:
 
 
 def without(lock: bytes, package: str) -> bytes:
-    """A lock without one package, of which nothing else in it may have need: pip would say so."""
+    """A lock without one package. No other package of the lock may need it: pip would report that."""
     return re.sub(rb"^%s==.*\n(?:[ \t].*\n)*" % package.encode(), b"", lock, flags=re.M)
 
 
 def _base(project: Project, client: docker.DockerClient, platform: str, say: Callable[[str], None]) -> tuple[str, str]:
-    """The base image, and the same by the digest of its registry; its own id if it came from none."""
+    """The base image, and its reference by the digest of its registry, or its own id if it has no registry."""
     import docker.errors
 
     found = re.search(r"^FROM (\S+)$", project.needed("container/base.Dockerfile").decode(), re.M)
@@ -206,7 +206,7 @@ def _base(project: Project, client: docker.DockerClient, platform: str, say: Cal
             raise Misuse(f"image: the base {name} is for {platforms.of(image)}, not {platform}; {mend}")
     digests = image.attrs.get("RepoDigests") or [image.id]
     repository = re.sub(r":[^/:]*$", "", name)
-    # The same image may have been pushed elsewhere, too.
+    # The same image may have digests of other registries, too.
     return name, next((digest for digest in digests if digest.startswith(f"{repository}@")), digests[0])
 
 
@@ -238,7 +238,7 @@ def _build(
             said += text
         identity = line.get("aux", {}).get("ID", identity)
         if "error" in line:
-            # What a failing command said last, with the lines that are indented below it.
+            # The last output of a failing command, with the indented lines below it.
             last = " ".join(re.split(r"\n(?=\S)", said.strip())[-1].split())[:500]
             if "exec format error" in said + line["error"]:
                 mend = "install its emulation there (Debian: qemu-user-static), or build on such a machine"

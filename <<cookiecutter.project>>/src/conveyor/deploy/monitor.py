@@ -1,4 +1,4 @@
-"""What is live, since when, what is on its way, and which replica died: for the summary of a scheduled run."""
+"""The state of production for the summary of a scheduled run: what is live, what is on its way, which replica died."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conveyor.ledger.events import Event
 from conveyor.ledger.ledger import Ledger, ledger_of
 from conveyor.report.wording import escape
 
-LAST = 5  # events that are shown
+LAST = 5  # events in the summary
 
 
 def days_since(time: str, today: str) -> int:

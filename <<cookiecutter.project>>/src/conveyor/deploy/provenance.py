@@ -1,4 +1,4 @@
-"""Where code comes from, as the labels of the Open Container Initiative say it."""
+"""The origin of the code, as labels of the Open Container Initiative."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from conveyor.core.git import GitError
 from conveyor.core.project import Project
 
-PUBLIC = ("MIT", "BSD-3-Clause", "Apache-2.0")  # as SPDX writes them; another licence is none of its list
+PUBLIC = ("MIT", "BSD-3-Clause", "Apache-2.0")  # as SPDX writes them; other licences are not in its list
 
 
 def labels(project: Project) -> dict[str, str]:
-    """source, created and licenses, as far as they are known; the same commit has the same ones.
+    """source, created and licenses, as far as they are known; equal for the same commit.
 
     Raises:
         Misuse: pyproject.toml cannot be read.
@@ -27,10 +27,10 @@ def labels(project: Project) -> dict[str, str]:
 
 
 def licence(project: Project) -> str | None:
-    """The SPDX expression of the licence: what pyproject.toml says of the project, else of the answers; or None.
+    """The SPDX expression of the licence: from the project in pyproject.toml, else from the answers, else None.
 
     Raises:
-        Misuse: it cannot be read.
+        Misuse: pyproject.toml cannot be read.
     """
     told = project.pyproject
     named = told.get("project", {}).get("license")
@@ -41,7 +41,7 @@ def licence(project: Project) -> str | None:
 
 
 def address(remote: str) -> str | None:
-    """The https address of a remote, without who asks there and what lets them in; None: it is no host's."""
+    """The https address of a remote, without user name and password; None: the remote is on no host."""
     if "://" in remote:
         try:
             url = urlsplit(remote)
@@ -50,10 +50,10 @@ def address(remote: str) -> str | None:
             return None
         if url.scheme not in ("https", "http", "ssh", "git"):
             return None
-        if port and url.scheme in ("ssh", "git"):  # which is none of https
+        if port and url.scheme in ("ssh", "git"):  # the port of ssh or git does not serve https
             host = host.removesuffix(f":{port}")
     else:
-        found = re.fullmatch(r"(?:[^@/:]+@)?([\w.-]{2,}):(?!:)/*(.+)", remote)  # as ssh writes it; C: is a disk
+        found = re.fullmatch(r"(?:[^@/:]+@)?([\w.-]{2,}):(?!:)/*(.+)", remote)  # ssh's short form; C: is a disk
         if not found:
             return None
         host, path = found[1], found[2]

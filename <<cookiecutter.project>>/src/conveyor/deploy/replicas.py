@@ -1,4 +1,4 @@
-"""The replicas of a release: started, asked whether they are fit to serve, drained and removed."""
+"""The replicas of a release: start, check, drain and remove them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from conveyor.ledger.ledger import reached
 if TYPE_CHECKING:
     from docker.models.images import Image
 
-LOOK_SECONDS = 2.0  # between two looks whether what starts is still alive
-FULL = 0.95  # of the memory limit: a release that uses so much while it is watched will not live
+LOOK_SECONDS = 2.0  # between two checks that a starting replica is alive
+FULL = 0.95  # of the memory limit: a watched release that uses more will soon be killed
 
 
 def started_with(host: Host) -> str:
-    """What a replica is started with, as a label: another setting is another release."""
+    """The settings of a replica, as a label: other settings make another release."""
     token = host.project.environment.predict_token
     return json.dumps([host.rule.replicas, host.rule.memory, host.log, sha256((token or "").encode())])
 
@@ -67,14 +67,16 @@ def start(host: Host, name: str, image: dict[str, Any], fetched: Image, now: Rel
 
 
 def to_serve(release: Release) -> None:
-    """Give its replicas their part of the processor; while they started, those that serve went first."""
+    """Give its replicas their CPU shares for serving; during the start they have fewer than the serving ones."""
     for container in release.containers:
         container.update(cpu_shares=SERVING)
 
 
 def await_ready(host: Host, release: Release) -> None:
-    """Raises:
-    Refused: a replica is not ready within deploy.ready_seconds, or has died.
+    """Wait until all replicas are ready.
+
+    Raises:
+        Refused: a replica is not ready within deploy.ready_seconds, or has died.
     """
     until = time.monotonic() + host.rule.ready_seconds
     while True:
@@ -91,8 +93,10 @@ def await_ready(host: Host, release: Release) -> None:
 
 
 def alive(host: Host, release: Release) -> None:
-    """Raises:
-    Refused: one of its replicas has died, with what it said last, or is about to die for lack of memory.
+    """Check that all replicas live.
+
+    Raises:
+        Refused: a replica has died (with its last output), or uses nearly all of its memory.
     """
     limit = f"memory limit, deploy.memory = {host.rule.memory}"
     for number, container in enumerate(release.containers, 1):
@@ -113,7 +117,7 @@ def alive(host: Host, release: Release) -> None:
 
 
 def check_golden(host: Host, release: Release, golden: dict[str, Any], *others: str) -> list[dict[str, Any]]:
-    """Ask each replica for the golden answers, and other addresses in one go with them: what those say.
+    """Ask each replica for the golden answers, and other addresses together with them; returns the others' answers.
 
     Raises:
         Refused: a replica gives other answers.
@@ -128,7 +132,7 @@ def check_golden(host: Host, release: Release, golden: dict[str, Any], *others: 
 
 
 def wrong_golden(host: Host, answer: dict[str, Any], golden: dict[str, Any], key: str) -> str | None:
-    """What is wrong with an answer to the golden rows, in words."""
+    """What is wrong with an answer to the golden rows, in words; None: nothing."""
     if answer["status"] != 200:
         return f"answers the golden rows with {answer['status'] or 'nothing'}: {answer['body'][:150]}"
     try:
@@ -146,7 +150,7 @@ def wrong_golden(host: Host, answer: dict[str, Any], golden: dict[str, Any], key
 
 
 def drain(host: Host, release: Release) -> None:
-    """Stop what gets no requests any more; it finishes what it holds."""
+    """Stop a release that gets no requests any more; it finishes its open ones."""
     for number, container in enumerate(release.running):
         container.stop(timeout=STOP_SECONDS)
         if not number:
@@ -155,7 +159,7 @@ def drain(host: Host, release: Release) -> None:
 
 
 def remove(release: Release) -> None:
-    """Stop and forget a release."""
+    """Stop and delete a release."""
     for container in release.running:
         container.stop(timeout=STOP_SECONDS)
     for container in release.containers:

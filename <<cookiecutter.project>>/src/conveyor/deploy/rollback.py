@@ -1,4 +1,4 @@
-"""What a person does after the fact: go back, ban a model, delete old bytes. Nothing is trained."""
+"""Actions of a person afterwards: go back, ban a model, delete old bytes. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ T = TypeVar("T")
 def rollback(project: Project, to: int | None, because: str) -> str:
     """Make an earlier champion champion again, from its own bytes; the present one is quarantined.
 
-    It waits for nobody: a model on its way is overtaken, and its run is told so. Where production is on the engine at
-    hand, the earlier champion is deployed before it is live; if it does not come to serve, what serves stays.
+    It does not wait: a model on its way is overtaken, and its run gets an error. If production is on this engine, the
+    earlier champion is deployed before it is live; if that fails, the present release keeps serving.
 
     Raises:
-        Misuse: there is no such champion, the ledger cannot be written from here, or production not be deployed to.
+        Misuse: there is no such champion, the ledger cannot be written from here, or production cannot be deployed to.
         Refused: the champion has changed meanwhile, or the earlier one is not fit to serve any more.
     """
     writable(project, "rollback")
@@ -33,7 +33,7 @@ def rollback(project: Project, to: int | None, because: str) -> str:
     serves = deployment.deployed(project)
     waiting = ledger.pending()
     if waiting and waiting.type == "rolled_back":
-        # The last roll-back was stopped in the middle: it is what was meant.
+        # The last roll-back was stopped half-way: finish it.
         if waiting.target:
             return _deployed(project, waiting)
         ledger.settle()
@@ -56,7 +56,7 @@ def rollback(project: Project, to: int | None, because: str) -> str:
 
 
 def _deployed(project: Project, event: Event) -> str:
-    """Bring the model that a person went back to to serve: in the image in which it did, or in a new one."""
+    """Deploy the model of a roll-back: in the image in which it served, or in a new one."""
     served = deployment.kept(project, event)
     if served:
         image.note(project, event, served)
@@ -67,7 +67,7 @@ def _deployed(project: Project, event: Event) -> str:
 
 @followed
 def quarantine(project: Project, event: int, because: str) -> str:
-    """Ban the model of an event: the gate may like it, it is not accepted again.
+    """Ban the model of an event: it is not accepted again, whatever the gate decides.
 
     Raises:
         Misuse: there is no such event, or its model is champion.
@@ -87,10 +87,10 @@ def prune(project: Project, keep: int) -> str:
 
 
 def retried(project: Project, verb: str, write: Callable[[], T]) -> T:
-    """Write an event, again against the ledger as it is by then if somebody else was faster.
+    """Write an event; if another run was faster, again against the new ledger.
 
     Raises:
-        Refused: somebody always was.
+        Refused: another run was faster each time.
     """
     for _ in range(ATTEMPTS):
         try:

@@ -1,16 +1,16 @@
-"""A release takes the place of another one on a Docker host, and no request is lost.
+"""Replace the release on a Docker host without losing a request.
 
-    edge         a proxy on a stable port, kept; it reads from the rotation who gets requests
-    release      N containers of one image; the last ones are kept, stopped, to go back to
-    deployer     a container that lives as long as this process: the lock, and a place to ask from in that network
+    edge         a proxy on a stable port; it stays, and reads from the rotation which release gets requests
+    release      N containers of one image; the last ones stay, stopped, for a roll-back
+    deployer     a container that lives as long as this process: it is the lock, and sends requests in the network
 
-The order: new replicas start beside the old ones and get no request; they are ready, give the golden answers, and
-answer live and made rows as their model does; they join the rotation with a share of the requests; both are watched;
-the new ones get all requests; the old ones, which get none any more, finish what they hold, and stop. A no at any point
-before that takes the new ones away, and the old ones have never stopped serving.
+The order: new replicas start beside the old ones without requests; they become ready, give the golden answers, and
+answer live and made rows as their model does; they join the rotation with a share of the requests; both releases are
+watched; the new one gets all requests; the old one finishes its open requests, and stops. A refusal at any point before
+that removes the new replicas, and the old ones have never stopped serving.
 
-The engine is the state, there is no other record: containers, and the rotation in a volume of the edge. ``recover``
-finishes or undoes what a deployment left that was stopped on its way.
+Containers, and the rotation in a volume of the edge, are the only state. ``recover`` finishes or undoes a deployment
+that was stopped on its way.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ POINTS = (
     "one replica drained",
     "drained",
 )
-TICK = 1.0  # seconds between two looks at what is watched
-COMPARE_SECONDS = 5.0  # between two comparisons of answers meanwhile
-TOLD_SECONDS = 10.0  # between two lines about what is watched
+TICK = 1.0  # seconds between two checks during the watch
+COMPARE_SECONDS = 5.0  # between two comparisons of answers during the watch
+TOLD_SECONDS = 10.0  # between two lines of progress during the watch
 
 
 def deployed(project: Project, environment: str) -> bool:
-    """Whether there is an edge of this environment on the engine, if there is an engine at all.
+    """Whether the engine has an edge of this environment; False without an engine.
 
     Raises:
-        Misuse: what is there wants a token that is not given, or the engine, which answered or was named, is away.
+        Misuse: the release needs a token that is not given, or a named or known engine does not answer.
     """
     answered = False
     try:
@@ -70,7 +70,7 @@ def deployed(project: Project, environment: str) -> bool:
     except Misuse:
         if answered or project.environment.docker_host:
             raise
-        return False  # no engine here, and none was named: nothing of this project can serve here
+        return False  # no engine here, and DOCKER_HOST is not set: nothing of this project can serve here
 
 
 def kept(project: Project, environment: str, key: str, digest: str) -> str | None:
@@ -78,7 +78,7 @@ def kept(project: Project, environment: str, key: str, digest: str) -> str | Non
     with docker_engine.connected() as client:
         rollout = Rollout(Host(project, environment, client, print))
         served = [r for r in rollout.served() if (r.key, r.digest) == (key, digest)]
-        wanted = settings_of(project)  # what must not be logged any more is not brought back
+        wanted = settings_of(project)  # an image of other settings could log what is private now
         return next((r.image for r in served if r.label("settings") == wanted), None)
 
 
@@ -100,7 +100,7 @@ def take_down(project: Project, environment: str) -> str:
 
 
 def died(project: Project, environment: str) -> list[str]:
-    """A line for each replica in the rotation that has died since its release began, or hangs, for whoever watches."""
+    """A line for each replica in the rotation that has died since its release began, or hangs."""
     with docker_engine.connected() as client:
         host = Host(project, environment, client, print)
         main = (read_rotation(edges.find(host)) or Rotation()).main
@@ -122,17 +122,17 @@ def died(project: Project, environment: str) -> list[str]:
 def roll_out(
     project: Project, environment: str, image: dict[str, Any], bundle: Bundle, say: Callable[[str], None]
 ) -> str:
-    """Bring an image to serve, or leave everything as it was.
+    """Make an image serve, or leave everything as it was.
 
     Args:
-        environment: "production", or the name of another place; each has its own edge.
+        environment: "production" or another name; each has its own edge.
         image: build/image.json.
-        bundle: of the model, from the ledger: its golden answers, and what it answers to anything else.
-        say: called with a line for each thing that happens.
+        bundle: of the model, from the ledger: its answers are the right ones.
+        say: takes a line for each event.
 
     Raises:
         Refused: the image does not become ready, gives other answers, or fails while it is watched.
-        Misuse: the engine or the image is not to be had, the port is taken, another deployment is at work.
+        Misuse: engine or image is not available, the port is taken, or another deployment runs.
     """
     with docker_engine.connected() as client:
         rollout = Rollout(Host(project, environment, client, say))
@@ -150,7 +150,7 @@ class Rollout:
 
     def __init__(self, host: Host) -> None:
         self.host, self.rule, self.project = host, host.rule, host.project
-        self._told = False  # that the log cannot be written
+        self._told = False  # whether it was said that the log cannot be written
 
     # Looking
 
@@ -162,7 +162,7 @@ class Rollout:
         write_rotation(edges.find(self.host), rotation)
 
     def served(self) -> list[Release]:
-        """The releases that serve or have served, the newest first: none is kept that has not."""
+        """The releases that serve or have served, the newest first; a release that never served is not kept."""
         releases, main = self.host.releases(), self.rotation.main
         now = next((number for number, release in enumerate(releases) if release.address == main), len(releases))
         return releases[now:]
@@ -170,10 +170,10 @@ class Rollout:
     # Before anything changes
 
     def fetch(self, image: dict[str, Any]) -> Image:
-        """The image on the engine, pulled by its digest if it is not there.
+        """The image on the engine; pulled by its digest if it is missing.
 
         Raises:
-            Misuse: it is not to be had, or is of another model or machine than it should be.
+            Misuse: it is not available, or is of another model or platform.
         """
         import docker.errors
 
@@ -206,8 +206,10 @@ class Rollout:
         return fetched
 
     def keeps_closed(self) -> None:
-        """Raises:
-        Misuse: a release wants a token, whether it is well or not, and what would follow it would not.
+        """Check that a deployment does not remove the token.
+
+        Raises:
+            Misuse: a release needs a token, whether it is well or not, and the next one would not.
         """
         if self.project.environment.predict_token:
             return
@@ -219,16 +221,16 @@ class Rollout:
             )
 
     def recover(self) -> None:
-        """Finish or undo what a stopped deployment left behind."""
+        """Finish or undo a deployment that was stopped."""
         rotation, releases = self.rotation, self.host.releases()
         places = [release.address for release in releases]
-        if rotation.main and rotation.main not in places:  # somebody removed what served; nothing else that runs goes
+        if rotation.main and rotation.main not in places:  # the serving one was removed by hand
             rotation = Rotation(next((release.address for release in releases if release.complete), ""))
             self.turn(rotation)
         elif rotation.next:
             self.turn(Rotation(rotation.main))
         now = places.index(rotation.main) if rotation.main in places else len(releases)
-        for release in releases[:now]:  # newer than what serves: callers were never all given to it
+        for release in releases[:now]:  # newer than the serving one: it never got all requests
             self.host.say(f"undone: release {release.name} of model {release.key[:12]}, whose deployment was stopped")
             replicas.remove(release)
         for release in releases[now + 1 :]:
@@ -239,7 +241,7 @@ class Rollout:
     # The change
 
     def replace(self, image: dict[str, Any], fetched: Image, bundle: Bundle) -> str:
-        """Start, check, try, watch, switch, drain; or take the new release away. Returns what was done, in a line."""
+        """Start, check, try, watch, switch, drain; or remove the new release. Returns the result as a line."""
         golden, host = bundle.golden, self.host
         served = self.served()
         now = served[0] if served and served[0].running else None
@@ -267,7 +269,7 @@ class Rollout:
                 reached("joined")
                 seen = self._watch(new, now, golden, before, comparison)
             except Refused:
-                replicas.alive(host, new)  # a replica that is gone answers wrongly, too: why it went says more
+                replicas.alive(host, new)  # if one has died, that is the reason
                 raise
             reached("watched")
             for container in new.containers:
@@ -278,8 +280,8 @@ class Rollout:
             self._discard(name, now)
             stays = f"model {now.key[:12]} serves as before" if now else "nothing serves, as before"
             raise Refused(f"deploy: {refused}; rolled back: {stays}") from None
-        except BaseException:  # an interrupt, too: no half release answers beside the one that serves
-            with suppress(Exception):  # if the engine itself is what failed, the next deployment does it
+        except BaseException:  # an interrupt, too: a half-started release must not answer beside the serving one
+            with suppress(Exception):  # if the engine has failed, the next deployment does it
                 self._discard(name, now)
             raise
         reached("switched")
@@ -306,7 +308,7 @@ class Rollout:
         self.host.say(f"in the rotation, with {share:.0%} of the requests")
 
     def _counts(self, new: Release, now: Release | None, golden: dict[str, Any]) -> tuple[Traffic, Traffic, Traffic]:
-        """What the edge, the new and the old replicas have counted so far; the new ones give their golden answers.
+        """The counters of the edge, the new and the old replicas; also checks the golden answers of the new ones.
 
         Raises:
             Refused: a replica died, or gives other answers.
@@ -317,12 +319,12 @@ class Rollout:
         edge, *pages = replicas.check_golden(self.host, new, golden, edges.METRICS, *urls)
         own = [page["body"] for page in pages[:number]]
         if any(page["status"] != 200 for page in pages[:number]):
-            replicas.alive(self.host, new)  # it may have died since it was looked at: that says more
+            replicas.alive(self.host, new)  # if it has died since the last check, that is the better reason
             raise Refused("a replica does not tell its metrics")
         if any("\nlog_failing 1" in page for page in own) and not self._told:
             self._told = True
             self.host.say("note: the new replicas cannot write the log of predictions; docker logs tells why")
-        old = [page["body"] for page in pages[number:] if page["status"] == 200]  # it need not know them
+        old = [page["body"] for page in pages[number:] if page["status"] == 200]  # old ones may have none
         return Traffic.of_edge(readable(edge, "the edge")), Traffic.of_replicas(own), Traffic.of_replicas(old)
 
     def _watch(
@@ -333,7 +335,7 @@ class Rollout:
         before: tuple[Traffic, Traffic, Traffic],
         comparison: Comparison,
     ) -> str:
-        """Look at the new replicas and at what callers are told for a while; returns what was seen.
+        """Watch the new replicas and the answers to callers for a while; returns the result in words.
 
         Raises:
             Refused: a replica died, gives other answers than its model, or fails or is late beyond the budget.
@@ -361,12 +363,14 @@ class Rollout:
             time.sleep(TICK)
 
     def _settled(self, image: dict[str, Any], golden: dict[str, Any]) -> None:
-        """Raises:
-        Refused: the edge does not give the golden answers of this model.
+        """Wait until the edge gives the golden answers of this model.
+
+        Raises:
+            Refused: it does not.
         """
         until = time.monotonic() + 10
         while True:
-            # The address for callers takes the mark of a probe away, and what is asked there would be logged.
+            # The edge's address for callers removes the mark of a probe, so a prediction there would be logged.
             *outside, inside = self.host.ask(*edges.ready_urls(self.host))
             wrong = replicas.wrong_golden(self.host, inside, golden, image["key"])
             away = next((answer for answer in outside if answer["status"] != 200), None)
@@ -379,7 +383,7 @@ class Rollout:
             time.sleep(0.3)
 
     def _clean(self) -> None:
-        """Forget all but the last releases, and their images unless something else uses them."""
+        """Delete all but the last releases, and their images if nothing else uses them."""
         import docker.errors
 
         client = self.host.client
@@ -387,5 +391,5 @@ class Rollout:
         for release in stopped[self.rule.keep :]:
             replicas.remove(release)
             if not client.containers.list(all=True, filters={"ancestor": release.image}, ignore_removed=True):
-                with suppress(docker.errors.APIError):  # an image is built on it: it takes no room of its own
+                with suppress(docker.errors.APIError):  # another image is built on it, so it takes no space of its own
                     client.images.remove(release.image, force=True)

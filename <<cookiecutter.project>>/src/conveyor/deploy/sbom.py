@@ -1,4 +1,4 @@
-"""What is in the image: a software bill of materials in CycloneDX 1.6, read from the image itself."""
+"""A software bill of materials of the image in CycloneDX 1.6, read from the image itself."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ print(json.dumps({"python": platform.python_version(), "packages": sorted(found)
 
 
 def of(client: docker.DockerClient, reference: str) -> dict[str, Any]:
-    """The bill of an image on the engine; the same image has the same bill, to the byte.
+    """The bill of an image on the engine, equal to the byte for the same image.
 
     Raises:
-        Misuse: the image cannot be asked.
+        Misuse: the image cannot be read.
     """
     from docker.errors import ContainerError
 

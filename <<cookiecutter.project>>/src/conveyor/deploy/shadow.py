@@ -1,8 +1,8 @@
-"""Compare what new replicas answer with what their model answers, to rows of callers and to rows made for it.
+"""Compare the answers of new replicas with those of their model, for rows of callers and for made rows.
 
-It runs as a module inside the network of a deployment, in the container that is its lock. It brings its own code and
-the bundle of the ledger, for the image is what is in doubt; of the image it takes the libraries alone. Rows do not
-leave the host: what it prints are counts, ids of requests, and the spread of predictions.
+It runs as a module inside the network of a deployment, in the container that is the lock. It uses its own code and the
+bundle of the ledger, because the image is under test; only the libraries are the image's. Rows do not leave the host:
+it prints counts, ids of requests, and the spread of predictions.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from conveyor.serving.problem import Problem
 from conveyor.serving.service import Service
 from conveyor.serving.settings import Settings
 
-SEED = 20131231  # of the rows that are made
-BATCHES = (1, 1, 1, 2, 5, 20)  # rows of a request that is made
-ANSWER_SECONDS, ANSWER_BYTES = 10.0, 10_000_000  # within which an answer is whole
+SEED = 20131231  # of the made rows
+BATCHES = (1, 1, 1, 2, 5, 20)  # rows of a made request
+ANSWER_SECONDS, ANSWER_BYTES = 10.0, 10_000_000  # limits of an answer
 UNREADABLE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 UNSEEN = "\x7fnever seen"
 
 
 @dataclass
 class Seen:
-    """What came of one kind of requests."""
+    """The result for one kind of requests."""
 
     asked: int = 0
     wrong: list[str] = field(default_factory=list)  # ids
@@ -45,28 +45,28 @@ class Seen:
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, and what was said with it."""
+    """A status, and its body."""
 
     status: int
     body: bytes
 
 
 class Checker:
-    """The model of a bundle, as a judge of the answers of others."""
+    """The model of a bundle, which gives the right answers."""
 
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         self._service = Service(bundle, settings)
         self._key, self._tolerance = settings.key, settings.tolerance
 
     def answer(self, body: bytes) -> Answer:
-        """What the model of the bundle answers."""
+        """The answer of the bundle's model."""
         try:
             return Answer(200, self._service.answer(body, True))
         except Problem as problem:
             return Answer(problem.status, b"")
 
     def wrong(self, given: Answer, right: Answer) -> str | None:
-        """What is wrong with an answer, in words that tell nothing of the rows."""
+        """What is wrong with an answer, in words that hold no value of the rows; None: nothing."""
         if given.status != right.status:
             return f"status {given.status} where the model gives {right.status}"
         if given.status != 200:
@@ -95,9 +95,9 @@ def predictions_of(body: bytes) -> np.ndarray:
 
 
 def made(bundle: Bundle, number: int) -> Iterator[bytes]:
-    """So many bodies of rows whose values are drawn column by column, from what training saw of each.
+    """``number`` bodies of rows; each value is drawn for its own column, from the values of training.
 
-    They hold gaps where the model takes them, numbers at and beyond the ends of the range, and texts that nobody saw.
+    They hold missing values if the model takes them, numbers at and beyond the ends of the range, and unseen texts.
     """
     draw, golden = random.Random(SEED), bundle.golden["rows"]
     pools = {column.name: _pool(column, [row.get(column.name) for row in golden]) for column in columns_of(bundle)}
@@ -122,7 +122,7 @@ def _pool(column: Column, golden: list[Any]) -> list[Any]:
 
 
 def ask(base: str, path: str, headers: dict[str, str], body: bytes | None = None) -> tuple[Answer, float]:
-    """An answer and the seconds until it came; status 0 where none comes."""
+    """An answer and the seconds until it came; status 0 if there is none."""
     began = time.perf_counter()
     connection = http.client.HTTPConnection(base, timeout=10)
     try:
@@ -141,7 +141,7 @@ def ask(base: str, path: str, headers: dict[str, str], body: bytes | None = None
 
 
 def kept(base: str, key: str, since: float) -> list[dict[str, Any]]:
-    """The requests that a replica has answered since then and still holds; none where it does not keep any."""
+    """The requests that a replica has answered since then and still keeps; empty if it keeps none."""
     answer, _ = ask(base, "/mirror", {"X-Mirror": key})
     if answer.status != 200:
         return []
@@ -152,19 +152,18 @@ def kept(base: str, key: str, since: float) -> list[dict[str, Any]]:
 
 
 def compare(spec: dict[str, Any], checker: Checker, bundle: Bundle, token: str) -> dict[str, Any]:
-    """Ask, and count.
+    """Send requests, and count wrong and late answers.
 
     Args:
         spec: ``new``: host and port of each new replica, with ``mirror``, their key; ``old``: the same of each old one,
-            with ``old_mirror``; ``since``: the time of the newest request that was looked at before; ``most``: how many
-            live requests are looked at; ``made``: how many are made; ``seconds``: when to stop; ``same``: whether the
-            old release has the same model; ``late``: seconds beyond which an answer is late.
+            with ``old_mirror``; ``since``: the time of the newest request of an earlier comparison; ``most``: number of
+            live requests; ``made``: number of made ones; ``seconds``: when to stop; ``same``: whether the old release
+            has the same model; ``late``: seconds beyond which an answer is late.
 
     Returns:
-        ``given`` (what callers got from the new release), ``mirrored`` (what it answers to requests that callers sent
-        to the old one) and ``made``: each with ``asked``, ``wrong`` (ids) and ``why``; ``late`` of ``timed``;
-        ``since``; ``before`` and ``now``: the 5, 50 and 95 % points of the predictions for the same live rows;
-        ``old_wrong``.
+        ``given`` (answers of the new release to callers), ``mirrored`` (its answers to requests that callers sent to
+        the old one) and ``made``: each with ``asked``, ``wrong`` (ids) and ``why``; ``late`` of ``timed``; ``since``;
+        ``before`` and ``now``: the 5, 50 and 95 % points of the predictions for the same live rows; ``old_wrong``.
     """
     until = time.monotonic() + spec["seconds"]
     found = {name: Seen() for name in ("given", "mirrored", "made")}
@@ -201,7 +200,7 @@ def compare(spec: dict[str, Any], checker: Checker, bundle: Bundle, token: str) 
         note(kind, request["id"], asked(number, body), right)
         old_wrong += spec["same"] and checker.wrong(said, right) is not None
         if said.status == right.status == 200:
-            with suppress(*UNREADABLE):  # whatever the release before says is no fault of the new one
+            with suppress(*UNREADABLE):  # a fault of the old release does not count against the new one
                 before.append(predictions_of(said.body).ravel())
                 now.append(predictions_of(right.body).ravel())
     for number, body in enumerate(made(bundle, spec["made"]), 1):
@@ -228,7 +227,7 @@ def spread(predictions: list[np.ndarray]) -> list[float]:
 
 
 def main(folder: Path) -> None:
-    """Read spec.json, settings.json and bundle/ of a folder, and print what was found."""
+    """Read spec.json, settings.json and bundle/ of a folder, and print the result."""
     bundle = Bundle(folder / "bundle")
     checker = Checker(bundle, Settings.read(folder / "settings.json"))
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))

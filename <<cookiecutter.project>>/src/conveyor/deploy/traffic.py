@@ -1,4 +1,4 @@
-"""What callers of a release were told, counted, and whether that is worse than its budget. Pure: it asks nobody."""
+"""The answers to callers of a release, counted, and whether they exceed its budget. Pure functions of metrics."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 from conveyor.core.errors import Misuse
 
-LEVEL = 0.01  # how likely a release within its budget would look at least so bad; below it the release is refused
+LEVEL = 0.01  # how likely a release within its budget has so many events; below it the release is refused
 SLOW = 0.05  # the share of requests that may take longer than deploy.max_seconds
-CERTAIN = 0.95  # of a budget that was kept: enough requests, so that one which is broken had been seen so often
+CERTAIN = 0.95  # confidence that a budget was kept, after enough requests without an event
 
 LINE = re.compile(r"^(\w+?)_(count|bucket|total)\{(.*?)\} (\S+)", re.M)
 EDGE, REPLICA = "caddy_http_request_duration_seconds", "predict_seconds"
-# What callers bring about themselves: a token, time, rows, or how often they ask. Any other refusal is a failure.
+# Refusals that callers cause: a token, time, rows, or their rate. Any other refusal is a failure.
 OF_CALLERS = ("401", "408", "422", "429")
-HELD = "log_append"  # the handler that the edge has for requests that it holds until they are whole
+HELD = "log_append"  # the edge's handler for requests that it holds until they are whole
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Requests, those that failed, and how many took up to so many seconds."""
+    """Requests, failed ones, and how many took up to each number of seconds."""
 
     requests: float = 0.0
     errors: float = 0.0
@@ -30,7 +30,7 @@ class Traffic:
 
     @classmethod
     def of_edge(cls, text: str) -> Traffic:
-        """From the edge's metrics: requests that it held until they were whole. Others fail by their callers, too."""
+        """From the edge's metrics: requests that it held until they were whole. Callers can make others fail."""
         requests = errors = 0.0
         for name, kind, labels, value in LINE.findall(text):
             told = dict(re.findall(r'(\w+)="([^"]*)"', labels))
@@ -41,7 +41,7 @@ class Traffic:
 
     @classmethod
     def of_replicas(cls, texts: list[str]) -> Traffic:
-        """From the metrics of replicas, all together: what they were asked to predict."""
+        """From the metrics of all replicas together: requests for predictions."""
         requests = errors = 0.0
         within: dict[float, float] = {}
         for name, kind, labels, value in LINE.findall("\n".join(texts)):
@@ -54,7 +54,7 @@ class Traffic:
         return cls(requests, errors, tuple(sorted(within.items())))
 
     def since(self, before: Traffic) -> Traffic:
-        """What came after another reading of the same counters."""
+        """The difference to an earlier reading of the same counters."""
         then = dict(before.within)
         within = tuple((bound, count - then.get(bound, 0.0)) for bound, count in self.within)
         return Traffic(self.requests - before.requests, self.errors - before.errors, within)
@@ -69,7 +69,7 @@ class Traffic:
 
 
 def more_than(share: float, events: float, requests: float) -> bool:
-    """Whether so many events are more than a share of the requests allows, by an exact test of level ``LEVEL``.
+    """Whether ``events`` are more than a share of the requests allows, by an exact test of level ``LEVEL``.
 
     The probability of at least ``events`` among independent requests is that of the beta distribution, see C. Clopper
     and E. Pearson, "The use of confidence or fiducial limits", 1934.
@@ -85,20 +85,20 @@ def more_than(share: float, events: float, requests: float) -> bool:
 
 
 def enough(share: float) -> int:
-    """How many requests without an event show that fewer than ``share`` have one, with confidence ``CERTAIN``."""
+    """How many requests without an event show a share of events below ``share``, with confidence ``CERTAIN``."""
     return math.ceil(math.log(1 - CERTAIN) / math.log1p(-share)) if 0 < share < 1 else 1
 
 
 def judge(edge: Traffic, new: Traffic, old: Traffic, max_error_rate: float, max_seconds: float) -> str | None:
-    """Why a release must go, in words; None while nothing shows that.
+    """Why a release must be removed, in words; None if nothing shows that.
 
-    It has failed, or was late, more often than its budget allows, and than the release beside it: callers can make both
-    fail, and both are late on a busy host.
+    The reason is failures or late answers above the budget, and above those of the release beside it: callers can make
+    both fail, and both are late on a busy host.
 
     Args:
-        edge: what callers were told, whichever release they met; what neither release tells of itself is charged to the
-            new one, for a replica that dies takes its counters with it.
-        new, old: what the replicas of each say of themselves.
+        edge: the answers to callers of both releases. Failures that no replica counted are charged to the new release,
+            because the counters of a replica are lost when it dies.
+        new, old: the counters of each release's replicas.
     """
     unknown = max(0.0, edge.errors - new.errors - old.errors)
     errors, requests = new.errors + unknown, max(new.requests, edge.requests - old.requests)
@@ -116,7 +116,7 @@ def _worse(events: float, requests: float, others: float, of_others: float) -> b
 
 
 def told(new: Traffic, max_error_rate: float) -> str:
-    """What was seen of a release that stays, and whether that is enough to tell."""
+    """The counts of a release that stays, and whether they are enough for a conclusion."""
     text = f"{new.requests:.0f} requests while it was watched, {new.errors:.0f} failed"
     wanted = enough(max_error_rate)
     if new.requests >= wanted or not 0 < max_error_rate < 1:
@@ -128,7 +128,7 @@ def readable(answer: dict[str, Any], what: str) -> str:
     """The text of a page of metrics.
 
     Raises:
-        Misuse: it was not given; no model is to blame for that.
+        Misuse: the page was not given, which is no fault of the model.
     """
     if answer["status"] != 200:
         raise Misuse(f"deploy: {what} does not tell its metrics: {answer['body'][:100]}; deploy again")

@@ -1,4 +1,4 @@
-"""Is the challenger better than the champion? ``decide`` answers from predictions alone: no file, no clock."""
+"""Is the challenger better than the champion? ``decide`` uses predictions and labels alone: no file, no clock."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from conveyor.gate.guards import Guard
 from conveyor.gate.intervals import Floats, Groups
 from conveyor.gate.metrics import METRICS, Labels, of_task
 
-SHOWN = 100  # segments that a decision lists
+SHOWN = 100  # segments in a decision
 
 Outcome = Literal["bootstrap", "promote", "keep", "block", "incomparable"]
 
 
 class Comparison(Frozen):
-    """One metric of both models. A gain is positive when the challenger is the better one, whatever the direction."""
+    """One metric of both models. A gain is positive if the challenger is better, whatever the metric's direction."""
 
     name: str
     higher_is_better: bool
@@ -44,10 +44,10 @@ class Floor(Frozen):
 
 
 class Decision(Frozen):
-    """An outcome with its reason in words, and every number that it was drawn from.
+    """An outcome with its reason in words, and all numbers behind it.
 
-    ``class_counts`` holds the rows of each class, none for a regression; ``guard_confidence`` is that of the guards and
-    of the test for harm together.
+    ``class_counts`` holds the number of rows of each class, empty for a regression; ``guard_confidence`` is the
+    confidence of the guards and the test for overall harm together.
     """
 
     outcome: Outcome
@@ -69,7 +69,7 @@ class Decision(Frozen):
 def compare(
     name: str, y: Labels, champion: Floats | None, challenger: Floats, rule: params.Gate, groups: Groups = None
 ) -> Comparison:
-    """One metric of both models on the same rows, with bounds that each hold with the rule's confidence.
+    """One metric of both models on the same rows; each bound holds with the rule's confidence.
 
     (low, high) is the two-sided interval of level ``2 * confidence - 1``.
     """
@@ -112,18 +112,18 @@ def decide(
 
     Args:
         y: labels (n,): zeros and ones, numbers of classes, or numbers; see metrics.py for each task.
-        champion: its predictions, (n,) or of several classes (n x classes), or None if there is no champion. NaN where
+        champion: its predictions, (n,) or for several classes (n x classes); None without a champion. NaN in rows that
             it could not score.
-        challenger: its predictions of the same shape. NaN where it could not score.
+        challenger: its predictions in the same shape. NaN in rows that it could not score.
         rule: the gate of params.yaml.
         champion_error: why the champion could not score, if so.
-        task: what the labels are.
-        groups: the number of its group for each row (n,), or None where rows do not belong together.
-        segments: for each column to guard the value of each row, as text (n x columns).
+        task: the kind of the labels.
+        groups: the number of each row's group (n,), or None if rows do not belong together.
+        segments: for each guarded column the value of each row, as text (n x columns).
         every_metric: also measure the metrics that the rule does not name, for the report.
 
     Returns:
-        Always a decision: whatever cannot be computed promotes nothing.
+        Always a decision: a value that cannot be computed promotes nothing.
     """
     names = [name for name in of_task(task) if every_metric or name in (rule.metric, *rule.floors)]
     compared = {name: compare(name, y, champion, challenger, rule, groups) for name in names}
@@ -154,13 +154,13 @@ def decide(
 
 
 def _usable(predicted: Floats) -> NDArray[np.bool_]:
-    """Which rows have a prediction that is a number (n,)."""
+    """Which rows have a finite prediction (n,)."""
     finite = np.isfinite(predicted)
     return finite if predicted.ndim == 1 else np.asarray(finite.all(axis=1))
 
 
 def _valid(predicted: Floats, task: Task) -> NDArray[np.bool_]:
-    """Which rows have a prediction that the task allows (n,): finite, and a probability where it has to be one."""
+    """Which rows have a prediction that the task allows (n,): finite, and a probability if the task has classes."""
     if task == "regression":
         return np.isfinite(predicted)
     inside = np.isfinite(predicted) & (predicted >= 0) & (predicted <= 1)
@@ -211,7 +211,7 @@ def _outcome(
         why = champion_error or f"it gave no {kind} for some of them"
         return "incomparable", f"the champion cannot score these rows: {why}"
     if np.allclose(champion, challenger, rtol=1e-12, atol=1e-12):
-        # Neither superior nor merely non-inferior: there is nothing to promote, by whatever rule.
+        # Neither superior nor merely non-inferior: nothing is promoted, by either rule.
         return "keep", f"the two models predict the same {rows}"
     gain, low, high = gate.gain, gate.gain_low, gate.gain_high
     margin = f" by more than {rule.margin:g}" if rule.margin else ""
@@ -235,7 +235,7 @@ def _outcome(
 
 def _harm(guard: Guard, metric: str) -> str:
     if guard.kind == "calibration":
-        # Squares are compared, and told as what they are squares of.
+        # The guard compares squares; their roots are shown.
         squares = guard.challenger, guard.champion, guard.champion + guard.margin
         ours, theirs, most = (float(np.sqrt(max(square, 0))) for square in squares)
         return f"shown to be worse calibrated: error {ours:.4f} against {theirs:.4f}, where {most:.4f} is tolerated"

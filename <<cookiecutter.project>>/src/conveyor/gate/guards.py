@@ -1,7 +1,7 @@
-"""What averages hide: harm to a segment or to the calibration, each shown by a test or not held against the challenger.
+"""The guards: tests for harm that an average hides, in a segment or in the calibration.
 
-A guard blocks only what is shown to be worse than the champion by more than the guard's margin. Many guards are many
-chances to be wrong, so their p-values are held against one level together (S. Holm, "A simple sequentially rejective
+A guard blocks only if the challenger is shown to be worse than the champion by more than the guard's margin. Each guard
+can be wrong by chance, so all p-values are held against one level together (S. Holm, "A simple sequentially rejective
 multiple test procedure", Scandinavian Journal of Statistics 6, 1979).
 """
 
@@ -20,12 +20,12 @@ from conveyor.core.frozen import Frozen
 from conveyor.gate.intervals import Floats, Groups, Spread, by_bootstrap
 from conveyor.gate.metrics import METRICS, Labels, Metric, Weighted, Weights, chosen
 
-BANDS = 4  # into how many groups of about equally many rows a column of many numbers is cut
-VALUES = 20  # a column of numbers with more values than this is cut into bands
+BANDS = 4  # number of groups of about equally many rows into which a numeric column is cut
+VALUES = 20  # a numeric column with more values than this is cut into bands
 
 
 class Guard(Frozen):
-    """One thing that must not get worse, with what was measured. ``holds`` is what the whole family says of it."""
+    """One thing that must not get worse, with its measurements. ``holds`` is the result of the whole family's test."""
 
     kind: Literal["segment", "calibration"]
     name: str
@@ -41,12 +41,12 @@ class Guard(Frozen):
 
 
 def calibration_error(y: Labels, predicted: Floats) -> Weighted:
-    """Mean squared distance of what was predicted from what came true, over ten groups of rows of like prediction.
+    """Mean squared distance between prediction and outcome, over ten groups of rows with similar predictions.
 
-    Of the probability of the positive class; of several classes of the likelier one; of numbers in units of the
-    target's standard deviation. The share that chance alone puts into a group's distance is taken off, which makes the
-    error of a perfectly calibrated model zero on average: C. Ferro and T. Fricker, "A bias-corrected decomposition of
-    the Brier score", Quarterly Journal of the Royal Meteorological Society 138 (2012).
+    The prediction is the probability of the positive class, or of the likeliest of several classes, or a number in
+    units of the target's standard deviation. The part of a group's distance that is due to chance is subtracted, so
+    that a perfectly calibrated model has the error zero on average: C. Ferro and T. Fricker, "A bias-corrected
+    decomposition of the Brier score", Quarterly Journal of the Royal Meteorological Society 138 (2012).
     """
     if y.dtype.kind == "f":
         said, off = predicted, (y - predicted) / (y.std() or 1.0)
@@ -75,7 +75,7 @@ CALIBRATION = Metric(calibration_error, partial(by_bootstrap, count=500), higher
 def gain(
     metric: Metric, y: Labels, champion: Floats, challenger: Floats, groups: Groups
 ) -> tuple[Spread, Spread, Spread]:
-    """The metric of the challenger, that of the champion, and the challenger's gain, positive where it is better.
+    """The metric of the challenger, that of the champion, and the challenger's gain, positive if it is better.
 
     Raises:
         ValueError: the metric cannot be computed on these rows.
@@ -98,9 +98,9 @@ def check(
     groups: Groups = None,
     segments: pd.DataFrame | None = None,
 ) -> tuple[Guard, ...]:
-    """Every guard of the rule, measured, and held or not by Holm's procedure at half of the level of the guards.
+    """Every guard of the rule, tested by Holm's procedure at half of the level of the guards.
 
-    The other half is that of the test for overall harm: together they block a harmless change no more often than
+    The other half is for the test for overall harm: together they block a harmless change no more often than
     ``1 - guards.confidence``.
 
     Args:
@@ -115,7 +115,7 @@ def check(
         grown = guards.calibration_margin
 
         def margin(theirs: float) -> float:
-            # Squares are compared: what the square may grow by, for the error itself to grow by the margin.
+            # Squares are compared: the square's margin follows from the margin of the error itself.
             allowed: float = (np.sqrt(max(theirs, 0.0)) + grown) ** 2 - theirs
             return allowed
 
@@ -148,7 +148,7 @@ def _guard(
     try:
         ours, theirs, spread = gain(metric, y, champion, challenger, groups)
     except ValueError:
-        return None  # a segment without rows of both classes says nothing
+        return None  # without rows of both classes a segment has no result
     if not np.isfinite([ours.value, theirs.value, spread.value]).all():
         return None
     low, high = spread.interval(rule.confidence) or (None, None)
@@ -167,7 +167,7 @@ def _guard(
 
 
 def holm(guards: list[Guard], level: float) -> tuple[Guard, ...]:
-    """The guards in their order, each with whether it holds at the level of the family."""
+    """The guards in their order, each with its result at the level of the family."""
     broken: set[int] = set()
     for rank, place in enumerate(sorted(range(len(guards)), key=lambda place: guards[place].p)):
         if guards[place].p > level / (len(guards) - rank):
@@ -177,7 +177,7 @@ def holm(guards: list[Guard], level: float) -> tuple[Guard, ...]:
 
 
 def segment(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The columns as text (n x columns), numbers of many values as bands of about equally many rows."""
+    """The columns as text (n x columns); columns of many numbers as bands of about equally many rows."""
     return pd.DataFrame({column: _values(frame[column]) for column in columns}, index=range(len(frame)))
 
 
@@ -187,7 +187,7 @@ def _values(column: pd.Series[Any]) -> NDArray[Any]:
         edges = np.unique(np.nanquantile(numbers, np.arange(1, BANDS) / BANDS))
         names = [f"up to {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False))]
         names.append(f"above {edges[-1]:g}")
-        # An edge belongs to the band below it, as "up to" says.
+        # A value at an edge belongs to the band below it, as the name "up to" says.
         band = np.minimum(np.searchsorted(edges, numbers, side="left"), len(edges))
         return np.where(column.isna(), "missing", np.array(names, dtype=object)[band])
     return np.where(column.isna(), "missing", "= " + column.astype(object).map(str))

@@ -1,11 +1,11 @@
-"""How far a metric, and the difference of two models in it, may be off: paired on the same rows.
+"""Intervals for a metric and for the difference of two models, paired on the same rows.
 
-Two models scored on the same rows share their luck with the rows. So it is the difference that gets an interval, from
-the rows on which the two disagree, and never the two values one by one. Where ``groups`` says which rows belong
-together (a customer, a patient, a day), groups are the units: rows of one group repeat each other.
+Two models that are scored on the same rows share the luck of these rows. So the difference gets the interval, from the
+rows on which both models disagree, and not each value alone. ``groups`` says which rows belong together (a customer, a
+patient, a day); groups are then the units, because rows of one group repeat each other.
 
-Three ways, from the quickest to the most general. Each takes the metric's function, labels, the predictions of one or
-two models and the groups; the first model is the challenger.
+There are three ways, from the fastest to the most general. Each takes the metric's function, labels, the predictions
+of one or two models and the groups; the first model is the challenger.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Groups = NDArray[np.int64] | None  # the number of its group for each row, 0 and on; None: each row for itself
-RESAMPLES, AT_LEAST = 2000, 500  # the fewer from WORK weights on: a million rows leave little to resampling
+Groups = NDArray[np.int64] | None  # each row's group, from 0 on; None: each row alone
+RESAMPLES, AT_LEAST = 2000, 500  # fewer from WORK weights on: many rows need fewer resamples
 WORK = 200_000_000
 SEED = 20130101
-CHUNK = 2_000_000  # weights that are held at once, a few times that in bytes while a metric works: what a cache holds
-FEWEST = 10  # rows, or groups, of each class: fewer show nothing, however much they agree with each other
+CHUNK = 2_000_000  # weights in memory at once; a metric needs some times that in bytes, as much as a cache holds
+FEWEST = 10  # rows, or groups, of each class: fewer give no interval, even if they all agree
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A measured value, and what is known of its error.
+    """A measured value and its error.
 
     Attributes:
-        value: as measured.
-        error: standard error; infinite where the rows leave nothing to estimate it from.
-        freedom: degrees of freedom of that estimate: from few rows it is itself uncertain.
-        draws: the value in each resample, where it was resampled.
+        value: the measured value.
+        error: standard error; infinite if it cannot be estimated from the rows.
+        freedom: degrees of freedom of that estimate: with few rows the estimate itself is uncertain.
+        draws: the value in each resample, if it was resampled.
     """
 
     value: float
@@ -43,7 +43,7 @@ class Spread:
     draws: Floats | None = None
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
-        """Bounds that each hold with ``confidence``; None where there are none.
+        """Bounds that each hold with ``confidence``; None if there are none.
 
         From draws: the percentile interval, widened for small samples as in T. Hesterberg, "What Teachers Should Know
         About the Bootstrap", The American Statistician 69 (2015), section 3.3. Otherwise Student's.
@@ -60,7 +60,7 @@ class Spread:
         return float(low), float(high)
 
     def shown_below(self, bound: float) -> float:
-        """One-sided p-value against "the true value is at least ``bound``": small where it is shown to be below."""
+        """One-sided p-value of "the true value is at least ``bound``": small if the value is shown to be below it."""
         from scipy.special import ndtr, stdtr
 
         if not (np.isfinite(self.error) and np.isfinite(self.value) and self.freedom > 0):
@@ -79,7 +79,7 @@ def _normal(confidence: float) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric of one or two models: of each alone, and of the first less the second."""
+    """A metric of one or two models: the value of each, and the first minus the second."""
 
     alone: tuple[Spread, ...]
     difference: Spread | None
@@ -91,9 +91,9 @@ Way = Callable[[Callable[..., Any], NDArray[Any], Sequence[Floats], Groups], Mea
 def by_mean(function: Callable[..., Floats], y: NDArray[Any], models: Sequence[Floats], groups: Groups) -> Measured:
     """A mean over rows: ``function(y, predicted)`` gives a quantity for each row (n,).
 
-    The central limit theorem with Student's quantile; of groups, the sums are the units (cluster-robust variance:
-    K.-Y. Liang and S. Zeger, Biometrika 73, 1986). Rows on which two models do the same carry no information on the
-    spread of their difference, so they are no degrees of freedom: with three rows of disagreement nothing is shown.
+    The central limit theorem with Student's quantile; with groups, their sums are the units (cluster-robust variance:
+    K.-Y. Liang and S. Zeger, Biometrika 73, 1986). Rows on which two models agree carry no information on the spread of
+    their difference and count no degree of freedom: three rows of disagreement show nothing.
     """
     rows = [np.asarray(function(y, predicted), dtype=np.float64) for predicted in models]
     difference = None
@@ -121,10 +121,10 @@ def by_placements(
     """The area under the ROC curve: ``function(y, predicted)`` gives each row's placement (n,) among the other class.
 
     The variance of E. DeLong, D. DeLong and D. Clarke-Pearson, "Comparing the areas under two or more correlated
-    receiver operating characteristic curves", Biometrics 44 (1988); of groups, that of N. Obuchowski, "Nonparametric
-    analysis of clustered ROC curve data", Biometrics 53 (1997), which is the former where each row is its own group.
-    Degrees of freedom are those of the rarer class, the conservative choice of B. Welch, Biometrika 29 (1938): what two
-    positives have in common by chance must not make the interval narrow.
+    receiver operating characteristic curves", Biometrics 44 (1988); with groups, that of N. Obuchowski, "Nonparametric
+    analysis of clustered ROC curve data", Biometrics 53 (1997), which equals the former if each row is its own group.
+    The degrees of freedom are those of the rarer class, the conservative choice of B. Welch, Biometrika 29 (1938): a
+    chance similarity of two positives must not make the interval narrow.
 
     Raises:
         ValueError: one of the two classes has no row.
@@ -164,13 +164,13 @@ def by_bootstrap(
     groups: Groups,
     count: int | None = None,
 ) -> Measured:
-    """Anything else: ``function(y, predicted)`` prepares what it can once, and returns a function of weights.
+    """All other metrics: ``function(y, predicted)`` prepares its values once, and returns a function of weights.
 
     That function takes weights (resamples x n), how often each row was drawn, and returns the values (resamples,).
     Weights are Poisson with mean one for each row, or for each group as a whole, the same for both models: N. Chamandy
     et al., "Estimating Uncertainty for Massive Data Streams" (Google, 2012); J. Hanley and B. MacGibbon, "Creating
-    non-parametric bootstrap samples using Poisson frequencies" (2006). Memory is bounded by CHUNK, not by the rows.
-    There are ``count`` resamples, else RESAMPLES, and no fewer than AT_LEAST where rows are many.
+    non-parametric bootstrap samples using Poisson frequencies" (2006). CHUNK bounds the memory, whatever the rows.
+    There are ``count`` resamples, else RESAMPLES; fewer for many rows, but at least AT_LEAST.
     """
     valued = [function(y, predicted) for predicted in models]
     values = [float(value(np.ones((1, len(y)), dtype=np.uint8))[0]) for value in valued]
@@ -183,19 +183,19 @@ def by_bootstrap(
     alone = tuple(_drawn(value, drawn, units) for value, drawn in zip(values, draws, strict=True))
     if len(values) < 2:
         return Measured(alone, None)
-    with np.errstate(invalid="ignore"):  # a draw that has no value has no difference
+    with np.errstate(invalid="ignore"):  # a draw without a value has no difference
         return Measured(alone, _drawn(values[0] - values[1], draws[0] - draws[1], units))
 
 
 def _drawn(value: float, draws: Floats, units: int) -> Spread:
     draws = draws[np.isfinite(draws)]
-    if len(draws) < 100:  # most resamples have no value: the rows know nothing of it
+    if len(draws) < 100:  # most resamples have no value: the rows do not determine it
         return Spread(value, np.inf, 0)
     return Spread(value, float(draws.std(ddof=1)), units - 1, draws)
 
 
 def _units(y: NDArray[Any], groups: Groups) -> int:
-    """How many units there are to resample, of the rarest class where there are classes."""
+    """The number of units to resample; with classes, of the rarest one."""
     units = np.arange(len(y)) if groups is None else groups
     if y.dtype.kind == "f":
         return len(np.unique(units))
@@ -203,7 +203,7 @@ def _units(y: NDArray[Any], groups: Groups) -> int:
 
 
 def resamples(rows: int, groups: Groups, count: int | None = None) -> Iterator[NDArray[np.uint8]]:
-    """How often each row is in each of ``count`` resamples, a chunk (resamples x rows) at a time."""
+    """How often each row is in each of ``count`` resamples, one chunk (resamples x rows) at a time."""
     count = count or max(AT_LEAST, min(RESAMPLES, WORK // max(rows, 1)))
     generator = np.random.default_rng(SEED)
     units = rows if groups is None else int(groups.max()) + 1
@@ -214,7 +214,7 @@ def resamples(rows: int, groups: Groups, count: int | None = None) -> Iterator[N
 
 
 def poisson(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Draws of a Poisson distribution with mean one: sixteen random bits each, looked up, as quick as memory."""
+    """Draws of a Poisson distribution with mean one: a table look-up by sixteen random bits, as fast as memory."""
     count = shape[0] * shape[1]
     bits = generator.bit_generator.random_raw(-(-count // 4)).view(np.uint16)[:count]
     return _POISSON[bits].reshape(shape)

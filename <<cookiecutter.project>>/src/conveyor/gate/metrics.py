@@ -1,7 +1,7 @@
 """The metrics of the gate. The team adds its own by gate.own_metrics of params.yaml, see conveyor/api.py.
 
-A function takes the labels ``y`` (n,) and one model's predictions, and returns what its way to an interval wants (see
-intervals.py): a quantity for each row, or a function of resampling weights. By task, labels and predictions are
+A function takes the labels ``y`` (n,) and one model's predictions. It returns the input of its way to an interval (see
+intervals.py): a quantity for each row, or a function of resampling weights. Labels and predictions by task:
 
     binary       zeros and ones, and the probability of a one (n,)
     multiclass   the number of the class, and the probability of each class (n x classes)
@@ -31,7 +31,7 @@ Weighted = Callable[[Weights], Floats]
 
 @dataclass(frozen=True)
 class Metric:
-    """A function, the way to its interval, and whether more of it is better."""
+    """A function, the way to its interval, and whether a larger value is better."""
 
     function: Callable[[Labels, Floats], Any]
     way: Way
@@ -39,12 +39,12 @@ class Metric:
 
 
 def chosen(predicted: Floats) -> NDArray[np.int64]:
-    """The class that is predicted for each row (n,): the likelier one, of two equally likely ones the higher one."""
+    """The predicted class of each row (n,): the likeliest one; at a probability of one half the positive one."""
     return (predicted >= 0.5).astype(np.int64) if predicted.ndim == 1 else predicted.argmax(axis=1)
 
 
 def roc_auc(y: Labels, predicted: Floats) -> Floats:
-    """For each row the share of the other class that it is ranked right against; their mean over a class is the area.
+    """For each row the share of the other class that it is ranked right against; the area is their mean over a class.
 
     Computed from midranks in O(n log n), as in X. Sun and W. Xu, "Fast implementation of DeLong's algorithm for
     comparing the areas under correlated receiver operating characteristic curves", IEEE Signal Processing Letters 21
@@ -71,9 +71,9 @@ def log_loss(y: Labels, predicted: Floats) -> Floats:
 
 
 def brier(y: Labels, predicted: Floats) -> Floats:
-    """Squared distance of the probabilities from what happened. G. Brier, Monthly Weather Review 78 (1950).
+    """Squared distance between probability and outcome. G. Brier, Monthly Weather Review 78 (1950).
 
-    Of two classes it is that of the positive one, as is usual; of more, the sum over the classes.
+    For two classes that of the positive one, as usual; for more, the sum over the classes.
     """
     if predicted.ndim == 1:
         return (predicted - y) ** 2
@@ -82,7 +82,7 @@ def brier(y: Labels, predicted: Floats) -> Floats:
 
 
 def accuracy(y: Labels, predicted: Floats) -> Floats:
-    """Whether the likelier class is the right one."""
+    """Whether the likeliest class is the right one."""
     right: Floats = (chosen(predicted) == y).astype(np.float64)
     return right
 
@@ -93,7 +93,7 @@ def mae(y: Labels, predicted: Floats) -> Floats:
 
 
 def average_precision(y: Labels, predicted: Floats) -> Weighted:
-    """Mean over the positives of the precision at their rank; tied rows share one threshold, as in scikit-learn."""
+    """Mean of the precision at the rank of each positive; tied rows share one threshold, as in scikit-learn."""
     order = np.argsort(-predicted, kind="stable")
     ranked, positive = predicted[order], np.flatnonzero(y[order] == 1)
     last = np.searchsorted(-ranked, -ranked[positive], side="right") - 1  # the end of each positive's tied rows
@@ -104,7 +104,7 @@ def average_precision(y: Labels, predicted: Floats) -> Weighted:
         found = np.take(drawn, positive, axis=1)
         above = np.take(np.cumsum(drawn, axis=1, dtype=np.int32), last, axis=1)
         hits = np.take(np.cumsum(found, axis=1, dtype=np.int32), upto, axis=1)
-        # Nothing drawn down to a threshold: then nothing found either.
+        # No row is drawn down to this threshold: then no positive is found.
         precision = np.divide(hits, np.maximum(above, 1))
         with np.errstate(invalid="ignore", divide="ignore"):
             mean: Floats = (found * precision).sum(axis=1) / found.sum(axis=1)
@@ -114,9 +114,9 @@ def average_precision(y: Labels, predicted: Floats) -> Weighted:
 
 
 def f1(y: Labels, predicted: Floats) -> Weighted:
-    """Harmonic mean of precision and recall: of the positive class, or of more than two classes their mean (macro).
+    """Harmonic mean of precision and recall: for the positive class, or for more classes their mean (macro).
 
-    A class that is neither there nor predicted counts as zero, as in scikit-learn.
+    A class that is neither present nor predicted counts as zero, as in scikit-learn.
     """
     classes = 2 if predicted.ndim == 1 else predicted.shape[1]
     cell = y * classes + chosen(predicted)
@@ -142,8 +142,8 @@ def rmse(y: Labels, predicted: Floats) -> Weighted:
 
 
 def r2(y: Labels, predicted: Floats) -> Weighted:
-    """Share of the target's variance that is explained."""
-    centred = y - y.mean()  # so that the variance of large numbers is not lost in their squares
+    """Share of the target's variance that the model explains."""
+    centred = y - y.mean()  # keeps precision: the variance of large numbers would be lost in their squares
     squared = np.stack([(predicted - y) ** 2, centred, centred**2], axis=1)
 
     def value(weights: Weights) -> Floats:
@@ -181,12 +181,12 @@ def value(metric: Metric, y: Labels, predicted: Floats) -> float:
 
 
 def of_task(task: Task) -> dict[str, Metric]:
-    """The metrics of a task, by name; those of the team are for the task that it has."""
+    """The metrics of a task, by name; the team's own ones are for the task that it has."""
     return {name: metric for name, metric in METRICS.items() if name in {*tasks.of_task(task), *_own}}
 
 
 def _held(name: str, file: Path, metric: Metric) -> Callable[[Labels, Floats], Any]:
-    """The function of a team's metric, held to what its way wants: what it raises or gives is told in one line."""
+    """The function of a team's metric, checked against its way; its errors and wrong results become one line."""
 
     def said(given: Callable[[], Any]) -> Any:
         try:
@@ -209,7 +209,7 @@ def _held(name: str, file: Path, metric: Metric) -> Callable[[Labels, Floats], A
             return values
         if not callable(made):
             raise Misuse(f"{file.name}: the metric {name} gives no function of weights, as by_bootstrap wants; mend it")
-        # As numbers that sums do not overflow: the gate's own functions know that weights are bytes.
+        # Floats, so that sums do not overflow: only the gate's own functions expect weights as bytes.
         return lambda weights: numbers(said(lambda: made(weights.astype(np.float64))), len(weights), "sets of weights")
 
     return function
@@ -219,13 +219,13 @@ _own: set[str] = set()  # names of the team's metrics in METRICS
 
 
 def add(own: Mapping[str, str]) -> None:
-    """Let the gate know the metrics of the team, and forget those of before.
+    """Add the team's metrics to the gate, and remove those of an earlier call.
 
     Args:
         own: gate.own_metrics of params.yaml.
 
     Raises:
-        Misuse: a module does not load, or what is named is no ``Metric``.
+        Misuse: a module does not load, or a name is no ``Metric``.
     """
     for name in _own:
         del METRICS[name]

@@ -1,1 +1,1 @@
-"""What only GitHub knows: its API, the comment, the settings, releases."""
+"""All code for GitHub alone: its API, the comment, the settings, releases."""

@@ -1,4 +1,4 @@
-"""GitHub's REST API as far as the workflows need it: comments, releases, the start of another workflow."""
+"""GitHub's REST API for the workflows: comments, releases, the start of another workflow."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from conveyor.core.environment import Environment
 from conveyor.core.errors import Misuse
 
 ATTEMPTS = 3
-SECONDS = 30.0  # for an answer, and at most for a pause that GitHub asks for
+SECONDS = 30.0  # time limit of an answer, and of a pause that GitHub asks for
 BUSY = (429, 502, 503, 504)
 
 
 class Denied(Misuse):
-    """The token may not do this; that of a pull request from a fork may write nothing."""
+    """The token has no right to do this; that of a pull request from a fork can write nothing."""
 
 
 class GitHub:
-    """One repository, asked with the token of the job.
+    """The API of one repository, with the token of the job.
 
     Raises:
         Misuse: the environment names no repository or no token.
@@ -47,13 +47,13 @@ class GitHub:
         )
 
     def __call__(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The answer to a request about the repository, as JSON; None where it is empty.
+        """The answer to a request about the repository, as JSON; None if it is empty.
 
-        What is busy is asked again, a little later; but what makes something is asked once: it may have been made.
+        After a busy answer the request is repeated a little later, but a POST never: it may have had its effect.
 
         Raises:
             Denied: the token has no right to it.
-            Misuse: GitHub does not answer, or says no; with its reason.
+            Misuse: GitHub does not answer, or answers with an error; with its reason.
         """
         return self._read(self._answer(method, self._url(path), json=body), f"{method} {path}")
 

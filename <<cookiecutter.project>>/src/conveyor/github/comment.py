@@ -1,4 +1,4 @@
-"""The report as the one comment on the pull request: made at the first run, and written anew by each later one."""
+"""The report as the one comment on the pull request: the first run makes it, and each later one rewrites it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TITLE = "No comment on the pull request"
 
 
 def body(report: str, run_url: str | None, mark: str) -> str:
-    """The comment: the report, whose first line is the verdict, and the mark by which the comment is found again."""
+    """The comment: the report, whose first line is the verdict, and the mark that identifies the comment."""
     where = f"[The whole report]({run_url}) is an artifact of the run.\n" if run_url else ""
     end = f"\n{where}{mark}\n"
     if len(report) + len(end) > LENGTH:
@@ -23,9 +23,9 @@ def body(report: str, run_url: str | None, mark: str) -> str:
 
 
 def run(project: Project) -> str:
-    """Write build/report.md as the comment. Where the token may not write, as that of a fork, it is only said.
+    """Write build/report.md as the comment. If the token may not write, such as a fork's, a notice says so.
 
-    The summary of the job holds the same, so what GitHub does not take here is a warning and fails nothing.
+    The job's summary holds the same report, so an error of GitHub here is only a warning.
 
     Raises:
         Misuse: there is no report, or this is no workflow of a pull request.
@@ -50,12 +50,12 @@ def run(project: Project) -> str:
 
 
 def _write(github: GitHub, path: str, text: str, mark: str) -> str:
-    """Only what the workflow itself wrote is written over: anybody may put the mark into a comment."""
+    """Rewrite only a comment of the workflow itself: anybody can put the mark into a comment."""
     ours = [c for c in github.pages(path) if mark in c["body"] and c["user"] and c["user"]["type"] == "Bot"]
     if not ours:
         return f"made {github('POST', path, {'body': text})['html_url']}"
     comment, *others = ours
-    for other in others:  # of two runs at once
+    for other in others:  # made by two runs at once
         github("DELETE", f"issues/comments/{other['id']}")
     if comment["body"] == text:
         return f"unchanged {comment['html_url']}"

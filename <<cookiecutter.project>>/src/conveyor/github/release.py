@@ -1,4 +1,4 @@
-"""A release: the champion under a version, with what others need to trust it. Nothing is trained, nothing built."""
+"""A release: the champion under a version, with the files that show its origin. Nothing is trained or built."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def run(project: Project, tag: str, say: Callable[[str], None] = print) -> str:
     """Write build/release: the files of a release, and its text.
 
     Raises:
-        Refused: the tag is not on main, has moved, or names another commit already; the model is quarantined.
-        Misuse: it is no version, the changelog has no words on it, or there is no champion or no image of this commit.
+        Refused: the tag is not on main, has moved, or is of another commit already; the model is quarantined.
+        Misuse: the tag is no version, its section in the changelog is missing or empty, or there is no champion or no
+            image of this commit.
     """
     version = version_of(tag)
     on_main(project, tag)
@@ -67,8 +68,10 @@ def run(project: Project, tag: str, say: Callable[[str], None] = print) -> str:
 
 
 def version_of(tag: str) -> str:
-    """Raises:
-    Misuse: the tag is no version.
+    """The version of a tag.
+
+    Raises:
+        Misuse: the tag is no version.
     """
     found = VERSION.fullmatch(tag)
     if not found:
@@ -77,9 +80,11 @@ def version_of(tag: str) -> str:
 
 
 def on_main(project: Project, tag: str) -> None:
-    """Raises:
-    Refused: the tag is at another commit than this one by now, or this one is not on main.
-    Misuse: there is no origin with such a tag.
+    """Check that the tag at origin is at this commit, and that this commit is on main.
+
+    Raises:
+        Refused: the tag is at another commit, or this commit is not on main.
+        Misuse: there is no origin with such a tag.
     """
     ledger = ledger_of(project)
     if not ledger.store.remote:
@@ -102,11 +107,11 @@ def on_main(project: Project, tag: str) -> None:
 
 
 def champion_of(project: Project) -> Event:
-    """The event of the model that this commit serves: of the champions so far, the last that was not made after it.
+    """The ``live`` event of the model that this commit serves: the last one whose commit is not newer than this one.
 
     Raises:
         Misuse: there is none.
-        Refused: it is quarantined.
+        Refused: the model is quarantined.
     """
     ledger = ledger_of(project)
     for event in reversed(ledger.events):
@@ -119,10 +124,10 @@ def champion_of(project: Project) -> Event:
 
 
 def section(changelog: str, version: str) -> str:
-    """What the changelog says of a version.
+    """The changelog's section for a version.
 
     Raises:
-        Misuse: nothing.
+        Misuse: it is missing or empty.
     """
     found = re.search(rf"^## \[?v?{re.escape(version)}(?![\w.+-])\]?.*?\n(.*?)(?=^## |\Z)", changelog, re.M | re.S)
     if not found or not found[1].strip():
@@ -131,7 +136,7 @@ def section(changelog: str, version: str) -> str:
 
 
 def published(project: Project, client: docker.DockerClient, event: Event) -> str:
-    """The image that `deliver` built of this commit and this model, by the digest that the registry has for it.
+    """The image that `deliver` built of this commit and this model, by the registry's digest.
 
     Raises:
         Misuse: there is none.
@@ -146,10 +151,10 @@ def published(project: Project, client: docker.DockerClient, event: Event) -> st
 
 
 def _digest(project: Project, client: docker.DockerClient, name: str) -> str | None:
-    """The digest that a registry has for a tag; None: it has no such tag.
+    """The registry's digest of a tag; None if the tag does not exist.
 
     Raises:
-        Misuse: the registry does not say.
+        Misuse: the registry does not answer that.
     """
     import docker.errors
 
@@ -175,13 +180,13 @@ def packed(bundle: Bundle, folder: str) -> bytes:
 
 
 def publish(project: Project, say: Callable[[str], None] = print) -> str:
-    """Make build/release a release on GitHub, and give its image the version; a run that was stopped is finished.
+    """Make build/release a release on GitHub, and tag its image with the version; finishes a stopped run.
 
-    The ledger is the witness: a version is one commit and one model for ever, whatever becomes of tag and release. The
-    release is a draft until all of it is there.
+    The ledger is the witness: a version is one commit and one model for ever, even if tag or release are deleted. The
+    release is a draft until all files are there.
 
     Raises:
-        Refused: the version is that of another commit, was released already, or its image's tag is another image's.
+        Refused: the version is of another commit, was released already, or its image's tag is of another image.
         Misuse: build/release is not whole, or GitHub, the registry or the ledger cannot be written.
     """
     writable(project, "publish")
@@ -216,10 +221,10 @@ def publish(project: Project, say: Callable[[str], None] = print) -> str:
 
 
 def whole(folder: Path) -> list[Path]:
-    """The files that the checksums name.
+    """The files in the checksums.
 
     Raises:
-        Misuse: one is missing, or is another one.
+        Misuse: one is missing or differs.
     """
     if not (folder / SUMS).is_file() or not (folder / NOTES).is_file():
         raise Misuse(f"{folder.name}: not whole; run `make release` first")
@@ -231,7 +236,7 @@ def whole(folder: Path) -> list[Path]:
 
 
 def _upload(github: GitHub, draft: dict[str, Any], assets: list[Path], say: Callable[[str], None]) -> None:
-    """Bring a draft to hold these files and no others; what a stopped run left half-uploaded is put away."""
+    """Make a draft hold exactly these files; half-uploaded ones of a stopped run are deleted."""
     wanted = {asset.name: f"sha256:{sha256(asset.read_bytes())}" for asset in assets}
     there = {asset["name"]: asset for asset in github.pages(f"releases/{draft['id']}/assets")}
     for name, asset in there.items():
@@ -245,10 +250,10 @@ def _upload(github: GitHub, draft: dict[str, Any], assets: list[Path], say: Call
 
 
 def _name_image(project: Project, reference: str, version: str, say: Callable[[str], None]) -> None:
-    """Tag an image in its registry: the very bytes that served.
+    """Tag the image that served in its registry.
 
     Raises:
-        Refused: the tag is another image's, or the registry made another image of it.
+        Refused: the tag is of another image, or the registry made another image of it.
     """
     repository, _, digest = reference.partition("@")
     with docker_engine.connected() as client:

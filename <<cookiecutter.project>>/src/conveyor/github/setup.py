@@ -1,7 +1,7 @@
 """The one-time settings of this repository on GitHub, as code: printed as commands, or made by `gh`.
 
-What is printed is what is run. To run it again does no harm: a ruleset of the same name is written anew, and what a
-person has added to an environment stays.
+The printed commands are those that are run. A second run does no harm: a ruleset of the same name is written again, and
+a person's additions to an environment stay.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Setting:
     """One request.
 
     Attributes:
-        what: it sets, in words.
-        path: below the repository's.
-        body: what is sent, or the file that holds it.
+        what: what it sets, in words.
+        path: relative to the repository's URL.
+        body: the body, or the file that holds it.
     """
 
     what: str
@@ -44,17 +44,17 @@ class Setting:
     body: dict[str, Any] | Path | None = None
 
     def words(self, repository: str) -> list[str]:
-        """The command that makes it; a body that is no file is given on standard input."""
+        """The command of this request; a body that is no file goes through standard input."""
         given = ["--input", str(self.body) if isinstance(self.body, Path) else "-"] if self.body else []
         return ["gh", "api", "--method", self.method, f"repos/{repository}/{self.path}".rstrip("/"), *given]
 
     def line(self, repository: str) -> str:
-        """The same for a shell."""
+        """The command for a shell."""
         given = f"echo {shlex.quote(json.dumps(self.body))} | " if isinstance(self.body, dict) else ""
         return given + shlex.join(self.words(repository))
 
 
-# What not every repository can have, or wants: it is printed, and left to a person.
+# Settings that not every repository can have or needs: they are printed, for a person to decide.
 OPTIONAL = (
     Setting(
         "who lets a deployment to production through (public, or a paid plan); `gh api users/NAME` says an id",
@@ -67,7 +67,7 @@ OPTIONAL = (
 
 
 def settings(root: Path, ask: Ask) -> Iterator[Setting]:
-    """All of them, in this order; ``ask`` says what is at a path already."""
+    """All settings in their order; ``ask`` returns what is at a path already."""
     yield Setting(
         "actions run if they are chosen, and named by a commit",
         "PUT",
@@ -113,14 +113,14 @@ def settings(root: Path, ask: Ask) -> Iterator[Setting]:
 
 
 def _others(root: Path) -> list[str]:
-    """The actions that are not GitHub's, as patterns."""
+    """The actions that are not GitHub's own, as patterns."""
     texts = [path.read_text(encoding="utf-8") for path in sorted((root / ".github").rglob("*.y*ml"))]
     found = {owner + rest for text in texts for owner, rest in USES.findall(text) if owner not in ("actions", "github")}
     return [f"{name}@*" for name in sorted(found)]
 
 
 def _name(file: Path) -> str:
-    """Of the ruleset in a file."""
+    """The name of the ruleset in a file."""
     try:
         name = json.loads(file.read_bytes())["name"]
     except (ValueError, TypeError, KeyError):
@@ -131,7 +131,7 @@ def _name(file: Path) -> str:
 
 
 def _protection(environment: dict[str, Any]) -> dict[str, Any]:
-    """What a person has set there besides the branches: a PUT that does not repeat it takes it away."""
+    """The rules that a person has added besides the branches: a PUT without them would remove them."""
     kept: dict[str, Any] = {}
     for rule in environment.get("protection_rules", ()):
         if rule["type"] == "wait_timer":
@@ -143,10 +143,10 @@ def _protection(environment: dict[str, Any]) -> dict[str, Any]:
 
 
 def where(root: Path) -> tuple[str, str]:
-    """GitHub's host, and OWNER/NAME there: of GITHUB_REPOSITORY, else of the remote named origin.
+    """GitHub's host, and OWNER/NAME there, from GITHUB_REPOSITORY or else from the remote named origin.
 
     Raises:
-        Misuse: neither names one. A URL is not repeated: it can hold a token.
+        Misuse: neither names one. The URL is not in the line: it can hold a token.
     """
     host = urlsplit(os.environ.get("GITHUB_SERVER_URL") or "https://github.com").hostname or ""
     if given := os.environ.get("GITHUB_REPOSITORY"):
@@ -158,17 +158,17 @@ def where(root: Path) -> tuple[str, str]:
     except GitError as error:
         raise Misuse(f"no repository on GitHub is known: {error}; set GITHUB_REPOSITORY=OWNER/NAME") from None
     found = re.fullmatch(REMOTE, url)
-    # By another name of the host, as ssh's own configuration gives it, this could be another GitHub.
+    # ssh's configuration can give the host another name, which could mean another GitHub.
     if not found or (found[1] or found[2]).lower() not in (host, f"ssh.{host}"):
         raise Misuse(f"the remote named origin is no repository on {host}; set GITHUB_REPOSITORY=OWNER/NAME")
     return host, found[3]
 
 
 def run(root: Path, apply: bool) -> None:
-    """Print the settings of a repository that has none yet; with ``apply`` make them.
+    """Print the settings of a new repository; with ``apply`` make them.
 
     Raises:
-        Misuse: gh is missing or says no, and to which setting; or GitHub does not take a line of CODEOWNERS.
+        Misuse: gh is missing, or refuses a setting, which the line names; or GitHub refuses a line of CODEOWNERS.
     """
     host, repository = where(root)
     if not apply:

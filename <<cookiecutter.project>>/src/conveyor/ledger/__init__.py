@@ -1,1 +1,1 @@
-"""Which model is champion, and how it came to be."""
+"""The ledger: which model is champion, and all events that led to it."""

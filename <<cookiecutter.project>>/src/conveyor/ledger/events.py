@@ -1,4 +1,4 @@
-"""The events of the ledger: what each kind means, and what follows from them."""
+"""The events of the ledger: the meaning of each kind, and the state that follows from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA = 1
 
 
 class Champion(Frozen):
-    """A model that an event speaks of, and the number of that event."""
+    """The model of an event, and the event's number."""
 
     event: int
     key: str
@@ -31,18 +31,18 @@ Kind = Literal["accepted", "live", "aborted", "kept", "approved", "rolled_back",
 class Event(Frozen):
     """One line of history.
 
-    accepted      the gate let the model through; it does not serve yet
+    accepted      the gate accepted the model; it does not serve yet
     live          it serves: from now on it is the champion
     aborted       it was accepted and does not come to serve
-    kept          the gate did not let it through: a verdict for the record
-    approved      a person lets through a model that could not be compared
-    rolled_back   a person goes back to this model from the one it ``replaces``, which is quarantined
-    quarantined   a person wants this model never again
+    kept          the gate did not accept it; the verdict is recorded
+    approved      a person accepts a model that could not be compared
+    rolled_back   a person goes back to this model from the one in ``replaces``, which is quarantined
+    quarantined   a person bans this model
     released      this model, as it served with the code of ``commit``, is the version ``tag``
     pruned        the bytes of old models, ``keys``, were deleted
 
-    ``by`` is who did it, ``holdout`` the digest of the rows it was judged on, ``target`` where a model on its way is to
-    be deployed before it is live; None: nowhere.
+    ``by`` is the person or the workflow's actor, ``holdout`` the digest of the rows that judged the model, ``target``
+    the environment in which a model on its way must serve before it is live; None: nowhere.
     """
 
     schema_: Literal[1] = Field(alias="schema")
@@ -69,11 +69,11 @@ class Event(Frozen):
 
 
 class Moved(Exception):
-    """Somebody else wrote an event since this decision was made: decide again, against the new champion."""
+    """Another run wrote an event after this decision: decide again, against the new champion."""
 
 
 def champion_json(events: list[Event]) -> dict[str, Any]:
-    """What champion.json says: the champion, the one before it, and what waits to become one."""
+    """The content of champion.json: the champion, the one before it, and the model on its way."""
     live = [event.champion.model_dump() for event in events if event.type == "live"]
     waiting = pending_of(events)
     return {
@@ -98,12 +98,12 @@ def pending_of(events: list[Event]) -> Event | None:
 
 
 def repeated(event: Event) -> dict[str, Any]:
-    """What a following event repeats of one."""
+    """The fields that a following event repeats."""
     return {name: getattr(event, name) for name in ("key", "digest", "commit", "data_sha256", "outcome", "reason")}
 
 
 class History:
-    """What follows from the events of a ledger: questions that ask nobody.
+    """The state that follows from the events of a ledger; reads nothing else.
 
     Attributes:
         events: all of them, in order.
@@ -122,7 +122,7 @@ class History:
         return next((event.champion for event in reversed(self.events) if event.type == "live"), None)
 
     def pending(self) -> Event | None:
-        """A model on its way to serve: ``accepted`` or ``rolled_back``, and neither ``live`` nor ``aborted`` yet."""
+        """A model on its way: ``accepted`` or ``rolled_back``, and neither ``live`` nor ``aborted`` yet."""
         return pending_of(self.events)
 
     def to_serve(self) -> Event | None:
@@ -130,11 +130,11 @@ class History:
         return self.pending() or next((event for event in reversed(self.events) if event.type == "live"), None)
 
     def at(self, time: str) -> Event | None:
-        """The ``live`` event that held at a time in UTC, as events write it."""
+        """The ``live`` event in force at a time in UTC, in the format of the events."""
         return next((event for event in reversed(self.events) if event.type == "live" and event.time <= time), None)
 
     def quarantine_of(self, key: str) -> Event | None:
-        """The event that put a model under quarantine, if one did and no later roll-back to it lifted that."""
+        """The event that quarantined a model; None if there is none, or a later roll-back to the model lifted it."""
         found = waiting = None
         for event in self.events:
             if event.replaces == key or (event.type == "quarantined" and event.key == key):
@@ -142,16 +142,16 @@ class History:
             elif event.type == "rolled_back" and event.key == key:
                 found = None
             elif event.type == "aborted" and waiting and waiting.replaces == key:
-                found = before  # the roll-back did not come to serve: what it was to replace stays
+                found = before  # the roll-back did not come to serve: it quarantines nothing
             waiting = event if event.type == "rolled_back" else None if event.type in ("live", "aborted") else waiting
         return found
 
     def decisions(self, holdout: str, besides: str) -> int:
-        """How many models besides one were judged on these rows: each makes the next verdict a little less fresh."""
+        """How many other models were judged on these rows: each makes the next verdict a little less reliable."""
         return len({e.key for e in self.events if e.holdout == holdout and e.key != besides})
 
     def approval_of(self, bundle: Bundle) -> Event | None:
-        """The ``approved`` event of these very bytes, if there is no champion since."""
+        """The ``approved`` event of exactly these bytes, unless there is a champion since."""
         for event in reversed(self.events):
             if event.type == "live":
                 return None
@@ -160,7 +160,7 @@ class History:
         return None
 
     def stored(self, key: str) -> Event | None:
-        """The last event that came with the bytes of this model, if they were not deleted since."""
+        """The last event that stored the bytes of this model, unless they were deleted since."""
         for event in reversed(self.events):
             if event.type == "pruned" and key in event.keys:
                 return None

@@ -22,7 +22,7 @@ def events(ledger: Ledger, as_json: bool) -> str:
 
 
 def line(event: Event) -> str:
-    reason = " ".join(event.reason.split())  # what a person wrote may have lines of its own
+    reason = " ".join(event.reason.split())  # a person's reason may have line breaks
     return (
         f"{event.number:06d}  {event.time}  {event.type:<11} {event.key[:12]}  {event.commit[:12]}  {event.by}:"
         f" {reason}"
@@ -30,10 +30,10 @@ def line(event: Event) -> str:
 
 
 def live_at(ledger: Ledger, at: str, as_json: bool) -> str:
-    """What was live at a time in UTC; a day means its end.
+    """The model that was live at a time in UTC; a day means its end.
 
     Raises:
-        Misuse: it is no time.
+        Misuse: the text is no time.
     """
     try:
         moment = datetime.fromisoformat(at.strip())

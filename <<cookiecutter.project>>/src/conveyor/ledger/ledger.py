@@ -1,13 +1,13 @@
-"""The ledger: which model is champion, and how it came to be. The only code that reads or moves the champion.
+"""The ledger: which model is champion, and why. This is the only code that reads or moves the champion.
 
-State without a server, in git:
+The state is in git, without a server:
 
     branch ledger              one commit per event: events/000001.json, ..., and champion.json, derived from them
     refs/models/<key>          the bytes of a bundle, outside every ordinary clone
     tags champion/000002       the second witness of each ``live`` event
 
-An event is pushed as one atomic push that is never forced. The branch only takes a commit whose parent is its head:
-that makes the push the compare-and-swap, and of two writers one loses.
+An event is one atomic push without force. The branch only takes a commit whose parent is its head: that makes the push
+the compare-and-swap, and of two writers one loses.
 
 With a remote named origin, origin is the truth and nothing is written without ``push``. Without one it is local.
 """
@@ -26,7 +26,7 @@ from conveyor.ledger.reading import events_of
 from conveyor.ledger.store import BRANCH, Store
 from conveyor.model.bundle import Bundle
 
-# Where a run can be stopped and leave the ledger between two states. The tests stop one at each of them.
+# Points between two states of the ledger at which a run can be stopped. The tests stop a run at each of them.
 POINTS = (
     "before accepted",
     "after accepted",
@@ -38,7 +38,7 @@ POINTS = (
 
 
 def reached(point: str) -> None:
-    """Does nothing; a test puts something in its place that stops the process at a point."""
+    """Does nothing; a test replaces it to stop the process at a point."""
 
 
 class Ledger(History):
@@ -58,7 +58,7 @@ class Ledger(History):
     # Bundles
 
     def restore(self, key: str, path: Path) -> bool:
-        """Put the bundle of an earlier event with this key at ``path``; False if none is kept."""
+        """Put the bundle of an earlier event with this key at ``path``; False if no bundle is stored."""
         event = self.stored(key)
         if event:
             self.store.extract(event.key, event.digest, path)
@@ -68,7 +68,7 @@ class Ledger(History):
         """The bundle of a model in build/champion, its digest verified.
 
         Raises:
-            Misuse: its bytes are missing, or are not those that were judged.
+            Misuse: its bytes are missing, or differ from those that were judged.
         """
         path = self.project.build / "champion"
         if not path.is_dir() or Bundle(path).digest != model.digest:
@@ -79,7 +79,7 @@ class Ledger(History):
 
     @property
     def writable(self) -> bool:
-        """Without a remote always; with one only on demand, so that a laptop never moves the team's champion."""
+        """Always without a remote; with one only with ``push``, so that a laptop never moves the team's champion."""
         return self.project.push or not self.store.remote
 
     def accept(
@@ -91,18 +91,18 @@ class Ledger(History):
         holdout: str | None = None,
         target: str | None = None,
     ) -> Event:
-        """Write ``accepted`` for a bundle, together with its bytes. Another one on its way is aborted.
+        """Write ``accepted`` for a bundle, together with its bytes. Another model on its way is aborted.
 
         Args:
             bundle: the candidate that was judged.
             expected: the number of the last event when it was judged.
             outcome, reason: the verdict.
-            holdout: the digest of the rows that it was judged on.
-            target: where it is to be deployed before it is live.
+            holdout: the digest of the rows that judged it.
+            target: the environment in which it must serve before it is live.
 
         Raises:
             Moved: there is a newer event.
-            Refused: a newer commit than this one is champion already, or the model is quarantined.
+            Refused: the champion is of a newer commit than this one, or the model is quarantined.
         """
         self._expect(expected)
         self.in_time()
@@ -111,14 +111,14 @@ class Ledger(History):
             raise Refused(f"promote: {self.why_quarantined(bad)}; nothing was changed")
         waiting = self.pending()
         if waiting and (waiting.key, waiting.digest, waiting.target) == (bundle.key, bundle.digest, target):
-            return waiting  # a run that was stopped has accepted it
+            return waiting  # a stopped run has accepted it
         refs = self._bytes(bundle)
         if waiting:
             self.abort(waiting, f"overtaken by model {bundle.key[:12]} before it was seen to serve")
         return self._append("accepted", self._about(bundle, outcome, reason, holdout=holdout, target=target), refs)
 
     def note_kept(self, bundle: Bundle, expected: int, outcome: str, reason: str, holdout: str | None) -> None:
-        """Write ``kept``: the verdict on a model that was judged and does not become champion. No bytes are kept.
+        """Write ``kept``: the verdict on a model that does not become champion. Its bytes are not stored.
 
         Raises:
             Moved: there is a newer event.
@@ -140,7 +140,7 @@ class Ledger(History):
         """Write ``live`` for a model on its way: from now on it is the champion.
 
         Raises:
-            Moved: it is not the one on its way any more.
+            Moved: it is no longer on its way.
         """
         self._end("live", waiting, waiting.reason)
 
@@ -148,7 +148,7 @@ class Ledger(History):
         """Write ``aborted`` for a model on its way: it does not come to serve, the champion stays.
 
         Raises:
-            Moved: it is not the one on its way any more.
+            Moved: it is no longer on its way.
         """
         self._end("aborted", waiting, reason)
 
@@ -158,9 +158,9 @@ class Ledger(History):
         self._append(kind, {**repeated(waiting), "reason": reason})
 
     def settle(self) -> Event | None:
-        """Finish what a stopped run left on its way, where it is to be deployed nowhere: nothing else is left to do.
+        """Finish the model that a stopped run left on its way, if it is to be deployed nowhere.
 
-        What is to be deployed waits for `make deploy`, which asks the engine what serves.
+        A model that is to be deployed waits for `make deploy`, which asks the engine what serves.
 
         Raises:
             Misuse: a person's roll-back waits for that; no verdict overtakes it.
@@ -178,12 +178,12 @@ class Ledger(History):
         return left
 
     def roll_back(self, to: int | None, because: str, target: str | None = None) -> Event:
-        """Write ``rolled_back`` to an earlier champion; the model that is left is quarantined.
+        """Write ``rolled_back`` to an earlier champion; the present one is quarantined.
 
         Args:
-            to: the number of a ``live`` event; None: the last champion before that is not quarantined.
-            because: why, for the record.
-            target: where it is to be deployed before it is live.
+            to: the number of a ``live`` event; None: the last earlier champion that is not quarantined.
+            because: the reason, for the record.
+            target: the environment in which the model must serve before it is live.
 
         Raises:
             Moved: there is a newer event.
@@ -212,10 +212,10 @@ class Ledger(History):
         return self._append("rolled_back", told)
 
     def release_of(self, event: Event, tag: str) -> Event | None:
-        """The event that made the model of another one this version, with this project's commit; None: nothing did.
+        """The ``released`` event of a version; None if the version is not released.
 
         Raises:
-            Refused: the version is that of another commit or model. It is for ever, whatever becomes of the tag.
+            Refused: the version is of another commit or model. A version stays, even if its tag is deleted.
         """
         known = next((each for each in self.events if each.type == "released" and each.tag == tag), None)
         if known and (known.commit, known.key, known.digest) != (self.project.commit, event.key, event.digest):
@@ -226,11 +226,11 @@ class Ledger(History):
         return known
 
     def release(self, event: Event, tag: str, image: str) -> Event:
-        """Write ``released`` for the model of an event and this project's commit, unless it is written.
+        """Write ``released`` for an event's model and this project's commit, unless it is written.
 
         Raises:
             Moved: there is a newer event.
-            Refused: the version is that of another commit or model.
+            Refused: the version is of another commit or model.
         """
         told = {**repeated(event), "commit": self.project.commit, "outcome": "release", "tag": tag}
         return self.release_of(event, tag) or self._append("released", {**told, "reason": f"{tag} is {image}"})
@@ -251,10 +251,10 @@ class Ledger(History):
         return self._append("quarantined", {**repeated(event), "outcome": "quarantine", "reason": because})
 
     def prune(self, keep: int) -> list[str]:
-        """Delete the bytes of old models; never those of the champion, of the one before, or of one on its way.
+        """Delete the bytes of old models, but not of the champion, the one before it, or a model on its way.
 
         Args:
-            keep: how many of the last champions keep theirs, at least two.
+            keep: how many of the last champions keep their bytes, at least two.
 
         Returns:
             The keys whose bytes were deleted.
@@ -303,8 +303,10 @@ class Ledger(History):
         }
 
     def in_time(self) -> None:
-        """Raises:
-        Refused: the champion comes from a newer commit than this one: what is built here would go back.
+        """Check that this commit is not older than the champion's.
+
+        Raises:
+            Refused: the champion is of a newer commit: this build would go back.
         """
         champion = self.champion()
         if champion and self._is_newer(champion.commit):
@@ -324,7 +326,7 @@ class Ledger(History):
                 self.store.ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", commit)
             except Misuse as error:
                 if "not our ref" in str(error) or "unadvertised object" in str(error):
-                    return False  # origin never had it, or has dropped it
+                    return False  # origin never had the commit, or has dropped it
                 raise
         return self.store.git.succeeds("merge-base", "--is-ancestor", self.project.commit, commit)
 
@@ -373,7 +375,7 @@ class Ledger(History):
         return event
 
     def _who(self) -> str:
-        """Who does this: GitHub's actor, else the name that git knows, else that of the account."""
+        """The author of an event: GitHub's actor, else git's user name, else the account's."""
         if self.project.environment.actor:
             return self.project.environment.actor
         try:

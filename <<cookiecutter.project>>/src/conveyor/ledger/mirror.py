@@ -1,13 +1,13 @@
-"""MLflow's model registry as a mirror of the ledger, computed from the whole of it. It never decides anything.
+"""MLflow's model registry as a mirror of the ledger, computed from all events. It never decides anything.
 
-    registered model     named like this package
-    version              one per model that was ever champion, found again by its tag ledger.key
-    its tags             what the ledger says of that model: digest, commit, its last ``live`` event, its state
+    registered model     has the name of this package
+    version              one per model that was ever champion, identified by its tag ledger.key
+    its tags             the ledger's facts about the model: digest, commit, its last ``live`` event, its state
     alias champion       the champion
-    alias challenger     the model on its way, if it was champion before; else there is no such alias
+    alias challenger     the model on its way, if it was champion before; else this alias does not exist
 
-The ledger is written first and is right. MLflow has no compare-and-set, so what stands there may be late, or moved by
-hand: the next run puts it right. Other aliases, and versions that carry no ledger.key, are left alone.
+The ledger is written first and is right. MLflow has no compare-and-set, so the registry can be late, or changed by
+hand: the next run corrects it. Other aliases, and versions without ledger.key, stay as they are.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Version:
 
 @dataclass(frozen=True)
 class Registry:
-    """What MLflow holds under the name of this package."""
+    """The content of MLflow under the name of this package."""
 
     registered: bool = False
     versions: tuple[Version, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def by_key(self) -> dict[str, Version]:
-        """The version of each model; of two, as a repeated request can leave them, the first."""
+        """The version of each model; a repeated request can make two, of which the first counts."""
         newest_first = sorted(self.versions, key=lambda version: -int(version.number))
         return {version.tags["ledger.key"]: version for version in newest_first if "ledger.key" in version.tags}
 
@@ -67,7 +67,7 @@ class Create:
 
 @dataclass(frozen=True)
 class Point:
-    """Set an alias to a model, None: remove it. ``was`` says where somebody had moved it by hand."""
+    """Set an alias to a model; None removes it. ``was`` says to what somebody had moved it by hand."""
 
     alias: str
     key: str | None
@@ -84,11 +84,11 @@ class Tag:
 Action = Register | Create | Point | Tag
 
 
-# What is to be done: functions of the ledger and the registry, which ask nobody
+# Plan: functions of the ledger and the registry, without requests
 
 
 def told(ledger: Ledger) -> dict[str, dict[str, str]]:
-    """The tags of each model that was ever champion, by key, in the order in which they first were."""
+    """The tags of each model that was ever champion, by key, in the order of their first ``live`` event."""
     champion = ledger.champion()
     tags = {}
     for event in ledger.events:
@@ -110,10 +110,10 @@ def told(ledger: Ledger) -> dict[str, dict[str, str]]:
 
 
 def plan(ledger: Ledger, registry: Registry) -> list[Action]:
-    """What makes the registry say what the ledger says; empty if it does.
+    """The actions that bring the registry in line with the ledger; empty if it is.
 
-    The order matters where it is cut off: a version is called champion by its tag after the alias has moved, so that
-    an alias that is only late is told from one that was moved by hand.
+    The order matters if it is cut off: the tag that calls a version champion is written after the alias has moved. So
+    an alias that is only late can be told from one that was moved by hand.
     """
     models, known = told(ledger), registry.by_key()
     actions: list[Action] = [] if registry.registered or not models else [Register()]
@@ -144,8 +144,8 @@ def _aliases(ledger: Ledger, registry: Registry, models: Mapping[str, object]) -
 
 
 def _moved_by_hand(ledger: Ledger, registry: Registry, alias: str, at: str | None) -> str | None:
-    """Where an alias was put by hand, None if the mirror left it there or never set it."""
-    # The tags are written last: what they call champion is how far the ledger was followed.
+    """To what an alias was moved by hand; None if the mirror set it or never set it."""
+    # The tags are written last: the version that they call champion shows the last event that was mirrored.
     followed = [
         int(version.tags["ledger.event"])
         for version in registry.by_key().values()
@@ -159,11 +159,11 @@ def _moved_by_hand(ledger: Ledger, registry: Registry, alias: str, at: str | Non
     return None if late else f"to version {at}"
 
 
-# Doing it
+# Carry out
 
 
 def read(client: MlflowClient, name: str) -> Registry:
-    """What MLflow holds now, in two calls (more where there are many versions)."""
+    """The present content of MLflow, in two calls (more if there are many versions)."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -179,14 +179,14 @@ def read(client: MlflowClient, name: str) -> Registry:
         versions += page
     return Registry(
         registered=True,
-        # Numbers come as text from a server and as numbers from a database.
+        # A server gives numbers as text, a database as numbers.
         versions=tuple(Version(str(version.version), dict(version.tags)) for version in versions),
         aliases={alias: str(number) for alias, number in model.aliases.items()},
     )
 
 
 def apply(actions: list[Action], registry: Registry, client: MlflowClient, ledger: Ledger) -> dict[str, str]:
-    """Do it, in this order. Returns the number of the version of each model."""
+    """Carry out the actions in their order. Returns the number of the version of each model."""
     name, numbers = ledger.project.package, {key: version.number for key, version in registry.by_key().items()}
     for action in actions:
         match action:
@@ -209,12 +209,12 @@ def apply(actions: list[Action], registry: Registry, client: MlflowClient, ledge
 
 
 def _source(client: MlflowClient, ledger: Ledger, key: str) -> dict[str, Any]:
-    """Where the model of a version is: the one that its run logged, if this MLflow has it, else the ledger's ref."""
+    """The source of a version: the model that its run logged, if this MLflow has it, else the ledger's ref."""
     with TemporaryDirectory() as place:
         path = Path(place) / "bundle"
         run = Bundle(path).lineage.get("mlflow_run") if ledger.restore(key, path) else None
     logged = _logged_model(client, run) if run else None
-    # `runs:/<id>/model` would be taken too, but such a version cannot be loaded.
+    # MLflow also accepts `runs:/<id>/model`, but cannot load such a version.
     return (
         {"source": f"models:/{logged}", "model_id": logged, "run_id": run}
         if logged
@@ -223,7 +223,7 @@ def _source(client: MlflowClient, ledger: Ledger, key: str) -> dict[str, Any]:
 
 
 def _logged_model(client: MlflowClient, run: str) -> str | None:
-    """The id of the model that a run logged, None where the run was made elsewhere or its model was deleted."""
+    """The id of the model that a run logged; None if the run was made elsewhere or its model was deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -240,7 +240,7 @@ def run(project: Project) -> str:
     """Bring MLflow's registry in line with the ledger.
 
     Raises:
-        Misuse: there is neither a server nor a database, or it does not do what it is asked.
+        Misuse: there is neither a server nor a database, or MLflow fails.
     """
     ledger = ledger_of(project)
     if not _exists(project):
@@ -258,10 +258,10 @@ def run(project: Project) -> str:
 
 
 def _catch_up(ledger: Ledger, client: MlflowClient) -> tuple[int, str | None]:
-    """Returns the number of changes, and the version of the champion; None where the ledger has been taken away.
+    """Returns the number of changes, and the version of the champion; None if the ledger was deleted.
 
-    Where two runs are at it, the one with the older ledger could write last. So whoever wrote looks at the ledger
-    again: an event is older than its mirror, so what was overwritten is seen here.
+    Of two runs at once, the one with the older ledger could write last. So after a write the ledger is read again: an
+    event is written before its mirror, so this finds any newer event.
     """
     changes = 0
     while True:
@@ -281,21 +281,21 @@ def _exists(project: Project) -> bool:
 
 
 def _mark(project: Project) -> Path:
-    """Says which commit of the ledger this machine's own database follows, so that nobody waits for MLflow in vain."""
+    """The file with the commit of the ledger that this machine's own database mirrors: it saves requests to MLflow."""
     return tracking.database(project).with_name("followed")
 
 
 def _follows(project: Project) -> bool:
-    """Whether MLflow need not be asked. A server is always asked: others write there too."""
+    """Whether MLflow is up to date without a request. A server is always asked: others write there, too."""
     mark = _mark(project)
     return not project.environment.tracking_uri and mark.is_file() and mark.read_text() == ledger_of(project).store.head
 
 
 def followed(write: Callable[..., str]) -> Callable[..., str]:
-    """Let MLflow follow what ``write`` does to the ledger, also where it wrote something before it said no.
+    """Mirror the events that ``write`` adds to the ledger, even if it raises after it has written one.
 
     Raises:
-        Refused, Misuse: as ``write`` does; or the ledger is written, and MLflow did not follow.
+        Refused, Misuse: as ``write`` does; or the ledger is written, and the mirror failed.
     """
 
     @functools.wraps(write)
@@ -317,7 +317,7 @@ def followed(write: Callable[..., str]) -> Callable[..., str]:
 
 
 def _follow(project: Project, champion: Champion | None, number: int) -> str:
-    """Let MLflow follow the ledger, which was at ``number`` with ``champion`` before; returns what to say of it."""
+    """Mirror the ledger, which was at ``number`` with ``champion`` before; returns the result in words."""
     ledger = ledger_of(project)
     if not ledger.writable or _follows(project):
         return ""

@@ -1,4 +1,4 @@
-"""Who may write the ledger, and what a person has to say for the record."""
+"""Checks before a write to the ledger: the permission, and a person's reason for the record."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ TARGET = "production"
 
 
 def writable(project: Project, verb: str) -> None:
-    """Raises:
-    Misuse: origin holds the ledger, and PUSH=1 is not given.
+    """Check that the ledger may be written from here.
+
+    Raises:
+        Misuse: origin holds the ledger, and PUSH=1 is not given.
     """
     if not ledger_of(project).writable:
         raise Misuse(f"{verb}: the ledger at origin is read-only from here; PUSH=1 writes it")
 
 
 def explained(because: str, verb: str) -> None:
-    """Raises:
-    Misuse: no reason is given.
+    """Check that a reason is given.
+
+    Raises:
+        Misuse: no reason is given.
     """
     if not because.strip():
         raise Misuse(f'{verb}: needs a reason for the record; give one: make {verb} BECAUSE="..."')

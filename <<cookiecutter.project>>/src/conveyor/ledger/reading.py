@@ -1,4 +1,4 @@
-"""Reading a ledger: its events are believed when they follow from each other, and its witness stands beside them."""
+"""Read a ledger and check it: its events must follow from each other, and its tags must agree with them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from conveyor.ledger.store import BRANCH, Store
 
 
 def events_of(store: Store) -> list[Event]:
-    """All events of the ledger, and ``store.head`` is what they were read from.
+    """All events of the ledger; sets ``store.head`` to their commit.
 
     Raises:
-        Misuse: the ledger is damaged; the line names the file, for damage is never "no champion".
+        Misuse: the ledger is damaged; the line names the file. Damage is never "no champion".
     """
     store.head = store.read_head()
     if store.head is None:
@@ -54,7 +54,7 @@ def events_of(store: Store) -> list[Event]:
 
 
 def _finish(store: Store, witness: str | None) -> bool:
-    """Move the local branch to a witness whose commit follows from it: git was stopped between the two."""
+    """Move the local branch to a tag whose commit is its child: git was stopped between the two."""
     if witness is None or not store.head:
         return False
     tag = f"refs/tags/{witness}"

@@ -1,4 +1,4 @@
-"""Where the ledger is kept: refs of git, here or at origin, read and written all or none."""
+"""The storage of the ledger: refs of git, here or at origin, written all or none."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Store:
 
     Attributes:
         remote: whether a remote named origin holds them.
-        where: that, in words.
-        head: the commit of the branch, as it was read last; None: there is no branch.
-        refs: of origin, as they were read with it.
+        where: the same in words.
+        head: the commit of the branch at the last reading; None: there is no branch.
+        refs: those of origin at the same reading.
     """
 
     def __init__(self, project: Project) -> None:
@@ -42,7 +42,7 @@ class Store:
         self.refs: dict[str, str] = {}
 
     def at_origin(self, *patterns: str) -> dict[str, str]:
-        """The refs of origin by name, with what each is at; of a tag with a message, ``<tag>^{}`` is its commit.
+        """The refs of origin and their objects, by name; for an annotated tag, ``<tag>^{}`` is its commit.
 
         Raises:
             Misuse: origin cannot be read.
@@ -51,7 +51,7 @@ class Store:
         return {ref: commit for commit, ref in (line.split("\t") for line in listed.splitlines())}
 
     def read_head(self) -> str | None:
-        """The commit of the branch as it is now, which is fetched where this clone lacks it; None: there is none."""
+        """The present commit of the branch, fetched if this clone lacks it; None: there is no branch."""
         if not self.remote:
             return self.git("rev-parse", BRANCH) if self.git.succeeds("rev-parse", "-q", "--verify", BRANCH) else None
         self.refs = self.at_origin(BRANCH, "refs/tags/champion/*")
@@ -61,16 +61,16 @@ class Store:
         return head
 
     def witnesses(self) -> list[str]:
-        """The tags that stand beside the ``live`` events, in their order."""
+        """The tags of the ``live`` events, in their order."""
         if self.remote:
             refs = [ref for ref in self.refs if ref.startswith("refs/tags/champion/")]
         else:
             refs = self.git("for-each-ref", "--format=%(refname)", "refs/tags/champion/").split()
-        # Other tags of that kind are somebody's own.
+        # Other tags under this prefix are not the ledger's.
         return sorted(ref.removeprefix("refs/tags/") for ref in refs if re.fullmatch(r"refs/tags/champion/\d{6}", ref))
 
     def ask(self, *words: str) -> str:
-        """What git says that asks origin.
+        """The output of a git command that reads origin.
 
         Raises:
             Misuse: origin cannot be read.
@@ -96,7 +96,7 @@ class Store:
         """A JSON object of the branch.
 
         Raises:
-            Misuse: it is none.
+            Misuse: the file is no JSON object.
         """
         try:
             value = loads(self.git.bytes("cat-file", "blob", f"{self.head}:{path}"))
@@ -107,10 +107,10 @@ class Store:
         return value
 
     def extract(self, key: str, digest: str, path: Path) -> None:
-        """Write the bytes of a model to a folder, fetched where this clone lacks them.
+        """Write the bytes of a model to a folder, fetched if this clone lacks them.
 
         Raises:
-            Misuse: they are missing, damaged, or not those of the digest.
+            Misuse: they are missing, damaged, or do not have this digest.
         """
         ref = f"refs/models/{key}"
         try:
@@ -119,7 +119,7 @@ class Store:
             if not self.remote:
                 raise
             try:
-                # What this clone has under the name may come from before it had this origin.
+                # This clone's ref of the name may be from before it had this origin.
                 self.git(
                     "fetch", "--quiet", "--no-tags", "--depth=1", "origin", f"+{ref}:{ref}", more=self.credentials()
                 )
@@ -132,10 +132,10 @@ class Store:
                 (new / name).write_bytes(content)
 
     def files(self, ref: str, digest: str) -> dict[str, bytes]:
-        """The files of a model that this clone holds under a ref.
+        """The files of a model that this clone has under a ref.
 
         Raises:
-            Misuse: as ``extract``.
+            Misuse: see ``extract``.
         """
         if not self.git.succeeds("rev-parse", "-q", "--verify", ref):
             raise Misuse(f"ledger: {ref} is missing, the model of an event; restore that ref")
@@ -151,16 +151,16 @@ class Store:
         return files
 
     def write(self, refs: dict[str, str]) -> None:
-        """All refs or none; the branch only if its head is still the one that was read. No commit: the ref goes.
+        """Write all refs or none, and the branch only if its head has not moved. A ref without a commit is deleted.
 
         Raises:
-            Moved: somebody else wrote meanwhile.
-            GitError: the refs were not taken.
+            Moved: another run has written meanwhile.
+            GitError: the refs were not written.
         """
         try:
             if self.remote:
                 pairs = [f"{commit}:{ref}" for ref, commit in refs.items()]
-                # A hook before pushes is for code: it would test what is not pushed.
+                # The pre-push hook is for code: it would test files that are not pushed.
                 self.git("push", "--quiet", "--no-verify", "--atomic", "origin", *pairs, more=self.credentials())
             else:
                 self._write_here(refs)
@@ -170,10 +170,10 @@ class Store:
             raise
 
     def _write_here(self, refs: dict[str, str]) -> None:
-        """The same without a remote. git can be killed between two refs, so the order is such that the rest follows:
+        """The same without a remote. git can be killed between two refs; the order makes each state recoverable:
 
-        bytes without an event are written again, a witness ahead of its branch is what ``_finish`` looks for, and bytes
-        of a model that was pruned may stay.
+        bytes without an event are written again, ``_finish`` handles a tag ahead of its branch, and bytes of a pruned
+        model may stay.
         """
         before: dict[str, str] = {}
         try:
@@ -200,6 +200,6 @@ class Store:
         return self.git("hash-object", "-w", "--stdin", "--no-filters", stdin=to_json(value).encode())
 
     def commit(self, tree: str, parent: str | None, message: str) -> str:
-        """The id of a commit, stored with the same author whoever makes it."""
+        """The id of a commit, stored with a fixed author."""
         words = ["commit-tree", "--no-gpg-sign", tree, "-F", "-", *(["-p", parent] if parent else [])]
         return self.git(*words, stdin=message.encode(), more=IDENTITY)

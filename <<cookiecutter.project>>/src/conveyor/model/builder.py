@@ -1,4 +1,4 @@
-"""The team's function that makes the pipeline, as model.build of params.yaml names it."""
+"""The team's function that makes the pipeline, by model.build of params.yaml."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from conveyor.core.team import imported
 
 @dataclass(frozen=True)
 class Builder:
-    """What the module of the model gives.
+    """The team's model module.
 
     Attributes:
-        file: the module, for what is told of it.
+        file: the module, for messages.
         build: (params, seed) -> an unfitted pipeline.
         params: model.params of params.yaml, as the module's own ``Params``.
     """
@@ -32,7 +32,7 @@ class Builder:
         """The function of a project, with its parameters.
 
         Raises:
-            Misuse: there is no such module or function, it does not load, or its parameters are refused.
+            Misuse: the module or function does not exist, does not load, or refuses its parameters.
         """
         named, _, function = project.params.model.build.partition(":")
         file, module = imported(named, "model.build")
@@ -50,7 +50,7 @@ class Builder:
         """An unfitted pipeline.
 
         Raises:
-            Misuse: what ``build`` gives cannot be fitted.
+            Misuse: the result of ``build`` cannot be fitted.
         """
         built = self.build(self.params, seed)
         if not hasattr(built, "fit") or isinstance(built, type):

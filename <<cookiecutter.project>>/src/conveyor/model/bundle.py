@@ -1,16 +1,16 @@
-"""The bundle: what is trained, judged, stored and served is this one directory.
+"""The bundle: one directory that is trained, judged, stored and served.
 
     model.skops         the fitted pipeline, in a format that runs no code when it is loaded
-    model.onnx          the same, compiled, where that gives the same answers
-    profile.json        what the columns held in training
-    *.whl               the code of this package as it was
-    requirements.txt    the hashed lock that the model needs to answer
+    model.onnx          the same, compiled, if that gives the same answers
+    profile.json        the columns and their values in training
+    *.whl               the code of both packages at that time
+    requirements.txt    the hashed lock of the libraries that the model needs to answer
     split.json          the split rule with its watermark: which rows the model was trained on
     golden.json         some rows with the model's answers
     lineage.json        key, commit, data, parameters, versions, times
 
-Its key is the fingerprint of what it was made from; its digest is the sha256 over its files. An image holds only those
-that answer, and left-out.json with the sha256 of the others: together they still give the digest.
+Its key is the fingerprint of its inputs; its digest is the sha256 over its files. An image holds only the files that
+answer, and left-out.json with the sha256 of the others: together they still give the digest.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def digest_of(files: dict[str, bytes], left_out: dict[str, str] | None = None) -
     """The sha256 over the names and contents of a bundle's files.
 
     Args:
-        left_out: of files that are not here, the sha256 of each.
+        left_out: the sha256 of each file that is not here.
     """
     hashes = {**(left_out or {}), **{name: sha256(content) for name, content in files.items()}}
     return sha256("".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode())
 
 
 class Bundle:
-    """A bundle on disk. Nothing in it is executed before its digest has been checked by the caller."""
+    """A bundle on disk. The caller checks its digest before anything in it is executed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,7 +68,7 @@ class Bundle:
 
     @cached_property
     def judged(self) -> str:
-        """The digest of the whole bundle where some of its files were left out, see ``answering``."""
+        """The digest of the whole bundle, also if some of its files were left out, see ``answering``."""
         if LEFT_OUT not in self.files:
             return self.digest
         left_out = self._json(LEFT_OUT)
@@ -77,7 +77,7 @@ class Bundle:
         return digest_of({name: self.files[name] for name in self.files if name != LEFT_OUT}, left_out)
 
     def answering(self) -> dict[str, bytes]:
-        """The files that it answers with, and ``LEFT_OUT`` about all others."""
+        """The files that an image needs to answer, and ``LEFT_OUT`` with the digests of the others."""
         model = "model.onnx" if self.form == "compiled" else "model.skops"
         kept = [name for name in ("lineage.json", "profile.json", "golden.json", model) if name in self.files]
         left_out = {name: sha256(content) for name, content in self.files.items() if name not in kept}
@@ -94,7 +94,7 @@ class Bundle:
 
     @property
     def features(self) -> dict[str, str]:
-        """The columns that the model was trained with, in the order of the profile, and the type of each."""
+        """The columns of the model, in the order of the profile, and the type of each."""
         types = self._json("lineage.json", {"features": dict})["features"]
         order = [column["name"] for column in self.profile["columns"]] if self.profile else types
         return {name: types[name] for name in order}
@@ -114,7 +114,7 @@ class Bundle:
 
     @property
     def form(self) -> str | None:
-        """How the model is served, see runtime.py; None: the bundle is older than that."""
+        """How the model is served, see runtime.py; None: the bundle records no form, it is older."""
         if "served" not in self.lineage:
             return None
         form: str = self._json("lineage.json", {"served.form": str})["served"]["form"]
@@ -122,7 +122,7 @@ class Bundle:
 
     @cached_property
     def profile(self) -> dict[str, Any] | None:
-        """What its columns held in training, see signature.py; None: the bundle is older than that."""
+        """Its columns and their values in training, see signature.py; None: the bundle has no profile, it is older."""
         if not (self.path / "profile.json").is_file():
             return None
         return self._json("profile.json", {"columns": list, "bounds": list})
@@ -155,7 +155,7 @@ class Bundle:
 
 
 def pack(fitted: Any) -> bytes:
-    """A fitted pipeline as skops bytes; bytes are no identity, for they hold ids and clock times."""
+    """A fitted pipeline as skops bytes. They differ each time, because they hold ids and clock times."""
     import skops.io
 
     content: bytes = skops.io.dumps(fitted, compression=zipfile.ZIP_DEFLATED)
@@ -166,8 +166,8 @@ def unpack(content: bytes, trusted_types: tuple[str, ...]) -> Any:
     """The fitted pipeline in skops bytes.
 
     Args:
-        content: what ``pack`` made.
-        trusted_types: the reviewed list, of type names that skops does not trust by itself.
+        content: the result of ``pack``.
+        trusted_types: the reviewed list of type names that skops does not trust by itself.
 
     Raises:
         Misuse: the model holds a type that is not on the list, or is no skops file.
@@ -187,5 +187,5 @@ def unpack(content: bytes, trusted_types: tuple[str, ...]) -> Any:
         text = " ".join(str(error).split())[:200]
         raise Misuse(f"model.skops: wants code that is not here: {text}; bring it back, or train again") from None
     except Exception as error:
-        # Whatever a damaged or foreign file makes skops raise, it is not a model of ours.
+        # skops may raise any exception for a damaged or foreign file: it is no model of ours.
         raise Misuse(f"model.skops: no skops model ({type(error).__name__}); train again") from None

@@ -1,4 +1,4 @@
-"""The code of a model as a wheel: the team's package and the machinery, as they are."""
+"""The code of a model as a wheel: the team's package and the machinery."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from conveyor.core.project import Project
 
 
 def pack_code(project: Project) -> tuple[str, bytes]:
-    """The wheel of both packages: its name and its bytes, which are the same for the same code.
+    """The wheel of both packages: its name and its bytes, equal for equal code.
 
     Raises:
-        Misuse: pyproject.toml is missing, or does not describe one.
+        Misuse: pyproject.toml is missing, or does not describe a package.
     """
     from hatchling.builders.wheel import WheelBuilder
 
@@ -29,7 +29,7 @@ def pack_code(project: Project) -> tuple[str, bytes]:
         except OSError:
             raise
         except Exception as error:
-            # Whatever hatchling and the reader of TOML raise, they raise it of that file.
+            # hatchling and the TOML reader may raise any exception: its cause is pyproject.toml.
             reason = " ".join(str(error).split())[:200]
             raise Misuse(f"pyproject.toml: makes no wheel: {reason}; mend it") from error
         return made.name, made.read_bytes()
@@ -38,10 +38,10 @@ def pack_code(project: Project) -> tuple[str, bytes]:
 def scorer(wheel: Path) -> str:
     """The module of a bundle's wheel that scores its model, see ``scoring.main``.
 
-    A wheel that was made before the machinery was a package of its own has it in the team's package.
+    In a wheel from before the machinery was a package of its own, it is in the team's package.
 
     Raises:
-        Misuse: it has none.
+        Misuse: the wheel has none.
     """
     try:
         with zipfile.ZipFile(wheel) as code:

@@ -1,4 +1,4 @@
-"""Rows as a model takes them: the numbers of all columns in one array, what is no number column by column."""
+"""Rows in the form that models take: one array for all numeric columns, one list for each other column."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGEST = 1e30  # a number beyond it is refused: its square is still one, and so it is for a model in 32 bits
+LARGEST = 1e30  # a larger number is refused: the square of this one is finite, and a 32-bit model can hold the number
 
 
 def kind_of(dtype: str) -> str:
-    """What the values of a column are: number, truth, time or text."""
+    """The kind of a column's values: number, truth, time or text."""
     if dtype.startswith("bool"):
         return "truth"
     if dtype.startswith("datetime64"):
@@ -42,7 +42,7 @@ class Rows:
 
     @classmethod
     def of(cls, columns: dict[str, list[Any]], features: dict[str, str]) -> Rows:
-        """Rows from the values of each column, where None is missing, and the type of each column in training."""
+        """Rows from the values of each column (None: missing) and the column types of training."""
         names = tuple(name for name, dtype in features.items() if kind_of(dtype) == "number")
         numbers = np.array([columns[name] for name in names], dtype=np.float64)  # None becomes NaN
         count = len(next(iter(columns.values())))
@@ -51,7 +51,7 @@ class Rows:
 
     @classmethod
     def of_frame(cls, frame: pd.DataFrame) -> Rows:
-        """The rows of a data frame as a request brings them."""
+        """The rows of a data frame in the form of a request."""
         kinds = {name: kind_of(str(dtype)) for name, dtype in frame.dtypes.items()}
         names = tuple(name for name, kind in kinds.items() if kind == "number")
         numbers = np.empty((len(frame), len(names)))
@@ -66,5 +66,5 @@ class Rows:
         return cls(names, numbers, others)
 
     def number(self, name: str) -> NDArray[np.float64]:
-        """A column of numbers (n,)."""
+        """A numeric column (n,)."""
         return self.numbers[:, self.names.index(name)]

@@ -1,10 +1,10 @@
-"""How a model answers: in the first of these forms that says what the original says, within model.tolerance.
+"""How a model answers: in the first of these forms whose answers equal the original's within model.tolerance.
 
-    compiled    ONNX, made when the model is trained, see compiled/convert.py, and kept in the bundle as model.onnx
+    compiled    ONNX, made in training, see compiled/convert.py; in the bundle as model.onnx
     arrays      the stored pipeline on one array of objects (n x features), without a data frame
-    frame       the stored pipeline on a data frame, as it was trained
+    frame       the stored pipeline on a data frame, as in training
 
-Training finds out which, see choice.py. This module needs NumPy alone; each form brings in its own library.
+Training chooses the form, see choice.py. This module needs only NumPy; each form imports its own library.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 Answer = Callable[[Rows], NDArray[np.float64]]
 FORMS = ("compiled", "arrays", "frame")
 UNSEEN = "\x00never seen"
-MISSING = "nan"  # a compiled encoder knows a missing text by this word
-TOLD = {None: MISSING, MISSING: UNSEEN}  # so a text that is this word is told it as one that nobody has seen
+MISSING = "nan"  # stands for a missing text in a compiled encoder
+TOLD = {None: MISSING, MISSING: UNSEEN}  # so a text that equals this word is passed on as an unseen one
 RETOLD = frozenset(TOLD)
 
 
 def predict(model: Any, rows: Any, task: str = "binary", classes: int = 2) -> NDArray[np.float64]:
-    """What a fitted pipeline says of each row.
+    """The predictions of a fitted pipeline.
 
     Returns:
-        binary: the probability of the positive class (n,); multiclass: of each class (n x classes), zero for one that
-        was not there to learn; regression: the number (n,).
+        binary: the probability of the positive class (n,); multiclass: of each class (n x classes), zero for a class
+        that was missing in training; regression: the number (n,).
 
     Raises:
-        Misuse: the model gives an array of another shape.
+        Misuse: the model returns an array of another shape.
     """
     if task == "regression":
         said = np.asarray(model.predict(rows), dtype=np.float64)
@@ -65,18 +65,17 @@ def predict(model: Any, rows: Any, task: str = "binary", classes: int = 2) -> ND
 
 
 def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
-    """A model in ONNX at work on one thread: requests are served side by side by processes.
+    """A model in ONNX, on one thread: more requests at a time need more processes.
 
-    It has one input for all columns of a kind, or one for each column, and its numbers have 64 bits, or 32: such models
-    are older.
+    It has one input for all columns of a kind, or one for each column. Its numbers have 64 bits, or 32 in older models.
     """
-    # Unless told otherwise before it is imported, it reports home and keeps a database in the home directory.
+    # By default it sends telemetry and keeps a database in the home directory; this must be set before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what it raises is told by whoever asked
+    options.log_severity_level = 4  # the caller reports its exceptions
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     joined = session.get_modelmeta().custom_metadata_map
     every = tuple(name for name, dtype in features.items() if kind_of(dtype) == "number")
@@ -109,10 +108,10 @@ def compiled(content: bytes, features: dict[str, str], task: str) -> Answer:
 
 
 def arrays(model: Any, features: dict[str, str], task: str, classes: int) -> Answer:
-    """A fitted pipeline on an array: its columns are named by their place, and its steps are called one by one.
+    """A fitted pipeline on an array: columns are found by position, and the steps are called one by one.
 
-    A transformer that was fitted to a data frame would look for names, or warn that there are none, at every request;
-    and of a single row a ColumnTransformer's own bookkeeping takes as long as its transformers.
+    A transformer that was fitted to a data frame would look for names, or warn that there are none, at every request.
+    For a single row a ColumnTransformer's own overhead takes as long as its transformers.
     """
     from sklearn.pipeline import Pipeline
 
@@ -121,7 +120,7 @@ def arrays(model: Any, features: dict[str, str], task: str, classes: int) -> Ans
     _by_place(model)
     *before, (_, last) = model.steps if type(model) is Pipeline else [("", model)]
     steps = [_transform(step) for _, step in before]
-    # A column of objects has None for a gap, as it had in training; any other one NaN.
+    # A missing value is None in a column of objects, as in training, and NaN in any other column.
     gaps = [None if features[name] == "object" else np.nan for name in names]
 
     def answer(rows: Rows) -> NDArray[np.float64]:
@@ -139,7 +138,7 @@ def arrays(model: Any, features: dict[str, str], task: str, classes: int) -> Ans
 
 
 def _by_place(estimator: Any) -> None:
-    """What was fitted to a data frame forgets the names of its columns, and finds them by their place instead."""
+    """Remove the column names from an estimator that was fitted to a data frame; its columns are then positions."""
     names = list(vars(estimator).pop("feature_names_in_", []))
 
     def place(columns: Any) -> Any:
@@ -155,7 +154,7 @@ def _by_place(estimator: Any) -> None:
 
 
 def _transform(estimator: Any) -> Callable[[Any], Any]:
-    """What a fitted transformer does to an array: a pipeline step by step, dense columns part by part."""
+    """A fitted transformer as a function of arrays: a pipeline step by step, dense columns part by part."""
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
@@ -174,18 +173,18 @@ def _dense(cells: Any) -> Any:
 
 
 def frame(model: Any, features: dict[str, str], task: str, classes: int) -> Answer:
-    """A fitted pipeline on a data frame with the columns and the types of its training rows."""
+    """A fitted pipeline on a data frame with the columns and types of the training rows."""
     import pandas as pd
 
     def series(values: Any, dtype: str, fit: bool) -> pd.Series:
         if kind_of(dtype) == "time":
             times = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True)
             return (times if "," in dtype else times.dt.tz_localize(None)).astype(dtype)
-        if not fit:  # as pandas reads truth values, and whole numbers, with a gap
+        if not fit:  # the types that pandas gives to truth values and whole numbers with a missing one
             return pd.Series(values, dtype=object if dtype == "bool" else np.float64)
         return pd.Series(values, dtype=np.float64).astype(dtype) if dtype in exact else pd.Series(values, dtype=dtype)
 
-    # One value that does not fit makes all of its column another type: rows are asked beside their like alone.
+    # One unfitting value changes the type of its whole column: rows are grouped by the columns in which they fit.
     exact = {dtype for dtype in features.values() if dtype == "bool" or dtype.startswith(("int", "uint"))}
     strict = [name for name, dtype in features.items() if dtype in exact]
 
@@ -213,7 +212,7 @@ def _column(rows: Rows, name: str) -> NDArray[Any]:
 
 
 def fits(values: NDArray[Any], dtype: str) -> NDArray[np.bool_]:
-    """With which of these values a column of truth values or whole numbers stays one."""
+    """Which of these values fit a column of truth values or whole numbers without changing its type."""
     if dtype == "bool":
         return np.array([value is not None for value in values])
     limits = np.iinfo(dtype)
@@ -222,10 +221,10 @@ def fits(values: NDArray[Any], dtype: str) -> NDArray[np.bool_]:
 
 
 def apart(said: NDArray[np.float64], should: NDArray[np.float64], largest: float = np.inf) -> float:
-    """The largest difference of two arrays of answers; infinite where one is no number.
+    """The largest difference between two arrays of answers; infinite if one is not a number.
 
     Args:
-        largest: of an answer that is larger, the difference counts by as much less.
+        largest: for an answer above it, the difference counts proportionally less.
     """
     if said.shape != should.shape:
         raise Misuse(f"answers have the shape {said.shape}, not {should.shape}")
@@ -239,7 +238,7 @@ def apart(said: NDArray[np.float64], should: NDArray[np.float64], largest: float
 def load(bundle: Bundle, trusted_types: tuple[str, ...], tolerance: float) -> tuple[str, Answer]:
     """The form of a bundle's model and the function that answers.
 
-    A bundle that records no form is older than forms: arrays, else a frame, whichever reproduces the golden rows.
+    An old bundle records no form: then it is arrays if that gives the golden answers, else a frame.
 
     Raises:
         Misuse: the bundle is damaged, or holds a type that is not on the list.
@@ -257,13 +256,13 @@ def load(bundle: Bundle, trusted_types: tuple[str, ...], tolerance: float) -> tu
         try:
             golden(bundle, answer, tolerance)
         except Exception:
-            # Whatever an array made the model raise, or answer: it is older than this form, and knows frames.
+            # On arrays the model raised, or answered otherwise: use a data frame.
             return "frame", frame(model, features, task, classes)
     return "arrays", answer
 
 
 def golden(bundle: Bundle, answer: Answer, tolerance: float) -> float:
-    """The largest difference of the answers to those that the bundle keeps of its training.
+    """The largest difference between the answers and the golden ones of the bundle.
 
     Raises:
         Refused: it is above ``tolerance``.

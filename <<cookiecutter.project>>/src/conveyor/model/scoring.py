@@ -1,9 +1,9 @@
 """Bundle + rows -> predictions: the only code that runs a model outside serving.
 
-Champion and challenger are scored on the same rows. A model is scored by its own bundle: in this process when code
-and lock are the current ones, else in a subprocess that imports the wheel of the bundle, in an environment that is
-built from the lock of the bundle if that one differs. Both are then timed in turn, so that a busy moment of the
-machine meets both.
+Champion and challenger are scored on the same rows, each by the code of its own bundle. If code and lock are the
+current ones, that is this process. Otherwise a subprocess imports the wheel of the bundle, in an environment that is
+built from the bundle's lock if the lock differs. Both models are then timed in turn, so that a busy moment of the
+machine affects both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from conveyor.model.code import scorer
 from conveyor.model.runtime import predict
 
 SECONDS = 1800
-BATCH = 100  # rows that are predicted at once when models are timed
+BATCH = 100  # rows per call when models are timed
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Scored:
 
 
 def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -> Scored:
-    """The bundle's model at work in this process.
+    """The bundle's model, run in this process.
 
     Raises:
         Misuse: a feature column is missing, the model is refused, or it fails on these rows.
@@ -72,12 +72,12 @@ def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -
     except Misuse:
         raise
     except Exception as error:
-        # It may be asked about rows that it was not made for, and what it raises then is up to its libraries.
+        # The rows may be unlike those of its training, and its libraries may raise any exception for them.
         raise Misuse(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
 def exact(values: pd.Series) -> list[Any]:
-    """A column as JSON takes it, without losing a digit: numbers as Python writes them, times to the nanosecond."""
+    """A column as lossless JSON: numbers as Python writes them, times to the nanosecond."""
     if pd.api.types.is_datetime64_any_dtype(values):
         return [None if pd.isna(value) else value.isoformat() for value in values]
     if pd.api.types.is_numeric_dtype(values):
@@ -87,7 +87,7 @@ def exact(values: pd.Series) -> list[Any]:
 
 
 def column(values: list[Any], dtype: str) -> pd.Series:
-    """What ``exact`` was given."""
+    """The column that ``exact`` was given."""
     if dtype.startswith("datetime64"):
         return pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601").astype(dtype)
     return pd.Series(values, dtype=dtype)
@@ -95,7 +95,7 @@ def column(values: list[Any], dtype: str) -> pd.Series:
 
 @contextmanager
 def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scored]:
-    """The model of a bundle whose code or lock are not the current ones, at work in a process of its own.
+    """The model of a bundle with another code or lock, run in a subprocess.
 
     Raises:
         Misuse: the environment cannot be built, or the model cannot score these rows.
@@ -109,7 +109,7 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
             json.dumps({"columns": columns, "trusted_types": project.params.model.trusted_types})
         )
         words = [python, "-m", scorer(bundle.wheel), str(bundle.path.resolve()), "rows.json", "out.npy"]
-        # Only the wheel of the bundle is on the path: the code beside this file must not help the old model.
+        # Only the wheel of the bundle is on the path: the present code must not replace the old model's.
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with (
             open(folder / "said.txt", "w+") as said,
@@ -128,7 +128,7 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
             limit = threading.Timer(SECONDS, worker.kill)
             limit.start()
             try:
-                if not answers.readline():  # it ended instead of saying that it is done
+                if not answers.readline():  # it ended before it printed "done"
                     worker.wait()
                     said.seek(0)
                     told = said.read().strip().splitlines() or [f"it said nothing within {SECONDS} s"]
@@ -140,7 +140,7 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
                         asked.flush()
                         return float(answers.readline() or "nan")
                     except OSError:
-                        return float("nan")  # it has ended since: its predictions are there, its time decides nothing
+                        return float("nan")  # it has ended: its predictions are complete, its time decides nothing
 
                 yield Scored(np.load(folder / "out.npy"), again)
             finally:
@@ -149,7 +149,7 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
 
 
 def environment(project: Project, bundle: Bundle) -> str:
-    """The Python of an environment that holds the bundle's lock; built once, then found again.
+    """The Python of an environment with the bundle's lock; it is built once and then reused.
 
     Raises:
         Misuse: it cannot be built.
@@ -159,13 +159,13 @@ def environment(project: Project, bundle: Bundle) -> str:
 
 
 def scoring_code(project: Project) -> str:
-    """Digest of the code that a bundle of this commit is scored by: another one may give other predictions."""
+    """Digest of the code that scores a bundle of this commit: other code may give other predictions."""
     return code_sha256("conveyor.model.scoring", team=project.team)
 
 
 @contextmanager
 def of_own_bundle(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scored]:
-    """A bundle's model at work, in this process where that gives the same."""
+    """A bundle's model, run in this process if that gives the same predictions."""
     current = project.needed("requirements/model.txt")
     if bundle.requirements == current and bundle.scoring_code == scoring_code(project):
         yield answer(bundle, rows, project.params.model.trusted_types)
@@ -175,14 +175,14 @@ def of_own_bundle(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Itera
 
 
 def comparable(bundle: Bundle, about: dict[str, Any]) -> None:
-    """Whether a model answers the question that the data ask.
+    """Check that a model answers the question of the data.
 
     Args:
         bundle: the model.
         about: task, target and classes of the data; see ``question``.
 
     Raises:
-        Misuse: it answers another one.
+        Misuse: it answers another question.
     """
     for what, now in about.items():
         then = bundle.asked[what]
@@ -191,7 +191,7 @@ def comparable(bundle: Bundle, about: dict[str, Any]) -> None:
 
 
 def question(project: Project) -> dict[str, Any]:
-    """What the data ask of a model: task, target and, as text, the classes."""
+    """The question of the data: task, target and, as text, the classes."""
     names = project.params.data
     classes = [str(value) for value in columns.classes(frame_of(project), names)]
     return {"task": names.task, "target": names.target, "classes": classes}
@@ -199,7 +199,7 @@ def question(project: Project) -> dict[str, Any]:
 
 @contextmanager
 def of_champion(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[tuple[Scored | None, str | None]]:
-    """The champion at work, or in words why it cannot score these rows."""
+    """The champion's predictions, or the reason why it cannot score these rows."""
     scored, error = None, None
     with ExitStack() as stack:
         try:
@@ -211,8 +211,8 @@ def of_champion(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterato
 
 
 def main(bundle_path: str, rows_path: str, out_path: str) -> None:
-    """What the subprocess of ``apart`` runs, from the wheel of the bundle: predicts, says so, and again when asked."""
-    told, sys.stdout = sys.stdout, sys.stderr  # what a model prints is no answer
+    """The subprocess of ``apart``, from the wheel of the bundle: predicts, prints "done", and repeats on request."""
+    told, sys.stdout = sys.stdout, sys.stderr  # the model's own output must not mix with the answers
     given = json.loads(Path(rows_path).read_text())
     rows = pd.DataFrame({name: column(of["values"], of["dtype"]) for name, of in given["columns"].items()})
     scored = answer(Bundle(Path(bundle_path)), rows, tuple(given["trusted_types"]))

@@ -1,4 +1,4 @@
-"""The columns that a model takes, as training saw them, and rows that are checked against them before it is asked."""
+"""The columns of a model as training saw them, and the check of rows against them before the model is asked."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from conveyor.model.rows import LARGEST, Rows, kind_of
 if TYPE_CHECKING:
     import pandas as pd
 
-CATEGORIES = 1000  # of a column with more distinct texts none is kept: it holds names, not categories
-FEW = 4  # rows; more of them are looked at column by column first, which takes less time if nothing is wrong
-WHOLE = 2**53 - 1  # up to here a whole number is equal to the float that it becomes
+CATEGORIES = 1000  # a column with more distinct texts lists none: these are names, not categories
+FEW = 4  # rows; for more rows a check by column comes first, which is faster if nothing is wrong
+WHOLE = 2**53 - 1  # up to here a whole number equals its float
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 WORDS = {"number": "a number", "text": "text", "truth": "true or false", "time": "a time as 2013-06-30T12:00:00Z"}
 
 
 class BadRows(Exception):
-    """A body or a row is not what the model takes.
+    """A body or a row does not fit the model.
 
     Attributes:
         row: the number of the row, the first is 1, or None.
@@ -51,18 +51,19 @@ def profile(
     predicted: NDArray[np.float64],
     task: str,
 ) -> dict[str, Any]:
-    """What profile.json holds, of the features of both sides of the split.
+    """The content of profile.json, from the features of both sides of the split.
 
     Args:
-        missing, closed: the columns that the model answers without, and without another text; see choice.Chosen.
-        predicted: its answers for the holdout: bounds of a histogram of numbers are their tenths.
+        missing, closed: the columns whose value may be missing, and those that take only texts of training; see
+            choice.Chosen.
+        predicted: the answers for the holdout; for numbers their tenths bound the histogram.
     """
     columns = []
     for name, values in trained.items():
         present = values.dropna()
         kind = kind_of(str(values.dtype))
         if kind == "text" and len(present) and present.map(type).eq(bool).all():
-            kind = "truth"  # pandas has no other type for truth values with a gap
+            kind = "truth"  # pandas has no other type for truth values with a missing one
         gaps = bool(values.isna().any() or held_out[name].isna().any())
         known: dict[str, Any] = {"name": name, "kind": kind, "missing": gaps or name in missing}
         if kind == "number" and len(present):
@@ -79,7 +80,7 @@ def profile(
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the model: its kind, whether a value may be missing, what was seen of it, and whether that is all."""
+    """A column of the model: its kind, whether values may be missing, those of training; ``closed``: only these."""
 
     name: str
     kind: str
@@ -90,7 +91,7 @@ class Column:
 
 
 def columns_of(bundle: Bundle) -> list[Column]:
-    """The columns of a bundle's model, in its order. A bundle without a profile knows their types alone."""
+    """The columns of a bundle's model, in its order. Without a profile only their types are known."""
     if bundle.profile is None:
         return [Column(name, kind_of(dtype), True, None, None) for name, dtype in bundle.features.items()]
     found = []
@@ -115,11 +116,11 @@ def _time(text: str) -> str:
 
 
 class Signature:
-    """Rows as they come, checked against the columns of a model.
+    """Checks rows against the columns of a model.
 
     Args:
         columns: see ``columns_of``.
-        max_rows: how many rows may come at once.
+        max_rows: the largest number of rows in a request.
         example: the values of a row, by column.
     """
 
@@ -145,12 +146,12 @@ class Signature:
             about = Field(title=column.name, description=_described(column), examples=shown)
             fields[column.name] = Annotated[kind | None if column.missing else kind, about]
         # A typed dictionary takes any name for a column, and reads twice as fast as a model.
-        # Of these columns no type checker knows: they are those of the model at hand.
+        # No type checker can know these columns: they depend on the model.
         dictionary: Any = TypedDict
         row = dictionary("Row", fields)
         row.__pydantic_config__ = STRICT
         several = (Field(min_length=1, max_length=max_rows), FailFast())
-        # Nor that this is a type.
+        # A type checker cannot know that this is a type either.
         body = {"rows": Annotated[list[row], *several]}  # type: ignore[valid-type]
         request = dictionary("Request", body)
         request.__pydantic_config__ = STRICT
@@ -164,10 +165,10 @@ class Signature:
         return made
 
     def read(self, body: bytes) -> tuple[list[dict[str, Any]], Rows]:
-        """The rows of a JSON body, one by one and column by column.
+        """The rows of a JSON body, by row and by column.
 
         Raises:
-            BadRows: naming the first row and column that is wrong.
+            BadRows: naming the first wrong row and column.
         """
         try:
             content = from_json(body)
@@ -179,7 +180,7 @@ class Signature:
                 if found := self._sound(listed):
                     return found
         try:
-            # Not in one step from the body: each of its errors would hold a copy of the whole row.
+            # Not directly from the body: each of its errors would hold a copy of the whole row.
             rows = self._check(content)["rows"]
         except ValidationError as error:
             raise self._complaint(error) from None
@@ -190,7 +191,7 @@ class Signature:
         return {name: [row[name] for row in rows] for name in self._others}
 
     def _sound(self, rows: list[Any]) -> tuple[list[dict[str, Any]], Rows] | None:
-        """What ``read`` gives, or None: something is wrong, or is better told value by value.
+        """The result of ``read``, or None if something is wrong or needs the check value by value.
 
         Raises:
             ValueError, TypeError, KeyError, OverflowError: the same.
@@ -214,7 +215,7 @@ class Signature:
 
     def _complaint(self, error: ValidationError) -> BadRows:
         errors = error.errors(include_url=False, include_context=False)
-        # An unknown column is named first: it explains the missing one that it was meant to be.
+        # An unknown column comes first: it is often the misspelt name of the missing one.
         first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
         kind, place, given = first["type"], first["loc"], first["input"]
         if len(place) < 2:
@@ -236,7 +237,7 @@ class Signature:
         wanted = WORDS[column.kind] + (" or null" if column.missing else "")
         if kind == "missing":
             return BadRows(f"column {name!r} is missing; it should be {wanted}", row, name)
-        beyond = kind == "float_type" and type(given) is int  # one of more digits than a float holds
+        beyond = kind == "float_type" and type(given) is int  # a number with more digits than a float holds
         if beyond or kind in ("greater_than_equal", "less_than_equal", "finite_number"):
             wanted = f"a finite number of at most {LARGEST:g}"
         if kind == "literal_error" and column.categories:
@@ -252,7 +253,7 @@ def _values_of(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, 
 
 
 def _fits(column: Column, values: list[Any]) -> bool:
-    """Whether these are values of a column that is not one of numbers.
+    """Whether these values fit a column that is not numeric.
 
     Raises:
         ValueError: one is no time.

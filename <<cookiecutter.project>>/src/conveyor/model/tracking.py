@@ -1,4 +1,4 @@
-"""Where MLflow is, how long it may take to answer, and its failures as one line."""
+"""MLflow: its address, its time limits, and its errors as one line."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 def database(project: Project) -> Path:
-    """The SQLite file that holds runs and models where no server is named."""
+    """The SQLite file for runs and models, used if no server is named."""
     return project.root / "mlruns" / "mlflow.db"
 
 
 def uri(project: Project) -> str:
-    """The server of the environment, else the SQLite file that `make ui` opens, which is made if there is none.
+    """The server of the environment, else the SQLite file that `make ui` opens; the file is made if it is missing.
 
     Raises:
-        Misuse: that file cannot be made, is no database of MLflow's, or is damaged.
+        Misuse: the file cannot be made, is no database of MLflow's, or is damaged.
     """
-    # Set before MLflow is imported, for it reads them while it loads. A server that is down must fail in seconds; what
-    # MLflow has to say is in its exceptions, and its log repeats them with tracebacks.
+    # Set before the import of MLflow, which reads them at that time. A server that is down must fail in seconds.
+    # MLflow's log only repeats its exceptions with tracebacks.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -41,12 +41,12 @@ def uri(project: Project) -> str:
 
 
 def _local(place: Path) -> str:
-    """The URI of the SQLite file at ``place``, made if there is none: whole or not at all, and by one process alone."""
+    """The URI of the SQLite file at ``place``. A missing file is made whole or not at all, by one process at a time."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     def opened(file: Path) -> str:
         name = f"sqlite:///{file.as_posix()}"
-        # Making its tables takes MLflow dozens of migrations, and none of them knows how to go on after a kill.
+        # MLflow makes its tables by dozens of migrations, and none of them can continue after a kill.
         # MLflow has types, but this constructor has none.
         SqlAlchemyStore(name, (place.parent / "artifacts").as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
         return name
@@ -61,10 +61,10 @@ def _local(place: Path) -> str:
                 opened(new)
                 os.replace(new, place)
             with closing(sqlite3.connect(place)) as known:
-                known.execute("pragma schema_version")  # where this fails, MLflow would try again for minutes
+                known.execute("pragma schema_version")  # a damaged file fails here; MLflow would try again for minutes
             return opened(place)
     except Exception as error:
-        # Whatever a damaged file or a full disk makes SQLite, SQLAlchemy and Alembic raise, there is no database.
+        # SQLite, SQLAlchemy and Alembic raise many exceptions for a damaged file or a full disk; all mean the same.
         reason = " ".join(str(error).split())[:200]
         raise Misuse(f"mlruns/{place.name}: MLflow cannot use it: {reason}; make room, or move it away") from error
 
@@ -75,7 +75,7 @@ def where(project: Project) -> str:
 
 
 def load(project: Project) -> Any:
-    """The module mlflow, which takes seconds to import, set to the address of this project."""
+    """The module mlflow with this project's address; its import takes seconds."""
     address = uri(project)
     import mlflow
 
@@ -85,14 +85,14 @@ def load(project: Project) -> Any:
 
 @contextmanager
 def answering(project: Project, what: str, mend: str) -> Iterator[MlflowClient]:
-    """A client of MLflow; whatever it does not do is one line.
+    """A client of MLflow; each failure becomes one line.
 
     Args:
-        what: what it was to do, as in "did not take the run".
-        mend: what to do then.
+        what: what failed, as in "did not take the run".
+        mend: how to fix it.
 
     Raises:
-        Misuse: it cannot be reached, does not answer in time, refuses access, or has an error.
+        Misuse: MLflow cannot be reached, does not answer in time, refuses access, or has an error.
     """
     mlflow = load(project)
     from sqlalchemy.exc import SQLAlchemyError
@@ -104,7 +104,7 @@ def answering(project: Project, what: str, mend: str) -> Iterator[MlflowClient]:
 
 
 def complaint(error: Exception) -> str:
-    """Why MLflow did not do what it was asked, as one line without passwords."""
+    """The cause of a failure of MLflow as one line without passwords."""
     from requests.exceptions import ConnectionError, SSLError
 
     text = re.sub(r"//[^/\s@]*@", "//", " ".join(str(error).split()))
@@ -125,7 +125,7 @@ def complaint(error: Exception) -> str:
 
 
 def _status(error: Exception, text: str) -> int | None:
-    """The HTTP status of an answer, if that is what the error is about: MLflow has three ways to say it."""
+    """The HTTP status of an answer, if that is the cause of the error: MLflow reports it in three ways."""
     if getattr(error, "json", {}).get("error_code"):
         of_mlflow: Any = error  # no other error has it
         status: int = of_mlflow.get_http_status_code()

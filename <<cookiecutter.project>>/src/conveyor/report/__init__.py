@@ -1,1 +1,1 @@
-"""What was decided, for people."""
+"""The decision in forms for people: page, pictures, Markdown, model card."""

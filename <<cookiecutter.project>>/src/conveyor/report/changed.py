@@ -1,7 +1,7 @@
-"""What changed from one model to the next, by the lineages of their bundles.
+"""The differences between two models, by the lineages of their bundles.
 
-A lineage may be that of an older version, or come from the job of a pull request, which may write anything: what is
-missing or of another kind counts as not known, and nothing here fails on it.
+A lineage may be of an older version, or come from the job of a pull request, which can write anything: a missing value
+or one of another type counts as unknown, and raises no error here.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from conveyor.core.files import read_json, sha256
 
 Json = dict[str, Any]
 PARTS = ("parameters", "data", "features", "code", "libraries")
-DEPTH = 8  # how deep parameters are taken apart
-FILE = 1_000_000  # bytes of a module that are looked at
+DEPTH = 8  # levels of nested parameters that are compared one by one
+FILE = 1_000_000  # bytes of a module that are compared
 
 
 class Change(NamedTuple):
-    """One thing that differs: of which part, its name, and what it was and is as text; "–" where it is not there."""
+    """One difference: its part, its name, and the old and new value as text; "–" for a missing one."""
 
     part: str
     name: str
@@ -29,7 +29,7 @@ class Change(NamedTuple):
 
 
 def read(folder: Path, key: str) -> Json | None:
-    """The lineage of the bundle in ``folder``, with the digests of its ``modules``; None if it is not that of ``key``.
+    """The lineage of the bundle in ``folder``, with the digests of its ``modules``; None if it has another ``key``.
 
     Raises:
         Misuse: the lineage is no JSON.
@@ -41,7 +41,7 @@ def read(folder: Path, key: str) -> Json | None:
 
 
 def modules(folder: Path) -> dict[str, str]:
-    """The digest of each file of the package in the bundle's wheel, by name."""
+    """The digest of each module in the bundle's wheel, by name."""
     found = {}
     try:
         for wheel in sorted(folder.glob("*.whl"))[:1]:
@@ -51,12 +51,12 @@ def modules(folder: Path) -> dict[str, str]:
                         with archive.open(info) as file:
                             found[info.filename.partition("/")[2] or info.filename] = sha256(file.read(FILE))
     except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error):
-        return {}  # no wheel of ours: then it is not known which modules differ
+        return {}  # no wheel of ours: the modules cannot be compared
     return found
 
 
 def changes(before: Json, after: Json) -> list[Change]:
-    """Everything that differs between two lineages, in the order of ``PARTS``."""
+    """All differences between two lineages, in the order of ``PARTS``."""
     then, now = mapping(before.get("inputs")), mapping(after.get("inputs"))
     found = _differing("parameters", *({"seed": m.get("seed"), **dotted(m.get("params"))} for m in (before, after)))
     data = _differing("data", _data(before, then), _data(after, now))
@@ -81,7 +81,7 @@ def _data(model: Json, inputs: Json) -> Json:
 
 
 def _code(before: Json, after: Json, then: Json, now: Json) -> list[Change]:
-    """The modules that differ, if any of them trains or scores; the rest of the package makes no other model."""
+    """The modules that differ, if code that trains or scores differs; other modules do not change the model."""
     if then.get("code") == now.get("code") and before.get("scoring_code") == after.get("scoring_code"):
         return []
     files = [{name: text[:12] for name, text in mapping(m.get("modules")).items()} for m in (before, after)]

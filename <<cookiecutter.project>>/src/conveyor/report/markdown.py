@@ -7,7 +7,7 @@ from typing import Any
 from conveyor.report import changed, mermaid, wording
 from conveyor.report.wording import Json, column_of, escape, interval, number, plain, unchanged, unknown, verdict
 
-LINES = 20  # what Markdown shows of a list
+LINES = 20  # lines of a list in Markdown
 
 
 def markdown(
@@ -17,8 +17,8 @@ def markdown(
 
     Args:
         validation: build/validation.json.
-        decision: build/decision.json, or None if it did not come to one.
-        made: lineage of the candidate, or None; see since.read.
+        decision: build/decision.json, or None if there was no decision.
+        made: lineage of the candidate, or None; see changed.read.
         before: lineage of the champion, or None.
     """
     outcome, reason = verdict(validation, decision)
@@ -55,7 +55,7 @@ def _flags(decision: Json) -> list[str]:
 
 
 def _metrics(judged: Json) -> list[str]:
-    """The table of the metrics; without a champion there is the challenger's own interval."""
+    """The table of the metrics; without a champion it has the challenger's own interval."""
     alone = all(m["champion"] is None for m in judged["metrics"])
     if alone:
         text = ["| metric | challenger | interval |", "|---|--:|:-:|"]
@@ -74,7 +74,7 @@ def _metrics(judged: Json) -> list[str]:
 
 
 def _guards(judged: Json) -> list[str]:
-    """One line where all hold, with the rest folded away; else the table."""
+    """One line if all hold, with the rest folded away; else the table."""
     if not judged["guards"]:
         return []
     guards = wording.by_urgency(judged["guards"])

@@ -1,4 +1,4 @@
-"""The picture of a verdict as Mermaid text, which GitHub draws in a comment: no file has to be kept anywhere."""
+"""The picture of a verdict as Mermaid text, which GitHub draws in a comment: no file has to be stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from conveyor.report.wording import Json, by_urgency, metric_name, plain
 
-SHOWN = 10  # segments: the names of more would overlap
+SHOWN = 10  # segments: more names would overlap
 COLOURS = {"upper bound": "#9aa0a6", "gain": "#2f81f7", "lower bound": "#9aa0a6", "tolerated": "#d1242f"}
 
 
@@ -17,10 +17,10 @@ def gains(judged: Json, short: dict[str, str]) -> list[str]:
 
     Args:
         judged: the decision.
-        short: what to call each segment.
+        short: the short name of each segment.
 
     Returns:
-        Lines of Markdown; none where there is no champion, no interval, or nothing beside the whole.
+        Lines of Markdown; none if there is no champion, no interval, or no segment.
     """
     whole = next(m for m in judged["metrics"] if m["name"] == judged["metric"])
     points = [("all rows", whole, judged["margin"])]
@@ -55,11 +55,11 @@ def gains(judged: Json, short: dict[str, str]) -> list[str]:
 
 
 def _text(value: str, length: int) -> str:
-    """Nothing in a name may end the text or mean something to Mermaid."""
+    """A name in which nothing ends the text or has a meaning in Mermaid."""
     text = re.sub(r"[^\w .+-]", " ", plain(value, 200)).strip() or "?"
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _number(value: float) -> str:
-    """Six digits that count, without an exponent, however small the unit of an error is."""
+    """Six significant digits without an exponent, also for very small errors."""
     return np.format_float_positional(value, precision=6, unique=False, fractional=False, trim="-")

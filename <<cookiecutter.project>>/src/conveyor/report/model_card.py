@@ -1,4 +1,4 @@
-"""The model card of a release: what the model is for, what it was made from, how good it is and where it is not."""
+"""The model card of a release: the model's purpose, origin, quality and limits."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from conveyor.model import scoring
 from conveyor.model.bundle import Bundle
 from conveyor.report.wording import counted, escape, interval, number, percent, plain
 
-FEWEST = 30  # rows of a segment that are worth a line
+FEWEST = 30  # least rows of a segment with a line
 SEGMENTS = 40  # lines
 
 
 def markdown(project: Project, bundle: Bundle, version: str, event: Event, image: str) -> str:
-    """The card, measured anew on the pinned data of this commit: on those rows that the model was not trained on.
+    """The card, measured again on the pinned data of this commit, on rows that the model was not trained on.
 
     Raises:
-        Misuse: the model cannot score them, or none is left.
+        Misuse: the model cannot score them, or there are none.
     """
     names, rule, lineage = project.params.data, project.params.gate, bundle.lineage
     frame = frame_of(project)
@@ -88,12 +88,12 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
 
 
 def code(value: Any, length: int = 200) -> str:
-    """Text as it is, in a span of code that nothing in it ends."""
+    """Text as a span of code, whatever characters it holds."""
     return f"`{plain(value, length).replace('`', ' ')}`"
 
 
 def _times(rows: Any, names: Any) -> str:
-    """From when the rows are, where they have a time."""
+    """The period of the rows, if they have a time."""
     if not names.time:
         return ""
     first, last = rows[names.time].min(), rows[names.time].max()
@@ -106,7 +106,7 @@ def _line(metric: Comparison, name: str, note: str) -> str:
 
 
 def _segments(rows: Any, project: Project, measured: Any) -> list[str]:
-    """The deciding metric in each segment that the gate guards, the worst first."""
+    """The deciding metric in each guarded segment, the worst first."""
     rule = project.params.gate
     if not rule.guards.segments:
         return []
@@ -130,7 +130,7 @@ def _segments(rows: Any, project: Project, measured: Any) -> list[str]:
 
 
 def _limits(project: Project, rule: Any) -> list[str]:
-    """What the numbers above do not say; the same for every model that is made here."""
+    """The limits of the numbers above, the same for every model of this repository."""
     names = project.params.data
     where = "newest rows" if names.time else "rows that were set aside by the hash of their key"
     guarded = ", ".join(map(code, rule.guards.segments)) or "no column"

@@ -14,7 +14,7 @@ from conveyor.report import changed, pictures, wording
 from conveyor.report.pictures import Scores
 from conveyor.report.wording import Json, column_of, interval, number, plain, unchanged, unknown, verdict
 
-SEGMENTS = 24  # of which the page has a picture; its table has them all
+SEGMENTS = 24  # segments in the picture; the table has all
 
 AXES = {
     "binary": ("predicted probability", "share that came true"),
@@ -59,7 +59,7 @@ CAPTIONS = {  # title and caption of the pictures of each task
 
 
 def unusable(y: Labels, predicted: Any, task: str = "binary") -> str | None:
-    """Why there are no curves of these predictions."""
+    """Why these predictions have no curves."""
     if not len(y):
         return "there are no rows"
     if task == "binary" and len(np.unique(y)) < 2:
@@ -71,7 +71,7 @@ def unusable(y: Labels, predicted: Any, task: str = "binary") -> str | None:
 
 
 def figures(task: str, y: Labels, models: Scores, names: list[str]) -> tuple[list[Json], dict[str, Any]]:
-    """The pictures of the predictions with title and caption, and the groups of rows that they show.
+    """The pictures of the predictions with title and caption, and the groups of rows in them.
 
     Args:
         task: of the gate.
@@ -94,14 +94,14 @@ def figures(task: str, y: Labels, models: Scores, names: list[str]) -> tuple[lis
 
 
 def _calibrated(task: str, y: Labels, predicted: Any) -> tuple[Labels, Any]:
-    """What came true, and what was predicted of it; of several classes it is whether the likeliest one is right."""
+    """Outcome and prediction for the calibration; for several classes, whether the likeliest one is right."""
     if task != "multiclass":
         return y, predicted
     return (chosen(predicted) == y).astype(np.int64), predicted.max(axis=1)
 
 
 def forest(judged: Json) -> str | None:
-    """The picture of the segments, of many the most urgent ones; None where there are none."""
+    """The picture of the segments, the most urgent ones if there are many; None if there are none."""
     urgent = [guard for guard in wording.by_urgency(judged["guards"]) if guard["kind"] == "segment"][:SEGMENTS]
     shown = [(*column_of(plain(guard["name"])), guard) for guard in judged["guards"] if guard in urgent]
     over_all = next(m for m in judged["metrics"] if m["name"] == judged["metric"])
@@ -109,7 +109,7 @@ def forest(judged: Json) -> str | None:
 
 
 def class_names(judged: Json, made: Json | None) -> list[str]:
-    """The classes as the challenger's lineage names them, else their numbers."""
+    """The classes as in the challenger's lineage, else their numbers."""
     count, named = len(judged["class_counts"]), (made or {}).get("classes")
     if isinstance(named, list) and len(named) == count:
         return [plain(name) for name in named]
@@ -128,9 +128,9 @@ def page(
 
     Args:
         validation, decision, made, before: as for ``markdown``.
-        scored: labels and predictions of the judged rows by role (champion if there is one, challenger), or in words
+        scored: labels and predictions of the judged rows by role (champion if there is one, challenger), or the reason
             why there are none.
-        title: what the model is called.
+        title: the name of the model.
     """
     outcome, reason = verdict(validation, decision)
     judged = decision["decision"] if decision and validation["passed"] else None
@@ -165,8 +165,8 @@ def page(
 
 
 def _shown(judged: Json, made: Json | None, scored: tuple[Labels, Scores] | str) -> Json:
-    """What the page shows of a verdict: metrics, guards and pictures."""
-    # The metric that decides first; with it the eye gets the verdict.
+    """The parts of the page for a verdict: metrics, guards and pictures."""
+    # The deciding metric first, so that it is seen with the verdict.
     metrics = sorted(judged["metrics"], key=lambda m: m["name"] != judged["metric"])
     compared = [m for m in metrics if m["gain"] is not None]
     names = {m["name"]: plain(wording.metric_name(m["name"])) for m in metrics}

@@ -1,4 +1,4 @@
-"""Pictures of a comparison as SVG for inside an HTML page, whose style sheet gives them their colours and font."""
+"""Pictures of a comparison as SVG inside an HTML page; the page's style sheet sets colours and font."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from conveyor.gate.metrics import Labels, chosen
 from conveyor.report.wording import interval, number
 
 Json = dict[str, Any]
-Scores = dict[str, Floats]  # predictions by the model's role, the champion first so that the challenger lies above it
+Scores = dict[str, Floats]  # predictions by the model's role; the champion first: the challenger is drawn above it
 
-# Drawn in colours that nobody would choose, which become variables of the style sheet: so they follow the theme.
+# The drawing colours are placeholders: they become variables of the style sheet, so the picture follows the theme.
 ROLES = ("ink", "muted", "line", "champion", "challenger", "good", "bad")
 COLOUR = {role: f"#01020{i}" for i, role in enumerate(ROLES)}
 STYLE: dict[Any, Any] = {  # matplotlib has a type of its own for the names
@@ -41,11 +41,11 @@ STYLE: dict[Any, Any] = {  # matplotlib has a type of its own for the names
     "svg.fonttype": "none",
     "text.parse_math": False,
 }
-WIDTH = 360  # narrow, for text must stay legible where a phone shrinks the picture
+WIDTH = 360  # narrow: text must stay legible on a phone, where the picture shrinks
 
 
 class Group(NamedTuple):
-    """Rows of about the same prediction: how many, predicted mean, what was observed, and its interval."""
+    """Rows with similar predictions: their number, mean prediction, observed value, and its interval."""
 
     rows: int
     predicted: float
@@ -55,18 +55,18 @@ class Group(NamedTuple):
 
 
 def picture(name: str, label: str, height: int, margins: tuple[int, ...], draw: Callable[[Axes], None]) -> str:
-    """What ``draw`` draws, as an SVG element: the same text for the same picture, with no date and no link in it.
+    """The drawing of ``draw`` as an SVG element: equal text for an equal picture, without a date or a link.
 
     Args:
         name: unique on the page, for the ids in the element.
-        label: what the picture shows, for those who do not see it.
+        label: a description of the picture for readers who cannot see it.
         margins: left, bottom, right and top of the axes, in pixels.
     """
     left, bottom, right, top = margins
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # The browser draws the text: a letter that matplotlib's own font lacks is none of its business.
+        # The browser draws the text: a letter may be missing in matplotlib's own font.
         warnings.filterwarnings("ignore", message="Glyph")
-        matplotlib.rcdefaults()  # what the machine's own matplotlibrc says has no say here
+        matplotlib.rcdefaults()  # ignore the machine's matplotlibrc
         matplotlib.rcParams.update({**STYLE, "svg.hashsalt": name})
         figure = Figure(figsize=(WIDTH / 72, height / 72))
         box = (left / WIDTH, bottom / height, (WIDTH - left - right) / WIDTH, (height - bottom - top) / height)
@@ -76,7 +76,7 @@ def picture(name: str, label: str, height: int, margins: tuple[int, ...], draw: 
         figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # counters that every picture of the page would repeat
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # counters would repeat in every picture of the page
     for role, colour in COLOUR.items():
         svg = svg.replace(colour, f"var(--{role})")
     opening = f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {WIDTH} {height}">'
@@ -84,10 +84,10 @@ def picture(name: str, label: str, height: int, margins: tuple[int, ...], draw: 
 
 
 def differences(metrics: list[Json], decision: Json, names: dict[str, str]) -> str:
-    """Each metric's gain with its interval, a line each; the one that decides stands first, on a band of its margin.
+    """Each metric's gain with its interval, one line each; the deciding one comes first, on a band of its margin.
 
-    A line is green or red where the numbers say so; the one that decides by the rule of the gate, the others by zero.
-    Of a regression, whose metrics have different units, each line has its own scale.
+    A line is green or red if the numbers show it: the deciding one by the rule of the gate, the others by zero. In a
+    regression the metrics have different units, so each line has its own scale.
     """
     margin, superior = decision["margin"], decision["promote_when"] == "superior"
     own_scale = decision["task"] == "regression"
@@ -129,9 +129,9 @@ def forest(segments: list[tuple[str, str, Json]], margin: float, over_all: Json)
     """The gain in each segment with its interval, below that over all rows; a dashed line is the margin.
 
     Args:
-        segments: column, value and guard of each, those of a column together.
+        segments: column, value and guard of each; those of one column are together.
         margin: of the segments.
-        over_all: the metric that decides, over all rows.
+        over_all: the deciding metric, over all rows.
     """
     lines: list[tuple[str, Json | None]] = [("all rows", over_all)]
     for place, (column, value, guard) in enumerate(segments):
@@ -159,7 +159,7 @@ def forest(segments: list[tuple[str, str, Json]], margin: float, over_all: Json)
 
 
 def short(text: str, most: float = 14) -> str:
-    """As much of a name as fits beside a picture, where no letter is as wide as the next."""
+    """A name, cut to fit beside a picture; letters have different widths."""
     used = 0.0
     for place, letter in enumerate(text):
         wide = 1.3 if letter.isupper() or letter in "mw" else 1.0
@@ -171,7 +171,7 @@ def short(text: str, most: float = 14) -> str:
 
 
 def _gained(value: float) -> str:
-    """A gain in the seven letters that there is room for."""
+    """A gain in at most seven characters."""
     large = abs(value) >= 1e5
     return f"{'+' * (value >= 0)}{_compact(value)}" if large else f"{value:+.{4 if abs(value) < 10 else 0}f}"
 
@@ -182,14 +182,14 @@ def _said(measured: Json) -> str:
 
 
 def _line(axes: Axes, y: float, name: str, value: str, colour: str, ink: str = "ink", **text: Any) -> None:
-    """What stands left and right of a line."""
+    """The texts left and right of a line."""
     place = {"va": "center", "transform": axes.get_yaxis_transform(), **text}
     axes.text(-0.04, y, name, ha="right", color=COLOUR[ink], **place)
     axes.text(1.04, y, value.replace("-", "−"), ha="left", color=colour, **place)
 
 
 def _span(axes: Axes, y: float, measured: list[Any], colour: str, weight: float) -> None:
-    """A dot with its interval, where there is one."""
+    """A dot with its interval, if it has one."""
     value, low, high = measured
     if low is not None:
         axes.plot([low, high], [y, y], color=colour, linewidth=2 * weight, solid_capstyle="round")
@@ -197,7 +197,7 @@ def _span(axes: Axes, y: float, measured: list[Any], colour: str, weight: float)
 
 
 def _gains(axes: Axes, lines: int) -> None:
-    """Zero is in the picture, the marks at its edges are not cut, and which side is the better one stands above."""
+    """The axis of gains: zero is visible, marks at the edges are not cut, and a text says which side is better."""
     left, right = axes.get_xlim()
     room = 0.06 * (right - left)
     axes.set_xlim(min(left, 0) - room, max(right, 0) + room)
@@ -210,7 +210,7 @@ def _gains(axes: Axes, lines: int) -> None:
 
 
 def roc(y: Labels, scores: Floats) -> tuple[Floats, Floats]:
-    """One model's ROC curve: false and true positive rates, thinned to what a picture can show."""
+    """One model's ROC curve: false and true positive rates, thinned to the resolution of the picture."""
     order = np.argsort(-scores, kind="stable")
     found, last = np.cumsum(y[order]), np.append(np.diff(scores[order]) != 0, True)  # tied rows are one step
     true, false = found[last], np.flatnonzero(last) + 1 - found[last]
@@ -232,9 +232,9 @@ def ranking(y: Labels, scores: Scores) -> str:
 
 
 def groups(y: Labels, predicted: Floats) -> list[Group]:
-    """Up to ten groups of about equally many rows by prediction, with 95 % intervals of what was observed.
+    """Up to ten groups of about equally many rows by prediction, with 95 % intervals of the observed values.
 
-    Of labels that are zeros and ones that is the share of ones, with Wilson's interval; of numbers their mean.
+    For labels that are zeros and ones: the share of ones with Wilson's interval; for numbers: their mean.
     """
     return [
         Group(len(own), float(said.mean()), *(_mean(own) if y.dtype.kind == "f" else wilson(int(own.sum()), len(own))))
@@ -243,7 +243,7 @@ def groups(y: Labels, predicted: Floats) -> list[Group]:
 
 
 def spread(y: Labels, predicted: Floats) -> list[Group]:
-    """For the same groups the median error, and between which errors the middle 80 % of the rows lie."""
+    """For the same groups the median error, and the errors between which the middle 80 % of the rows are."""
     made = []
     for own, said in _alike(y, predicted):
         low, middle, high = np.quantile(own - said, [0.1, 0.5, 0.9]).tolist()
@@ -252,7 +252,7 @@ def spread(y: Labels, predicted: Floats) -> list[Group]:
 
 
 def _alike(y: Labels, predicted: Floats) -> Iterator[tuple[Labels, Floats]]:
-    """Labels and predictions of each group of rows of about the same prediction."""
+    """Labels and predictions of each group of rows with similar predictions."""
     count = int(np.clip(len(y) // 30, 1, 10))
     edges = np.unique(np.quantile(predicted, np.linspace(0, 1, count + 1)))
     which = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, max(len(edges) - 2, 0))
@@ -274,12 +274,12 @@ def wilson(k: int, n: int) -> tuple[float, float, float]:
 
 
 def calibration(made: dict[str, list[Group]], x: str, y: str, numbers: bool = False) -> str:
-    """What was predicted against what was seen, of each model's groups.
+    """Predicted against observed values of each model's groups.
 
     Args:
         made: see ``groups``.
-        x, y: what the axes are called.
-        numbers: of a regression, where the axes need not begin at zero.
+        x, y: the names of the axes.
+        numbers: for a regression, where the axes need not begin at zero.
     """
     ends = [end for own in made.values() for g in own for end in (g.low, g.high, g.predicted)]
     low, high = (min(ends), max(ends)) if numbers else (0.0, min(max(ends) * 1.04, 1.0))
@@ -300,9 +300,9 @@ def calibration(made: dict[str, list[Group]], x: str, y: str, numbers: bool = Fa
 
 
 def errors(made: dict[str, list[Group]]) -> str:
-    """How far off each model is, by its prediction: median and middle 80 % of actual less predicted."""
+    """The errors of each model by its prediction: median and middle 80 % of actual minus predicted."""
     places = [g.predicted for own in made.values() for g in own]
-    apart = 0.006 * (max(places) - min(places)) if len(made) > 1 else 0.0  # side by side where the models agree
+    apart = 0.006 * (max(places) - min(places)) if len(made) > 1 else 0.0  # side by side, because equal models overlap
 
     def draw(axes: Axes) -> None:
         axes.axhline(0, color=COLOUR["line"], linewidth=1.5)
@@ -315,9 +315,9 @@ def errors(made: dict[str, list[Group]]) -> str:
 
 
 def recalls(y: Labels, scores: Scores, names: list[str]) -> str:
-    """For each class the share of its rows that a model finds, with Wilson's interval; names are those of the classes.
+    """For each class the share of its rows that a model finds, with Wilson's interval.
 
-    Of many classes those with most rows.
+    If there are many classes: those with most rows.
     """
     counts = np.bincount(y, minlength=len(names))
     shown = [kind for kind in sorted(np.argsort(-counts, kind="stable")[:CLASSES].tolist()) if counts[kind]]
@@ -342,8 +342,8 @@ def recalls(y: Labels, scores: Scores, names: list[str]) -> str:
 
 
 LINES = {"champion": (0, (4, 2)), "challenger": "-"}
-SQUARE, WIDE = (358, (30, 42, 10, 30)), (358, (46, 42, 10, 30))  # height and margins; wide labels are those of numbers
-CLASSES = 15  # of which a picture has a line
+SQUARE, WIDE = (358, (30, 42, 10, 30)), (358, (46, 42, 10, 30))  # height and margins; numbers have wider labels
+CLASSES = 15  # classes in a picture
 
 
 def _points(axes: Axes, role: str, places: list[float], own: list[Group]) -> None:
@@ -356,7 +356,7 @@ def _points(axes: Axes, role: str, places: list[float], own: list[Group]) -> Non
 
 def _named(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x, labelpad=6)
-    # Upright above its axis: a title that lies on its side is read by nobody.
+    # Upright above its axis, because vertical text is hard to read.
     axes.set_title(y, loc="left", x=-0.08, pad=10, fontsize=12)
     axes.locator_params(nbins=5)
     for axis in (axes.xaxis, axes.yaxis):
@@ -364,7 +364,7 @@ def _named(axes: Axes, x: str, y: str) -> None:
 
 
 def _compact(value: float) -> str:
-    """A number at an axis, where there is room for five letters."""
+    """A number at an axis in at most five characters."""
     for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= least:
             return f"{value / unit:.4g}{letter}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""The decision in words, for Markdown and page alike, and what makes foreign text safe to show."""
+"""The decision in words, for Markdown and page, and the escaping of foreign text."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from conveyor.report import changed
 from conveyor.report.changed import mapping
 
 Json = dict[str, Any]
-LENGTH = 300  # characters that are shown of each text that comes from the data
+LENGTH = 300  # characters of a text from the data
 
-# What each outcome means to somebody who has never seen the gate: a tone, a headline and a sentence.
+# Each outcome for a reader who does not know the gate: a tone, a headline and a sentence.
 MEANING = {
     "bootstrap": ("good", "A first champion", "There is nothing to beat yet, and this model keeps to every limit."),
     "promote": ("good", "The challenger wins", "It passed every test of the gate, so it may become the champion."),
@@ -25,7 +25,7 @@ MEANING = {
     "not judged": ("warn", "Nothing was judged", "Its data could not be read by the run of this pull request."),
     "none": ("warn", "No decision", "The run ended before any model was judged."),
 }
-# A metric that you add may go by its own name.
+# A metric of the team may keep its own name.
 NAMES = {
     "roc_auc": ("ROC AUC", "how often a positive row gets a higher score than a negative one; a guess gets 0.5"),
     "average_precision": ("Avg. precision", "how pure the top of the ranking is, over all its lengths; 1 is perfect"),
@@ -51,7 +51,7 @@ def verdict(validation: Json, decision: Json | None) -> tuple[str, str]:
 
 
 def plain(value: Any, length: int = LENGTH) -> str:
-    """One line of printable text of limited length, whatever a column or category is called."""
+    """One line of printable text of limited length, whatever the name of a column or category."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
     return text if len(text) <= length else text[:length] + "…"
 
@@ -59,7 +59,7 @@ def plain(value: Any, length: int = LENGTH) -> str:
 def escape(value: Any, length: int = LENGTH) -> str:
     """``plain`` text that Markdown shows as it is: nothing in it begins a block, cell, tag, code, emphasis or link.
 
-    With an invisible space after ``@`` nobody gets a notification, and after ``#`` no issue gets a cross-reference.
+    An invisible space after ``@`` prevents a notification, and after ``#`` a cross-reference of an issue.
     """
     text = re.sub(r"@|#(?=\d)", lambda found: f"{found[0]}\u200b", plain(value, length))
     special = r"[&<>|`*\\~$]|\](?=[(\[])|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])"
@@ -68,7 +68,7 @@ def escape(value: Any, length: int = LENGTH) -> str:
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """Four decimals, fewer of what is large: errors in units of the target may be."""
+    """Four decimals, fewer for large numbers, as errors in units of the target can be."""
     if value is None:
         return "–"
     decimals = 4 if abs(value) < 100 else 2 if abs(value) < 10_000 else 0
@@ -92,7 +92,7 @@ def counted(count: int, what: str) -> str:
 
 
 def data_state(validation: Json) -> str:
-    """What became of the data, in two words at most."""
+    """The state of the data, in at most two words."""
     return "not read" if "unjudged" in validation else "passed" if validation["passed"] else "refused"
 
 
@@ -104,7 +104,7 @@ def data_verdict(validation: Json) -> str:
 
 
 def rows_used(decision: Json) -> str:
-    """How many rows were judged, which were left out, and how fresh they are."""
+    """How many rows were judged, which were left out, and how often they were used before."""
     judged, left_out, before = decision["decision"], decision["left_out"], decision["decisions_before"]
     reasons = {
         "champion_trained": "because the champion was trained on them",
@@ -132,7 +132,7 @@ def floor_line(floor: Json) -> str:
 
 
 def judged_by(decision: Json) -> str:
-    """Whose rule decided, where that is not simply params.yaml; else nothing."""
+    """Whose rule decided, if it is not simply that of params.yaml; else nothing."""
     whose = decision["rule_of"]
     return "" if whose == "params.yaml" else f"Judged by the rule of {whose}."
 
@@ -141,7 +141,7 @@ def judged_by(decision: Json) -> str:
 
 
 def by_urgency(guards: list[Json]) -> list[Json]:
-    """The broken ones first, then those that came closest to it."""
+    """Broken guards first, then those that are closest to breaking."""
     return sorted(guards, key=lambda guard: (guard["holds"], guard["p"]))
 
 
@@ -150,7 +150,7 @@ def guards_line(guards: list[Json]) -> str:
     segments = sum(guard["kind"] == "segment" for guard in guards)
     kinds = [counted(segments, "segment")] * bool(segments) + ["calibration"] * (segments < len(guards))
     broken = sum(not guard["holds"] for guard in guards)
-    # compare lists no more than SHOWN where those beyond hold.
+    # A decision lists at most SHOWN guards if all others hold.
     total = f"{len(guards)}{' or more' if len(guards) == SHOWN else ''}"
     hold = f"{total} guard{'s hold' if len(guards) > 1 else ' holds'}"
     said = f"{broken} of {total} guards {'is' if broken == 1 else 'are'} broken" if broken else hold
@@ -158,19 +158,19 @@ def guards_line(guards: list[Json]) -> str:
 
 
 def root(squared: float) -> float:
-    """A calibration error as people read it: guards measure its square, which chance can make negative."""
+    """A calibration error in its own unit: guards measure its square, which can be negative by chance."""
     error: float = max(squared, 0.0) ** 0.5
     return error
 
 
 def values(guard: Json) -> tuple[float, float]:
-    """Champion's and challenger's value of a guard, in units that can be read."""
+    """Champion's and challenger's value of a guard, in readable units."""
     pair = guard["champion"], guard["challenger"]
     return pair if guard["kind"] == "segment" else (root(pair[0]), root(pair[1]))
 
 
 def tolerated(guard: Json) -> str:
-    """How bad a guard's value may truly be."""
+    """The worst tolerated value of a guard."""
     if guard["kind"] == "segment":
         return f"gain of at least {0 - guard['margin']:g}"
     return f"error up to {number(root(guard['champion'] + guard['margin']))}"
@@ -187,12 +187,12 @@ def closest(guard: Json) -> str:
 
 
 def challenger_key(decision: Json) -> str:
-    """The key of the challenger, as whoever scored it says."""
+    """The key of the challenger, from the job that scored it."""
     return str(mapping(decision["challenger"]).get("key"))
 
 
 def lineage(validation: Json, decision: Json | None, made: Json | None) -> dict[str, str]:
-    """What the verdict was drawn from, by name; of the candidate's lineage only if it is the challenger's."""
+    """The origin of the verdict, by name; the candidate's lineage only if the candidate is the challenger."""
     header = decision or validation
     found = {"commit": header["commit"][:12] + (" with uncommitted changes" if header["dirty"] else "")}
     found["data"] = header["data_sha256"][:12]
@@ -202,14 +202,14 @@ def lineage(validation: Json, decision: Json | None, made: Json | None) -> dict[
         found["champion"] = f"{champion['key'][:12]} (event {champion['event']})" if champion else "none"
         if made and made.get("key", challenger_key(decision)) == challenger_key(decision):
             found["MLflow run"] = made.get("mlflow_run")
-            # Its names are its own: none of them takes the place of what is known here.
+            # The lineage may use any names: none of them replaces a value from here.
             found |= {name: text for name, text in mapping(made.get("versions")).items() if name not in found}
             found["parameters"] = json.dumps(made.get("params"), ensure_ascii=False)
     return {str(name): str(value) for name, value in found.items() if value}
 
 
 def column_of(name: str) -> tuple[str, str]:
-    """Column and value of a segment, as guards.segment names them."""
+    """Column and value of a segment, from its name in guards.segment."""
     found = re.fullmatch(r"(.+?) (= .*|missing|up to \S+|above \S+|\S+ to \S+)", name, re.DOTALL)
     return (found[1], found[2].removeprefix("= ")) if found else ("", name)
 
@@ -219,9 +219,9 @@ def unknown(made: Json | None) -> str:
 
 
 def unchanged(found: list[changed.Change], decision: Json) -> list[str]:
-    """What is the same in both models, and who says so."""
+    """The parts that are the same in both models, and the source of that statement."""
     same = [part for part in changed.PARTS if part not in {change.part for change in found}]
     said = [f"The same: {', '.join(same)}"] if same else []
-    # Where the base judges, the challenger was made by a job that runs the code of the pull request.
+    # If the base judges, the challenger comes from a job that runs the code of the pull request.
     doubt = "The challenger's side is what the job of the pull request says of it"
     return said + [doubt] * (decision["rule_of"] == "the base")

@@ -1,4 +1,4 @@
-"""The server: answers over HTTP with the model of one bundle. It is run as a module; the Dockerfile says how.
+"""The server: answers over HTTP with the model of one bundle. The Dockerfile runs it as a module.
 
     POST /predict    {"rows": [{column: value, ...}, ...]} -> {"id": ..., "model": key, "predictions": [...]}
     GET  /healthz    the process lives
@@ -7,8 +7,8 @@
     GET  /info       which model this is
 
 BUNDLE and SETTINGS name the bundle and the settings of the image; HOST, PORT, PREDICT_TOKEN, PREDICTION_LOG,
-BEHIND_EDGE and MIRROR_KEY come from where it runs. With --check it answers the golden rows of the bundle, says so, and
-ends. A request passes protocol.py (HTTP/1.1), routes.py and ``Service.answer``.
+BEHIND_EDGE and MIRROR_KEY come from the environment. With --check it answers the golden rows of the bundle, prints the
+result, and ends. A request passes protocol.py (HTTP/1.1), routes.py and ``Service.answer``.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from conveyor.serving.routes import Door
 from conveyor.serving.service import Service
 from conveyor.serving.settings import Environment, Settings
 
-KEEP_ALIVE = 120  # seconds that an idle connection stays: longer than a proxy keeps it, which would send into the close
-LINGER = 0.5  # seconds between the word to end and the end of listening: a proxy sees /readyz, and sends elsewhere
-OPEN_FILES = 65_536  # that the process takes if it may
-SPARE_FILES = 32  # descriptors that connections leave to the log, to children, and to whom is told to come again
+KEEP_ALIVE = 120  # seconds of an idle connection, longer than in a proxy: it would else send into the close
+LINGER = 0.5  # seconds between the signal and the end of listening: a proxy sees /readyz, and sends elsewhere
+OPEN_FILES = 65_536  # that the process asks for, if it may
+SPARE_FILES = 32  # descriptors beside those of connections: for the log, children, and refused connections
 
 
 class Server(uvicorn.Server):
-    """Ends in order: first /readyz says no and connections are closed with their answer, then nothing is accepted.
+    """Ends in order: first /readyz says no and each answer closes its connection, then the port closes.
 
     Uvicorn would close the port at once, and end as if the signal had killed it.
     """
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
         self._leave = min(self._leave, time.monotonic() + LINGER)
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to leave; asked ten times a second."""
+        """Whether to end; called ten times a second."""
         return await super().on_tick(counter) or time.monotonic() >= self._leave
 
 
@@ -64,7 +64,7 @@ def _reason(error: OSError) -> str:
 
 
 def _room() -> int:
-    """How many connections may be open at a time, by the descriptors that the process may have."""
+    """How many connections may be open at a time, by the process's limit of descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < OPEN_FILES:
         soft = OPEN_FILES if hard == resource.RLIM_INFINITY else max(soft, min(hard, OPEN_FILES))
@@ -73,10 +73,10 @@ def _room() -> int:
 
 
 def serve(service: Service, environment: Environment) -> None:
-    """Serve until a signal says to end; returns when the last answer is given and the log is written.
+    """Serve until a signal; returns after the last answer is given and the log is written.
 
     Raises:
-        Misuse: the port cannot be listened at.
+        Misuse: the server cannot listen at the port.
     """
     host, port = environment.host, environment.port
     try:
@@ -84,7 +84,7 @@ def serve(service: Service, environment: Environment) -> None:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise Misuse(f"HOST {host}, PORT {port}: cannot be listened at: {_reason(error)}; name others") from None
-    # A thread that writes the log gives way to a request at once.
+    # The log's thread gives way to a request at once.
     sys.setswitchinterval(0.0005)
     refusals = Refusals()
     config = uvicorn.Config(
@@ -103,7 +103,7 @@ def serve(service: Service, environment: Environment) -> None:
     address = f"[{host}]" if ":" in host else host
     at = f"{address}:{listener.getsockname()[1]}"
     print(f"serving   model {service.settings.key[:12]} ({service.form}) at http://{at}", flush=True)
-    # What is there now stays: to go through all of it for garbage would hold up a request for a long time.
+    # All present objects stay: a garbage collection of them would delay a request.
     gc.collect()
     gc.freeze()
     try:
@@ -115,7 +115,7 @@ def serve(service: Service, environment: Environment) -> None:
 
 
 def main(words: list[str]) -> int:
-    """What the module does as a command; see its top. Returns the exit code."""
+    """The module as a command, see its docstring. Returns the exit code."""
     check = words == ["--check"]
     try:
         if words and not check:

@@ -1,7 +1,7 @@
-"""How much a body may hold, looked at before anything is built of it.
+"""Limits of the content of a body, checked before it is parsed.
 
-A parser builds an object for each value, and an error for each column that is unknown: a body of 2 MB so became 800 MB.
-What stands outside of strings is counted here, at some 2 ns a byte.
+A parser builds an object for each value, and an error for each unknown column: a body of 2 MB became 800 MB. This
+module counts the characters outside of strings, at some 2 ns a byte.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
-SMALL = 32_768  # bytes; whatever a body of this size holds costs some megabytes at most
-SPARE = 2000  # objects, lists, values and columns beyond what rows need: a mistake is still named as what it is
+SMALL = 32_768  # bytes; parsing any body of this size takes some megabytes at most
+SPARE = 2000  # objects, lists, values and columns beyond those of rows: a mistake still gets its own message
 STRUCTURE = b'{}[]:,"'
 _OTHERS = bytes(set(range(256)) - set(STRUCTURE))
 _IS_STRUCTURE = np.isin(np.arange(256), list(STRUCTURE))
@@ -25,8 +25,8 @@ class Beyond(Exception):
 
     Attributes:
         row: the number of the row that does, the first is 1, or None.
-        beginning: the beginning of the body, or of it up to the beginning of that row: a whole body, and small enough
-            to be judged; None: it is no JSON.
+        beginning: the body cut off early or at the beginning of that row, completed to valid JSON and small enough to
+            be checked; None: it is no JSON.
     """
 
     def __init__(self, text: str, beginning: bytes | None, row: int | None = None) -> None:
@@ -35,7 +35,7 @@ class Beyond(Exception):
 
 
 def check(body: bytes, columns: int, max_rows: int) -> None:
-    """Let pass what rows of so many columns may look like.
+    """Accept a body that can hold only rows of so many columns.
 
     Raises:
         Beyond: the body holds more objects, lists, values or columns.
@@ -52,7 +52,7 @@ def check(body: bytes, columns: int, max_rows: int) -> None:
         values = "lists" if lists > 1 + SPARE else "values"
         told = f"the body holds too many {values}; a row is one object, {{column: value, ...}}"
         raise Beyond(told, _beginning(body, text, some))
-    parts = found.split(b"}")  # an object that ends in each, and what it stands in
+    parts = found.split(b"}")  # the object that ends in each, and the text around it
     counts = list(map(bytes.count, parts, repeat(b":")))
     most = columns + SPARE
     if max(counts) > most:
@@ -63,14 +63,14 @@ def check(body: bytes, columns: int, max_rows: int) -> None:
 
 
 def plain(body: bytes) -> bytes:
-    """A JSON text with other characters for each escaped quote and backslash; no place moves."""
+    """A JSON text with other characters for each escaped quote and backslash; the length stays."""
     return body.replace(b"\\\\", b"xx").replace(b'\\"', b"xx") if b"\\" in body else body
 
 
 def skeleton(text: bytes) -> bytes:
     """The braces, brackets, colons and commas of a plain text that stand outside of its strings."""
     found = text.translate(None, _OTHERS)
-    # Of a string that holds none of them two quotes are left. Once no quote is, there was no other string.
+    # A string without these leaves two adjacent quotes. If no quote is left after their removal, no string holds any.
     bare = found.replace(b'""', b"")
     if b'"' not in bare:
         return bare
@@ -79,7 +79,7 @@ def skeleton(text: bytes) -> bytes:
 
 
 def _outside(given: NDArray[np.uint8], inside: int = 0) -> NDArray[np.bool_]:
-    """Which characters stand outside of strings; a quote does not.
+    """Which characters are outside of strings; a quote is not.
 
     Args:
         inside: 1 if the text begins in a string.
@@ -91,7 +91,7 @@ def _outside(given: NDArray[np.uint8], inside: int = 0) -> NDArray[np.bool_]:
 
 
 def _beginning(body: bytes, text: bytes, length: int) -> bytes | None:
-    """A body of what stands before the character of the skeleton with this number."""
+    """The text before the skeleton's character with this number, completed to a JSON body."""
     inside, end = 0, len(body)
     for start in range(0, len(body), SMALL):
         given = np.frombuffer(text, np.uint8, min(SMALL, len(body) - start), start)

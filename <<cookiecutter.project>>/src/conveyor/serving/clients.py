@@ -1,4 +1,4 @@
-"""What one client may ask for, and what all together may hold open. Nothing here grows with the number of clients."""
+"""The limits of one client, and of all clients together. Memory does not grow with the number of clients."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from functools import lru_cache
 
 from conveyor.serving.problem import Problem
 
-REMEMBERED = 10_000  # clients whose rate is known; the one that has been silent for longest is forgotten first
-BODIES = 16  # times max_bytes, which all bodies that are not whole yet may hold together
+REMEMBERED = 10_000  # clients with a known rate; the one with the oldest request is forgotten first
+BODIES = 16  # times max_bytes, for all unfinished bodies together
 
 
 @lru_cache(maxsize=4096)
 def name_of(address: str) -> str:
-    """Whom an address belongs to: itself, or the /64 of one of IPv6, of which anybody has as many as they like."""
+    """The client of an address: the address, or for IPv6 its /64, because anybody can have a whole /64."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -30,8 +30,8 @@ class Clients:
     """The limits of each client, and of all bodies.
 
     Args:
-        rate: requests a second of one client, which may come at once; None: no limit.
-        most: requests of one client that are open at a time; None: no limit.
+        rate: requests a second of one client; so many may come at once; None: no limit.
+        most: open requests of one client at a time; None: no limit.
         max_bytes: of one body.
     """
 
@@ -74,15 +74,15 @@ class Clients:
             raise Problem(429, f"this client sends more than {rate:g} requests a second", retry=seconds)
 
     def hold(self, size: int) -> None:
-        """So many bytes more of a body that is not whole; ``release`` gives them back.
+        """Count so many more bytes of unfinished bodies; ``release`` gives them back.
 
         Raises:
-            Problem: there is no room; then they are not held.
+            Problem: there is no room; then they are not counted.
         """
         if size > self._room:
             raise Problem(503, "too many unfinished bodies are held; send it again", retry=1, close=True)
         self._room -= size
 
     def release(self, size: int) -> None:
-        """So many bytes less."""
+        """Give so many bytes back."""
         self._room += size

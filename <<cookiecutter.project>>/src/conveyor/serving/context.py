@@ -1,4 +1,4 @@
-"""What an answer must know of its request besides the body: ``Service.answer`` is called with the body alone."""
+"""The context of a request besides its body: ``Service.answer`` is called with the body alone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Asked:
     """The request that is being answered.
 
     Attributes:
-        request: its id, the caller's or made; None outside of a server.
-        recorded: whether the answer is counted and logged where it is given.
+        request: its id, from the caller or made here; None outside of a server.
+        recorded: whether ``Service.answer`` counts and logs the answer.
     """
 
     request: str | None = None
@@ -21,7 +21,7 @@ class Asked:
 
 
 def new_id() -> str:
-    """A random UUID (version 4). Each request needs two, and the standard library's take twice as long."""
+    """A random UUID (version 4). Each request needs two, and the standard library takes twice as long."""
     made = bytearray(os.urandom(16))
     made[6], made[8] = made[6] & 0x0F | 0x40, made[8] & 0x3F | 0x80  # the version, and the variant
     text = made.hex()

@@ -1,4 +1,4 @@
-"""An answer in a process of its own, for a request that may have ended the replica that was asked before."""
+"""An answer in a separate process, for a request that may have ended the replica that got it first."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from contextlib import suppress
 
 from conveyor.serving.problem import Problem
 
-OPEN_FILES = 1_048_576  # a descriptor is below it
-MOST = 4  # at a time
-WAITING = 256  # for their turn: what a replica held that went away comes at once
-WHOLE = b"\n"  # what ends an answer that is whole
+OPEN_FILES = 1_048_576  # descriptors are below this number
+MOST = 4  # children at a time
+WAITING = 256  # requests in the queue: all open requests of a dead replica come at once
+WHOLE = b"\n"  # the end of a whole answer
 ENDED = "this request ended the process that answered it; send other rows, or fewer at once"
 
 
 class Apart:
-    """Answers in children, each of which has so many seconds."""
+    """Answers in child processes, each with a time limit in seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._asked, self._turn = seconds, 0, asyncio.Semaphore(MOST)
 
     async def answer(self, give: Callable[[], bytes]) -> bytes:
-        """What ``give`` gives in a child. The event loop goes on meanwhile.
+        """The result of ``give`` in a child. The event loop continues meanwhile.
 
         Raises:
-            Problem: 500 where the child ends or takes too long, 503 where too many wait for their turn.
+            Problem: 500 if the child ends or takes too long, 503 if too many requests wait.
         """
         if self._asked >= MOST + WAITING:
             raise Problem(503, "too many requests are asked again at once", retry=1)
@@ -74,12 +74,12 @@ class Apart:
             os.close(reading)
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-            await asyncio.to_thread(os.waitpid, child, 0)  # to take much memory back takes its time
+            await asyncio.to_thread(os.waitpid, child, 0)  # freeing much memory takes time
         return bytes(said)
 
 
 def _live(give: Callable[[], bytes], writing: int) -> None:
-    """The whole life of a child: it holds nothing open of its parent's, and never returns."""
+    """Run a child: it closes all descriptors of its parent, and never returns."""
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -87,7 +87,7 @@ def _live(give: Callable[[], bytes], writing: int) -> None:
         os.closerange(3, writing)
         os.closerange(writing + 1, OPEN_FILES)
         with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")  # where memory ends, this process does
+            file.write("1000")  # out of memory, the kernel ends this process first
         said = give() + WHOLE
         while said:
             said = said[os.write(writing, said) :]

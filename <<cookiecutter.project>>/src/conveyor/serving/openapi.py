@@ -1,4 +1,4 @@
-"""The description of the server: /openapi.json, made by FastAPI from the models of what is said."""
+"""The description of the server, /openapi.json: FastAPI makes it from the models of the answers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def described(service: Service, token: bool) -> dict[str, Any]:
         version=service.settings.key[:12],
     )
 
-    # These functions are the description alone: routes.py answers.
+    # These functions are for the description alone: routes.py answers.
 
     @app.post("/predict", response_class=JSONResponse, response_model=None, responses=responses, openapi_extra=extra)
     async def predict() -> None:

@@ -1,7 +1,7 @@
-"""What was predicted, one JSON line for each row, in files of a folder or objects at an fsspec URL.
+"""The log of predictions, one JSON line for each row, in files of a folder or objects at an fsspec URL.
 
-The log never holds up an answer: requests are handed over to a thread through a bounded queue, and what finds no room
-there is dropped and counted. A disk that is full or a store that fails is tried again until it takes the lines.
+The log never delays an answer: a bounded queue hands requests to a thread, and rows that find no room are dropped and
+counted. If a disk is full or a store fails, the write is tried again until it succeeds.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-QUEUED_BYTES = 8_000_000  # of request bodies that wait to be written
-BATCH_BYTES = 500_000  # of lines that are written at once to a file
+QUEUED_BYTES = 8_000_000  # bytes of request bodies in the queue
+BATCH_BYTES = 500_000  # bytes of lines in one write to a file
 EVERY = 1.0  # seconds between two writes
-RETRY = 5.0  # seconds until a store that failed is tried again
+RETRY = 5.0  # seconds until a failed write is tried again
 HOUR = 3600.0  # a file, or an object, holds at most this much time
-SLICE_BYTES, PAUSE = 40_000, 0.001  # so many bytes of lines are made at a time, then requests have so many seconds
-OBJECT_BYTES, OBJECT_SECONDS = 1_000_000, 60.0  # an object is written when it has one of them
-CLOSING = 5.0  # seconds that the end waits for the last lines
+SLICE_BYTES, PAUSE = 40_000, 0.001  # bytes of lines that are made at once, and seconds of pause after them
+OBJECT_BYTES, OBJECT_SECONDS = 1_000_000, 60.0  # an object is written when it reaches one of them
+CLOSING = 5.0  # seconds for the last lines at the end
 
 
 class Store(Protocol):
-    """Where lines go. ``write`` says how many bytes it took, whole lines, or raises what its file system raises."""
+    """The target of lines. ``write`` returns the bytes of whole lines that it took, or raises the system's error."""
 
     def write(self, lines: bytes) -> int: ...
 
 
 def stamp() -> str:
-    """Now, as it stands in names: no character that a file system minds, in the order of time."""
+    """The present time for file names: only portable characters, in the order of time."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
 
 
 @lru_cache(maxsize=1)
 def _second(number: int) -> bytes:
-    """A second since 1970 as a time in a line, but for its end."""
+    """A second since 1970 as the beginning of a line's time."""
     return datetime.fromtimestamp(number, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
 class Folder:
     """Files of a folder that several processes share; together they hold at most ``limit`` bytes.
 
-    A file takes lines until it has a tenth of the limit, or is an hour old. The oldest files go first.
+    A file takes lines until it has a tenth of the limit, or is an hour old. The oldest files are deleted first.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -60,7 +60,7 @@ class Folder:
         self._file, self._until = path, 0.0
 
     def write(self, lines: bytes) -> int:
-        """Append a tenth of the limit at most."""
+        """Append whole lines, at most a tenth of the limit."""
         if len(lines) > self._limit // 10:  # up to the last line that fits, or the first one alone
             end = lines.rfind(b"\n", 0, self._limit // 10)
             lines = lines[: (end if end >= 0 else lines.index(b"\n")) + 1]
@@ -70,20 +70,20 @@ class Folder:
             self._file = self._path / f"predictions-{stamp()}-{socket.gethostname()}-{os.getpid()}.jsonl"
             self._until, size = time.monotonic() + HOUR, 0
         self._make_room(len(lines))
-        # Opened each time: a file that another process removed as the oldest one does not go on unseen.
+        # Opened each time: another process may have deleted the file as the oldest one.
         with open(self._file, "ab", buffering=0) as out:
             before = out.tell()
             try:
                 written = 0
-                while written < len(lines):  # a disk that is nearly full takes a part
+                while written < len(lines):  # a nearly full disk takes only a part
                     written += out.write(lines[written:])
             except OSError:
-                out.truncate(before)  # no line stays half-written
+                out.truncate(before)  # no partial line stays
                 raise
         return len(lines)
 
     def try_out(self) -> None:
-        """Write a file of one byte, and take it away; raises what a write would."""
+        """Write a file of one byte, and delete it; raises the error of a failed write."""
         self._path.mkdir(parents=True, exist_ok=True)
         file = self._path / f"tried-{socket.gethostname()}-{os.getpid()}"
         try:
@@ -110,7 +110,7 @@ class Folder:
 
 
 class Remote:
-    """Objects at an fsspec URL, each written whole; how many are kept is up to the store's own rules."""
+    """Objects at an fsspec URL, each written whole; the store's own rules limit their number."""
 
     def __init__(self, url: str) -> None:
         from fsspec.core import url_to_fs
@@ -131,12 +131,12 @@ class PredictionLog:
     Args:
         target: a folder, or an fsspec URL.
         key: of the model.
-        private: columns that the log never holds.
-        limit: bytes that a folder may take.
+        private: columns that are never logged.
+        limit: bytes of a folder.
 
     Attributes:
         dropped: rows that found no room.
-        failing: whether what was tried last could not be written.
+        failing: whether the last write failed.
     """
 
     def __init__(self, target: str, key: str, private: tuple[str, ...], limit: int) -> None:
@@ -144,9 +144,9 @@ class PredictionLog:
         self._target, self._limit = target, limit
         self._store: Store | None = None
         self._private = tuple(private)
-        self._model = b',"model":%b,"features":' % to_json(key)  # of each line the same
+        self._model = b',"model":%b,"features":' % to_json(key)  # the same in each line
         self._waiting: deque[tuple[str, str | None, float, list[dict[str, Any]], NDArray[np.float64], int]] = deque()
-        # Each counter is written by one thread alone: what was handed over by the server's, what is done by the log's.
+        # Each counter has one writing thread: the server's for queued rows, the log's for written ones.
         self._put_bytes, self._put_rows, self.dropped = 0, 0, 0
         self._done_bytes, self._done_rows, self._complained = 0, 0, ""
         self.failing = False
@@ -158,7 +158,7 @@ class PredictionLog:
 
     @property
     def waiting(self) -> int:
-        """Rows that are taken and not yet written."""
+        """Rows in the queue or not yet written."""
         return self._put_rows - self._done_rows
 
     def put(
@@ -169,12 +169,12 @@ class PredictionLog:
         size: int,
         request: str | None = None,
     ) -> None:
-        """Hand over the rows of a request, which are the log's from then on, and its predictions; returns at once.
+        """Queue the rows of a request and its predictions; returns at once. The log may change the rows from now on.
 
         Args:
-            id: of the answer, which no other one has.
-            size: bytes of the request, by which the queue is bounded.
-            request: its id, which callers may choose.
+            id: of the answer, unique.
+            size: bytes of the request, which bound the queue.
+            request: the request's id, which callers may choose.
         """
         queued = self._put_bytes - self._done_bytes + size
         if queued > QUEUED_BYTES or size > self._limit // 2:
@@ -187,14 +187,14 @@ class PredictionLog:
             self._wake.set()
 
     def close(self, seconds: float = CLOSING) -> None:
-        """Write what waits, for at most so long; what is left then is dropped."""
+        """Write the queued lines, for at most so many seconds; the rest is dropped."""
         self._end.set()
         self._wake.set()
         self._thread.join(seconds)
         if lost := self._put_rows - self._done_rows:
             print(f"prediction log: {self._target}: {lost} rows were not written", file=sys.stderr, flush=True)
 
-    # What the thread does
+    # In the thread
 
     def _work(self) -> None:
         full, patience = (OBJECT_BYTES, OBJECT_SECONDS) if self._remote else (BATCH_BYTES, EVERY)
@@ -232,11 +232,11 @@ class PredictionLog:
                 tried = time.monotonic()
 
     def _pressed(self) -> bool:
-        """Whether the lines are wanted more than the time that making them takes from requests."""
+        """Whether writing comes before requests: the queue is filling, or the server ends."""
         return self._end.is_set() or self._put_bytes - self._done_bytes > QUEUED_BYTES // 4
 
     def _try(self) -> None:
-        """Find out whether the folder takes anything, before there is something to write."""
+        """Find out whether the folder can be written, before the first line."""
         self._attempt(lambda: self._folder().try_out())
 
     def _folder(self) -> Folder:
@@ -255,11 +255,11 @@ class PredictionLog:
         return self._attempt(write)
 
     def _attempt(self, do: Callable[[], None]) -> bool:
-        """Whether it could be done; if not, that is told once."""
+        """Whether it succeeded; an error is printed once."""
         try:
             do()
         except Exception as error:
-            # Each file system raises its own, and none of them may end the log, less so the server.
+            # Each file system raises its own errors; none of them may end the log or the server.
             complaint = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             if complaint != self._complained:
                 print(f"prediction log: {self._target}: {complaint}; it is tried again", file=sys.stderr, flush=True)
@@ -279,7 +279,7 @@ class PredictionLog:
         for name in self._private:
             for row in rows:
                 row.pop(name, None)
-        # What the lines of a request have in common becomes JSON once.
+        # The common parts of a request's lines become JSON once.
         before = b'{"id":%b,"request":%b,"row":' % (to_json(id), to_json(request))
         second, thousandths = divmod(round(seconds * 1e6) // 1000, 1000)
         between = b',"time":"%b.%03dZ"%b' % (_second(second), thousandths, self._model)

@@ -1,4 +1,4 @@
-"""A request that is not answered, and what is told of it: to the caller, and to whoever reads the server's log."""
+"""A request that gets no answer, and its messages: for the caller, and for the server's log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-# What POST /predict may say besides 200.
+# The statuses of POST /predict besides 200.
 STATUSES = {
     400: "The request is no HTTP that this server reads, or its body came broken",
     401: "The bearer token is missing or wrong",
@@ -19,7 +19,7 @@ STATUSES = {
     500: "The request could not be answered, or ended the process that answered it",
     503: "The model does not answer as it did in training, or too much is asked at once",
 }
-# The rest of what such a request sends is not wanted.
+# The rest of such a request is not read.
 CLOSING = frozenset({400, 408, 413, 414, 431, 505})
 
 
@@ -32,13 +32,13 @@ class Told(BaseModel):
 
 
 class Problem(Exception):
-    """A request that is not answered: the status, and what is wrong in words.
+    """A request that gets no answer: the status, and the fault in words.
 
     Attributes:
-        retry: seconds after which to ask again, or None.
-        close: whether the connection is closed with the answer.
-        logged: the words for the log, which holds no value of a private column.
-        trace: where in the code it came about, for the log, or None.
+        retry: seconds until the next attempt, or None.
+        close: whether the answer closes the connection.
+        logged: the message for the log, without values of private columns.
+        trace: the place in the code, for the log, or None.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Problem(Exception):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers of the response that only some statuses have."""
+        """The additional headers of some statuses."""
         made = []
         if self.status == 401:
             made.append((b"www-authenticate", b"Bearer"))
@@ -76,6 +76,6 @@ class Problem(Exception):
 
 
 def trace_of(error: BaseException, text: bool) -> str:
-    """Where an exception came about: the last frames, its type, and its text if that may be told."""
+    """The origin of an exception: the last frames, its type, and its text if that may be shown."""
     what = type(error).__name__ + (f": {error}" if text else "")
     return "".join(traceback.format_tb(error.__traceback__)[-8:])[-4000:] + what[:500]

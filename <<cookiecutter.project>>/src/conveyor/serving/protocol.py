@@ -1,6 +1,6 @@
-"""HTTP/1.1 as it comes over the wire: uvicorn's protocol with bounds for what comes before a body, and after it.
+"""HTTP/1.1 on the wire: uvicorn's protocol with limits before a body, and after it.
 
-What is refused here never reaches a route. The first of these that is passed is told, and the connection is closed.
+A request that is refused here reaches no route. The first exceeded limit is answered, and the connection is closed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from conveyor.serving.routes import Door
 
 TARGET = 8 * 1024  # bytes of a path with its query
 FIELDS, FIELD_BYTES = 100, 32 * 1024  # of headers
-HEAD_SECONDS = 10.0  # for the headers of a request, the first of a connection from its beginning
-BESIDE_BODY = 64 * 1024  # bytes of a chunked body that bring nothing of it: trailers, extensions
-WAITING = 100  # requests of a connection that are sent before the first is answered
-LINGER = 1.0  # seconds in which what is still sent is thrown away, so that the answer is not lost with it
-OFFER = frozenset({b"upgrade", b"http2-settings", b"connection"})  # the headers of another protocol
+HEAD_SECONDS = 10.0  # for the headers of a request; of the first one from the beginning of the connection
+BESIDE_BODY = 64 * 1024  # bytes of a chunked body that hold nothing of it: trailers, extensions
+WAITING = 100  # requests of a connection before the first one is answered
+LINGER = 1.0  # seconds in which further input is dropped, so that the answer is not lost
+OFFER = frozenset({b"upgrade", b"http2-settings", b"connection"})  # the headers that offer another protocol
 
 
 def _response(status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> bytes:
@@ -34,7 +34,7 @@ def _response(status: int, headers: list[tuple[bytes, bytes]], content: bytes) -
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its response, which is one message and leaves in one write.
+    """A request and its response, which leaves in one write.
 
     Attributes:
         late: whether the body did not arrive in time.
@@ -45,9 +45,9 @@ class Cycle(RequestResponseCycle):
     hang_up: Callable[[], None]
     _start: Message
 
-    # Any: uvicorn has types of its own for messages, which know nothing of "late".
+    # Any: uvicorn's types of messages have no "late".
     async def receive(self) -> Any:
-        """Like uvicorn's; a body that is late ends as one that was broken off, and says so."""
+        """Like uvicorn's; a late body ends like a broken connection, with the mark "late"."""
         message = await super().receive()
         return {"type": "http.disconnect", "late": True} if self.late else message
 
@@ -83,7 +83,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._problem: Problem | None = None  # why the parser was stopped
-        self._last: bytes | None = None  # what is said once all before it is answered
+        self._last: bytes | None = None  # the last response, sent after all earlier ones
         self._timer: asyncio.TimerHandle | None = None
         self._refused = False
         self._in_head, self._in_body = True, False
@@ -117,7 +117,7 @@ class Protocol(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._timer = None
-        if self._refused or (self._in_body and self.cycle.response_complete):  # nothing more is said
+        if self._refused or (self._in_body and self.cycle.response_complete):  # nothing more is sent
             self.transport.close()
         elif self._in_body:
             self.cycle.late = True
@@ -141,7 +141,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(self._problem or Problem(400, f"the request is no HTTP: {error}".lower()))
             return
         if self._in_head and not self._began:
-            self._fed += len(data)  # of a header, perhaps, that does not end
+            self._fed += len(data)  # possibly of a header that does not end
             if self._fed > FIELD_BYTES + TARGET:
                 self._refuse(Problem(431, f"the headers have more than {FIELD_BYTES} bytes"))
                 return
@@ -156,7 +156,7 @@ class Protocol(HttpToolsProtocol):
             self._arm(HEAD_SECONDS)
 
     def _read_plain(self, rest: bytes) -> None:
-        """Read a request that offers another protocol as one that does not; the parser gives its body up else."""
+        """Read a request that offers another protocol without that offer: the parser would drop its body."""
         kept = [(name, value) for name, value in self.headers if name not in OFFER]
         keep = b"keep-alive" if self.parser.should_keep_alive() else b"close"
         version = self.parser.get_http_version().encode()
@@ -197,7 +197,7 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 self._stop(Problem(400, "this is no proxy"))
-            return  # read again without the offer
+            return  # it is read again without the offer
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             self._stop(Problem(505, "the request is neither HTTP/1.1 nor HTTP/1.0"))
@@ -214,7 +214,7 @@ class Protocol(HttpToolsProtocol):
         self._begin(version)
 
     def _begin(self, version: str) -> None:
-        """Hand the request over; one that comes before the last is answered waits for that."""
+        """Start the request; if an earlier one has no answer yet, it waits for that."""
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         self.scope["path"] = unquote(path) if "%" in path else path
@@ -235,7 +235,7 @@ class Protocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         self.cycle.hang_up = self._hang_up
-        door: Any = self.app  # for uvicorn's types an application is one for websockets, too
+        door: Any = self.app  # uvicorn's type of an application includes websockets
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, door)
         else:
@@ -264,16 +264,16 @@ class Protocol(HttpToolsProtocol):
     # The end of a connection
 
     def _refuse(self, problem: Problem, quiet: bool = False) -> None:
-        """Say what is wrong, once all that was asked before is answered, and close the connection."""
+        """Answer with the fault after all earlier requests are answered, and close the connection."""
         self._refused = True
         self._disarm()
         self._unset_keepalive_if_required()
         headers, content = self.app.refused(problem, self.client[0] if self.client else "", quiet)
         last = _response(problem.status, headers, content)
-        if self._in_body and self.pipeline:  # of the newest request, which is never handed over
+        if self._in_body and self.pipeline:  # the newest request waits in the pipeline and is not started any more
             self.pipeline.popleft()
             self._last = last
-        elif self._in_body:  # of a request that waits for the rest of it
+        elif self._in_body:  # the request has started and waits for the rest of its body
             answered = self.cycle.response_started
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -296,7 +296,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _linger(self) -> None:
-        """Say nothing more, and read on for a moment: to close at once would take back what was said last."""
+        """Send nothing more, and read on for a moment: closing at once could lose the last response."""
         self._refused = True
         self._disarm()
         self._unset_keepalive_if_required()

@@ -1,20 +1,20 @@
-"""Whether the model still answers, while the process lives: what /readyz asks."""
+"""Whether the model still answers while the process lives, for /readyz."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-EVERY = 5.0  # seconds for which one look at the model holds
-FAILURES = 20  # so many answers in a row that failed are no accident
-FORGOTTEN = 30.0  # seconds after which the last failure counts no more: who is asked nothing cannot show it is well
+EVERY = 5.0  # seconds for which a check of the model is valid
+FAILURES = 20  # so many failed answers in a row are no accident
+FORGOTTEN = 30.0  # seconds after which the last failure no longer counts: without requests it would stay for ever
 
 
 class Ready:
-    """What the model said last.
+    """The state of the model.
 
     Args:
-        look: asks the model for an answer that is known; why it is wrong, or None.
+        look: asks the model for a known answer; returns what is wrong, or None.
     """
 
     def __init__(self, look: Callable[[], str | None]) -> None:
@@ -23,14 +23,14 @@ class Ready:
         self._failures, self._failed = 0, float("-inf")
 
     def answered(self, failed: bool) -> None:
-        """A caller was answered, or was told that the server failed."""
+        """Count an answer to a caller, or a failure of the server."""
         if failed:
             self._failures, self._failed = self._failures + 1, time.monotonic()
         else:
             self._failures = 0
 
     def reason(self) -> str | None:
-        """Why the model is not to be asked, or None."""
+        """Why the model should get no requests, or None."""
         now = time.monotonic()
         if self._failures >= FAILURES and now - self._failed < FORGOTTEN:
             return f"the last {self._failures} requests failed"

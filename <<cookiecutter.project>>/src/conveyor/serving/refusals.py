@@ -1,4 +1,4 @@
-"""The log of what was refused or failed: one JSON line each on standard error, and none for what was answered."""
+"""The log of refused and failed requests: one JSON line each on standard error, none for an answered one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic_core import to_json
 
-A_SECOND = 20  # lines; one more says how many were left out
-WAITING = 200  # lines that whoever reads standard error has not taken yet; what comes then is left out, too
-CLOSING = 1.0  # seconds that the end waits for the last lines
+A_SECOND = 20  # lines; one more counts those that were left out
+WAITING = 200  # lines that standard error has not taken yet; more are left out, too
+CLOSING = 1.0  # seconds for the last lines at the end
 
 
 class Refusals:
-    """Writes lines from a thread of its own: a reader that stops reading holds up no answer."""
+    """Writes lines from its own thread: a reader that stops reading delays no answer."""
 
     def __init__(self, descriptor: int = 2) -> None:
         self._descriptor = descriptor
@@ -28,7 +28,7 @@ class Refusals:
         self._thread.start()
 
     def say(self, level: str, **what: Any) -> None:
-        """A line, unless this second has had its share."""
+        """Add a line, unless this second has had its share."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._said = second, 0
@@ -40,7 +40,7 @@ class Refusals:
         self._put(level, what)
 
     def close(self) -> None:
-        """Write what waits, for a second at most."""
+        """Write the waiting lines, for a second at most."""
         self._tell_left_out()
         self._end = True
         self._wake.set()
@@ -65,5 +65,5 @@ class Refusals:
                 try:
                     while line:
                         line = line[os.write(self._descriptor, line) :]
-                except OSError:  # nobody reads it any more, or its disk is full
+                except OSError:  # the reader is gone, or its disk is full
                     continue

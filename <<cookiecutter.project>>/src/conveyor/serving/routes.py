@@ -1,6 +1,6 @@
-"""The routes of the server, on bare ASGI: a framework would take as long as the model.
+"""The routes of the server, in plain ASGI: a framework would take as long as the model.
 
-What they say is described in openapi.py, and a test holds the two together.
+openapi.py describes the answers, and a test compares both.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from conveyor.serving.settings import Environment
 JSON, TEXT = b"application/json", b"text/plain; version=0.0.4; charset=utf-8"
 OK = to_json({"status": "ok"})
 ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
-PROBES = ("/healthz", "/readyz", "/metrics")  # asked by what runs the server, which no limit of a client is meant for
+PROBES = ("/healthz", "/readyz", "/metrics")  # for the host of the server; the limits of clients do not apply
 Content = tuple[bytes, bytes]  # a media type and a text
 
 
 @dataclass(slots=True)
 class Exchange:
-    """A request and what becomes of it."""
+    """A request and its state."""
 
     scope: Scope
     given: dict[bytes, bytes]
@@ -45,7 +45,7 @@ class Exchange:
     probe: bool = False
     mirrored: bool = False
     body: bytes | None = None  # once it is whole
-    ended: bool = False  # whether it ended the process that was to answer it
+    ended: bool = False  # whether it ended the process that should answer it
     status: int = 200
 
 
@@ -54,8 +54,8 @@ class Door:
 
     Args:
         service: answers.
-        environment: tokens, and where the server stands.
-        refusals: the log of what is not answered.
+        environment: tokens, and whether an edge is in front.
+        refusals: the log of requests without an answer.
         connections: that may be open at a time.
 
     Attributes:
@@ -93,7 +93,7 @@ class Door:
         except Problem as found:
             problem = found
         except Exception as error:
-            # A bug of ours, or of a wrapped service: the caller gets the one shape of all errors, the log the place.
+            # Our bug, or one of a wrapped service: the caller gets an ordinary error, the log gets the place.
             problem = self._failed(error)
         headers = [(b"x-request-id", exchange.request)]
         if problem:
@@ -123,7 +123,7 @@ class Door:
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> Content:
         path, method = exchange.path, exchange.scope["method"]
-        # Behind an edge, which takes the mark from its clients, who bears it is the deployment.
+        # The edge removes this mark from callers' requests, so behind an edge it is of the deployment.
         known = exchange.mirrored or path in PROBES or (exchange.probe and self._behind_edge)
         if known or not self._clients.limited:
             return await self._routed(exchange, path, method, receive)
@@ -162,7 +162,7 @@ class Door:
         if kind != JSON and kind.partition(b";")[0].strip().lower() != JSON:
             raise Problem(415, "send the body as application/json")
         exchange.body = body = await self._body(given, receive)
-        exchange.began = time.perf_counter()  # how long a caller takes to send it is no time of the model
+        exchange.began = time.perf_counter()  # the time in which the caller sends the body does not count
         service, probe = self._service, exchange.probe and not exchange.mirrored
         again = given.get(b"x-again") == b"predict"
         ASKED.set(Asked(exchange.request.decode(), not exchange.mirrored and not again))
@@ -187,22 +187,22 @@ class Door:
         except Problem as problem:
             return to_json(vars(problem))
         except Exception as error:
-            # The same in a child: the parent could not tell a bug from a request that ended it.
+            # The same in a child: the parent could not tell a bug from a request that ended the child.
             return to_json(vars(self._failed(error)))
 
     def _failed(self, error: Exception) -> Problem:
-        """What is told of an exception that nobody foresaw."""
+        """The answer to an unforeseen exception."""
         trace = trace_of(error, text=not self._service.settings.private)
         return Problem(500, "the server failed at this request", trace=trace)
 
     def _allowed(self, authorization: bytes) -> bool:
-        """Whether a token is borne, compared in a time that does not tell how much of it is right."""
+        """Whether the token is right; the time of the comparison does not depend on the token."""
         scheme, _, given = authorization.partition(b" ")
         found = [hmac.compare_digest(given.strip(), token) for token in self._tokens]
         return any(found) and scheme.lower() == b"bearer"
 
     async def _body(self, given: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The body of a request, whether or not it says its length before.
+        """The body of a request, with or without a Content-Length.
 
         Raises:
             Problem: it is longer than max_bytes, takes longer than max_seconds, or there is no room for it.
@@ -234,7 +234,7 @@ class Door:
     def _too_long(self) -> Problem:
         return Problem(413, f"the body has more than {self._max_bytes} bytes; send fewer rows at once")
 
-    # What the wire asks
+    # Called by the protocol
 
     def full(self, connections: int) -> bool:
         """Whether so many connections leave no descriptor for another one."""
@@ -246,10 +246,10 @@ class Door:
         return full
 
     def refused(self, problem: Problem, client: str, quiet: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        """Headers and content of the answer to what is no request.
+        """Headers and content of the answer to an invalid request.
 
         Args:
-            quiet: whether the log need not tell it.
+            quiet: whether the log leaves it out.
         """
         request, content = new_id(), problem.body()
         self._service.observed.requests.labels("other", problem.status).inc()
@@ -259,7 +259,7 @@ class Door:
         headers = [(b"x-request-id", request.encode()), *problem.headers, (b"content-type", JSON)]
         return [*headers, (b"content-length", b"%d" % len(content))], content
 
-    # What stays of a request
+    # Counting and logging
 
     def _record(self, exchange: Exchange, content: bytes, problem: Problem | None) -> None:
         seconds = time.perf_counter() - exchange.began
@@ -290,7 +290,7 @@ class Door:
 
 
 class Wrong(Problem):
-    """A path that is asked in another way."""
+    """A known path with another method."""
 
     def __init__(self, method: str, path: str, allowed: str) -> None:
         super().__init__(405, f"{method} {path}: method not allowed".lower())

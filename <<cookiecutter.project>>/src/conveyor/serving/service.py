@@ -1,4 +1,4 @@
-"""The model of one bundle, ready to answer: what is between the body of a request and the body of its answer."""
+"""The model of one bundle, ready to answer: from the body of a request to the body of its answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Service:
         draining: whether the process is about to end.
 
     Raises:
-        Misuse: the bundle is not the one that the settings name, or damaged.
+        Misuse: the bundle is not the one of the settings, or is damaged.
     """
 
     def __init__(self, bundle: Bundle, settings: Settings, log: str | None = None) -> None:
@@ -48,7 +48,7 @@ class Service:
         golden = bundle.golden["rows"]
         self.example = dict(golden[0]) if golden else {column.name: None for column in columns}
         for column in columns:
-            if column.name in settings.private:  # what the log must not hold is shown to nobody
+            if column.name in settings.private:  # private values must not be shown either
                 self.example[column.name] = {"number": 0.0, "truth": False, "time": "2000-01-01T00:00:00Z"}.get(
                     column.kind, "text"
                 )
@@ -68,7 +68,7 @@ class Service:
         except Refused as refused:
             self.broken = str(refused)
         except Exception as error:
-            # With libraries that the model does not fit it may raise whatever they raise: it must not serve.
+            # With libraries that do not fit the model it may raise any exception: then it must not serve.
             self.broken = f"{bundle.path.name}: the golden rows are not answered: {type(error).__name__}: {error}"
         self.draining = False
         self.log = PredictionLog(log, settings.key, settings.private, settings.log_bytes) if log else None
@@ -87,7 +87,7 @@ class Service:
         return "draining: the process is about to end" if self.draining else self.broken or self.ready.reason()
 
     def _look(self) -> str | None:
-        """Why the model does not answer a golden row as it did, or None."""
+        """Why the answer to a golden row is not right, or None."""
         if not self.golden_rows:
             return None
         row, wanted = self._bundle.golden["rows"][0], self._bundle.golden["answers"][0]
@@ -95,17 +95,17 @@ class Service:
             features = self._bundle.features
             said = self._answer(Rows.of({name: [row.get(name)] for name in features}, features))
         except Exception as error:
-            # What a model raises is up to its libraries; /readyz says that it does.
+            # The model's libraries may raise any exception; /readyz reports it.
             return f"the model does not answer a golden row: {type(error).__name__}"
         if not np.isfinite(said).all() or runtime.apart(said, np.asarray([wanted])) > self.settings.tolerance:
             return "the model answers a golden row otherwise than in training"
         return None
 
     def answer(self, body: bytes, probe: bool = False) -> bytes:
-        """The response to the body of a request for /predict. A probe is no traffic: it is neither logged nor observed.
+        """The response to the body of a request for /predict. A probe is neither logged nor counted.
 
         Raises:
-            Problem: the body is not what the model takes, or the model cannot answer it.
+            Problem: the body does not fit the model, or the model cannot answer it.
         """
         if self.broken:
             raise Problem(503, self.broken)
@@ -113,7 +113,7 @@ class Service:
         try:
             predicted = self._answer(columns)
         except Exception as error:
-            # What a model raises of values that it cannot take is up to its libraries.
+            # The model's libraries may raise any exception for unfit values.
             reason, kind = " ".join(str(error).split())[:200], type(error).__name__
             told = f"the model cannot answer these rows: {kind}"
             open_ = not self.settings.private
@@ -129,7 +129,7 @@ class Service:
         return to_json({**content, "classes": self.classes} if self.task == "multiclass" else content)
 
     def record_again(self, body: bytes, content: bytes) -> None:
-        """Count and log what another process answered to a body."""
+        """Count and log the answer that another process gave to a body."""
         said = from_json(content)
         rows, columns = self._read(body)
         self._record(said["id"], rows, columns, np.asarray(said["predictions"], dtype=np.float64), len(body))
@@ -142,12 +142,12 @@ class Service:
             self.log.put(id, rows, predicted, size, ASKED.get().request)
 
     def _read(self, body: bytes) -> tuple[list[dict[str, Any]], Rows]:
-        """The rows of a body; whatever is in it, this takes some megabytes more than the body.
+        """The rows of a body. Whatever the body holds, this takes only some megabytes more than the body.
 
         Raises:
-            Problem: naming the first row and column that is wrong.
+            Problem: naming the first wrong row and column.
         """
-        body = body.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put before UTF-8
+        body = body.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors put before UTF-8
         if body.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise Problem(422, "the body is UTF-16; send it as UTF-8")
         try:
@@ -162,18 +162,18 @@ class Service:
         raise Problem(422, text, bad.row, bad.column, logged=_without_value(text, bad.column) if hidden else text)
 
     def _beyond(self, beyond: bounds.Beyond) -> BadRows:
-        """What is wrong in a body that holds too much: the column at its beginning that is, if there is one."""
+        """What is wrong in a body that holds too much: the first wrong column at its beginning, if there is one."""
         if beyond.beginning is not None:
             try:
                 self.signature.read(beyond.beginning)
             except BadRows as bad:
-                # What is missing there may come after it.
+                # A column that is missing there may come later.
                 if bad.column is not None and f"column {bad.column!r} is missing" not in str(bad):
                     return bad
         return BadRows(str(beyond), beyond.row)
 
 
 def _without_value(text: str, column: str | None) -> str:
-    """What is wrong with a column, without the value that is."""
+    """A message about a column, without the wrong value."""
     end = text.find(", not ", text.index(repr(column)) + len(repr(column))) if repr(column) in text else -1
     return text if end < 0 else text[:end]

@@ -1,4 +1,4 @@
-"""What an image says about the model it serves: settings.json, made when the image is built, and the environment."""
+"""The settings of the server: settings.json, made with the image, and the environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespac
 
 
 class Settings(BaseModel):
-    """settings.json: the model that is expected, and sections model, serve and data.private of params.yaml.
+    """settings.json: the expected model, and the sections model, serve and data.private of params.yaml.
 
     Attributes:
         key, digest: of the bundle; another one is not served.
@@ -43,7 +43,7 @@ class Settings(BaseModel):
 
     @classmethod
     def of(cls, params: Any, key: str, digest: str, commit: str) -> Settings:
-        """The settings for a bundle, by a checked params.yaml (core/params.py)."""
+        """The settings for a bundle, from a checked params.yaml (core/params.py)."""
         return cls.model_validate(
             {
                 "schema": 1,
@@ -66,7 +66,7 @@ class Settings(BaseModel):
         """The settings in the file at ``path``.
 
         Raises:
-            Misuse: it is missing, or not what ``to_json`` writes; the line names the key.
+            Misuse: it is missing, or not in the format of ``to_json``; the line names the key.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -79,10 +79,9 @@ class Settings(BaseModel):
 
 
 class Environment(BaseModel):
-    """What the container's environment says. An empty variable is an unset one, but for two.
+    """The container's environment. An empty variable is an unset one, with two exceptions.
 
-    PREDICTION_LOG: empty means none. PREDICT_TOKEN: empty is refused, for a service that everybody may ask says so by
-    having none.
+    PREDICTION_LOG: empty means no log. PREDICT_TOKEN: empty is refused; an open service has no such variable.
     """
 
     model_config = CONFIG

@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus. The labels are paths, statuses, columns and classes: a bounded number each."""
+"""The counters of the server, for Prometheus. Labels are paths, statuses, columns and classes: all bounded."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Observed:
     """The counters of a server.
 
     Args:
-        columns: the columns of the model: what differs from training is counted for each.
-        classes: of a multiclass model, whose probabilities are counted apart; else empty.
-        bounds: of the histogram of predictions, but for the last one, which is infinite.
+        columns: the columns of the model: differences from training are counted for each.
+        classes: of a multiclass model, whose probabilities are counted separately; else empty.
+        bounds: of the histogram of predictions, without the last one, which is infinite.
         about: labels of the model.
         log: of predictions, or None.
     """
@@ -46,7 +46,7 @@ class Observed:
         about: dict[str, str],
         log: PredictionLog | None,
     ) -> None:
-        # A time beside each counter that nobody asks for. The library has types, but this function has none.
+        # It adds an unused time to each counter. The library has types, but this function has none.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         new: dict[str, Any] = {"registry": self._registry}
@@ -88,13 +88,13 @@ class Observed:
         """Count the rows of one request and the answers to them.
 
         Args:
-            rows: their numbers are of the columns of the model in its order.
+            rows: their numbers are in the order of the model's columns.
         """
         self._rows.inc(len(predicted))
         self._predictions.add(predicted)
         numbers = rows.numbers
         within = (self._low <= numbers) & (numbers <= self._high)
-        if np.count_nonzero(within) < within.size:  # a gap is not within either
+        if np.count_nonzero(within) < within.size:  # a missing value is not within either
             missing = np.isnan(numbers)
             counts = zip(self._numbers, (~(within | missing)).sum(axis=0), missing.sum(axis=0), strict=True)
             for counters, *found in counts:
@@ -110,7 +110,7 @@ class Observed:
                 gaps.inc(rows.others[name].count(None))
 
     def text(self) -> bytes:
-        """All of it, in the format of Prometheus."""
+        """All counters, in the format of Prometheus."""
         return generate_latest(self._registry)
 
 
@@ -121,11 +121,11 @@ class _Predictions(Collector):
         self._classes, self._bounds, self._listed = classes, np.asarray(bounds, dtype=np.float64), bounds
         self._counts = np.zeros((max(len(classes), 1), len(bounds) + 1), dtype=np.int64)
         self._sums = np.zeros(len(self._counts))
-        self._first = np.arange(len(self._counts)) * self._counts.shape[1]  # the place of a class's first count
+        self._first = np.arange(len(self._counts)) * self._counts.shape[1]  # the position of a class's first count
 
     def add(self, predicted: NDArray[np.float64]) -> None:
         """Count predictions, (n,) or (n x classes)."""
-        if predicted.shape == (1,):  # for which arrays would take ten times as long
+        if predicted.shape == (1,):  # arrays would take ten times as long
             value = float(predicted[0])
             self._counts[0, bisect_left(self._listed, value)] += 1
             self._sums[0] += value
@@ -146,7 +146,7 @@ class _Predictions(Collector):
 
 
 class _Log(Collector):
-    """What the log of predictions says of itself when it is asked."""
+    """The log of predictions: its values at the time of reading."""
 
     def __init__(self, log: PredictionLog) -> None:
         self._log = log

@@ -19,14 +19,14 @@ from conveyor.ledger.ledger import ledger_of
 from conveyor.model.scoring import of_champion
 from conveyor.steps import judge
 
-SLOWER, LARGER = 1.5, 2.0  # times the champion's seconds or bytes from which on the report warns
+SLOWER, LARGER = 1.5, 2.0  # the report warns from so many times the champion's seconds or bytes on
 
 
 def read_scores(project: Project) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """build/scores.parquet and what it says of its models, which may be anything: an untrusted job wrote it.
+    """build/scores.parquet and its note. An untrusted job may have written both, so they can hold anything.
 
     Raises:
-        Misuse: it is missing, damaged, or not what `score` writes.
+        Misuse: the file is missing, damaged, or not in the format of `score`.
     """
     path = project.build / "scores.parquet"
     scores, about = tables.read(path, ("row", "content", "champion", "challenger"), made_by="score")
@@ -41,10 +41,10 @@ def read_scores(project: Project) -> tuple[dict[str, NDArray[Any]], dict[str, An
 def of_rows(
     scores: dict[str, NDArray[Any]], positions: NDArray[np.int64], content: NDArray[np.uint64]
 ) -> dict[str, NDArray[Any]]:
-    """The predictions for rows of the data, NaN where the scores are not of this very row: place and content.
+    """The predictions for rows of the data; NaN unless the score's position and content are those of the row.
 
     Args:
-        scores: the columns of build/scores.parquet, which an untrusted job may have written.
+        scores: the columns of build/scores.parquet, possibly from an untrusted job.
         positions: the rows (n,).
         content: their hashes (n,).
     """
@@ -61,7 +61,7 @@ def of_rows(
 
 
 def warnings(cost: Any) -> list[str]:
-    """What is said of latency and size, which never decide: what was measured may come from an untrusted job."""
+    """Warnings about latency and size. They never decide: the measurements may come from an untrusted job."""
     told = []
     try:
         for what, unit, limit in (("seconds", f"for {int(cost['rows'])} rows", SLOWER), ("bytes", "as stored", LARGER)):
@@ -74,7 +74,7 @@ def warnings(cost: Any) -> list[str]:
 
 
 def run(project: Project) -> str:
-    """Write build/decision.json, and the rows it is about to build/judged.parquet.
+    """Write build/decision.json, and its rows to build/judged.parquet.
 
     The scores may come from an untrusted job: labels, split and rule come from here.
     """
@@ -87,7 +87,7 @@ def run(project: Project) -> str:
     banned = ledger_of(project).quarantine_of(key)
     quarantined = [f"this model will not be promoted: {ledger_of(project).why_quarantined(banned)}"] if banned else []
     held_out = ~split.split(frame, names, project.params.split).trained_on(frame)
-    # A pull request's word on why the champion cannot score counts as little as its predictions.
+    # An error that the pull request reports for the champion counts as little as its predictions.
     error = str(about["champion_error"]) if about.get("champion_error") and not project.pull else None
     learnt = np.zeros(len(frame), dtype=bool)
     if champion:
@@ -101,7 +101,7 @@ def run(project: Project) -> str:
     given = of_rows(scores, positions, hashing.row_hash(rows))
     ours, theirs = given["challenger"], given["champion"] if champion else None
     if champion and project.pull:
-        # The champion's bytes are in the ledger: what a pull request says of its predictions need not be believed.
+        # The champion's bytes are in the ledger: its predictions are computed here, not taken from the pull request.
         with of_champion(project, ledger_of(project).bundle(champion), columns.features(rows, names)) as (
             scored,
             failed,
@@ -149,6 +149,6 @@ def run(project: Project) -> str:
 
 
 def _shaped(predicted: Floats, wide: int) -> Floats:
-    """Predictions of the shape that the task has, NaN where they are of another one."""
+    """Predictions in the shape of the task; NaN if they have another shape."""
     shape = (len(predicted),) if wide == 1 else (len(predicted), wide)
     return predicted if predicted.shape == shape else np.full(shape, np.nan)

@@ -1,4 +1,4 @@
-"""The researcher's loop behind `make try`: change a parameter, see the difference with its interval."""
+"""`make try` for experiments: change a parameter, and see the difference with its interval."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def overrides(changes: list[str]) -> dict[str, object]:
     """``["model.seed=8"]`` as ``{"model.seed": 8}``; values are YAML, and one text may hold several changes.
 
     Raises:
-        Misuse: there is no change, or one has no equals sign, or no value that is YAML.
+        Misuse: there is no change, or one has no equals sign, or a value is no YAML.
     """
     given: dict[str, object] = {}
     # A space begins another change only before `name=`: a value may hold spaces.
@@ -35,7 +35,7 @@ def overrides(changes: list[str]) -> dict[str, object]:
 
 
 def run(root: Path, changes: list[str]) -> None:
-    """Validate, train, score and compare in build/try; the ledger is only read, the candidate stays as it is."""
+    """Validate, train, score and compare in build/try; the ledger is only read, the candidate does not change."""
     project = Project(root, overrides=overrides(changes), build="build/try")
     try:
         with alone(project):

@@ -1,7 +1,7 @@
-"""What a change touches besides the model: the rule, the contract, the judge's code, rows that were there before.
+"""Changes besides the model: to the rule, the contract, the judging code, and rows that the base has.
 
-Whoever proposes a model does not choose what it is judged by. A pull request is judged by its base; on main, a rule
-that changed together with the model is used from the next change on. What was touched is flagged for the reviewer.
+The author of a model does not choose the rule that judges it. A pull request is judged by its base. On main, a rule
+that changed together with the model is used from the next change on. The report flags such changes for the reviewer.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from conveyor.data import hashing, source, split
 from conveyor.data.source import frame_of
 from conveyor.gate.metrics import of_task
 
-MODEL = ("data", "split", "model")  # sections of params.yaml that a model is made from
+MODEL = ("data", "split", "model")  # sections of params.yaml that make a model
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The rule to judge by, whose it is, and what a reviewer should look at.
+    """The rule that judges, its origin, and what a reviewer should look at.
 
     Attributes:
         rule: the gate that decides.
-        rule_of: where it comes from, in words.
-        flags: a sentence for each thing that was touched.
-        altered_rows: positions of rows that the base held out with other content.
+        rule_of: its origin, in words.
+        flags: a sentence for each change.
+        altered_rows: positions of rows that differ from a holdout row of the base with the same key.
     """
 
     rule: params.Gate
@@ -46,7 +46,7 @@ class Changes:
 
 
 def find(project: Project) -> Changes:
-    """What is to be known of this change before it is judged."""
+    """The changes that matter for the verdict."""
     if project.pull:
         return of_pull_request(project, project.pull)
     if project.before:
@@ -55,10 +55,10 @@ def find(project: Project) -> Changes:
 
 
 def of_push(project: Project, before: str) -> Changes:
-    """Main has moved on from the commit ``before``: with the rule of then, if rule and model changed together.
+    """A push to main, from the commit ``before``: its rule decides if rule and model changed together.
 
     Raises:
-        Misuse: params.yaml of then cannot be read.
+        Misuse: its params.yaml cannot be read.
     """
     if not project.git.succeeds("cat-file", "-e", f"{before}^{{commit}}"):
         if not project.git.succeeds("rev-parse", "--verify", "--quiet", "HEAD^1"):
@@ -91,7 +91,7 @@ def of_push(project: Project, before: str) -> Changes:
 
 
 def of_pull_request(project: Project, pull: Path) -> Changes:
-    """A pull request: everything of the base judges, and what it would change of that is flagged."""
+    """A pull request: rule, contract and code of the base judge, and changes to them are flagged."""
     flags = []
     mine, theirs = (yaml_file.read_yaml(root / "params.yaml") for root in (project.root, pull))
     for section, what in (("gate", "the rule of the gate"), ("split", "the split")):
@@ -134,14 +134,14 @@ def _listed(params: dict[str, Any]) -> list[str]:
 
 
 def _differing(mine: Path, theirs: Path) -> list[str]:
-    """Names of the files that are not the same in both trees, but for data and for prose."""
+    """Names of the files that differ between both trees, without data and prose."""
     known = [_tree(root) for root in (mine, theirs)]
     names = sorted(name for name in known[0].keys() | known[1].keys() if known[0].get(name) != known[1].get(name))
     return [name for name in names if not name.startswith("data/") and not name.endswith(".md")]
 
 
 def _tree(root: Path) -> dict[str, str]:
-    """What each file of a checkout is, by name: kind and content. What git ignores is none of it."""
+    """Kind and content of each file of a checkout, by name, without files that git ignores."""
     words = ("-c", "core.fsmonitor=false", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     found = {}
     for name in Git(root)(*words).split("\0"):
@@ -154,7 +154,7 @@ def _tree(root: Path) -> dict[str, str]:
 
 
 def _holdout_rows(project: Project) -> tuple[NDArray[np.int64], int]:
-    """Positions of rows whose key the base holds out with other content, and how many of its rows are gone."""
+    """Positions of rows that change or repeat a holdout row of the base, and how many of its rows are gone."""
     base, now = project.base_data, project.params.data
     if base.sha256 == now.sha256:
         return np.array([], dtype=np.int64), 0
@@ -169,7 +169,7 @@ def _holdout_rows(project: Project) -> tuple[NDArray[np.int64], int]:
         zip(hashing.row_hash(held_out[key]).tolist(), hashing.row_hash(held_out[shared]).tolist(), strict=True)
     )
     keys, contents = hashing.row_hash(frame[key]).tolist(), hashing.row_hash(frame[shared]).tolist()
-    counts = Counter(keys)  # a row that stands twice counts twice: that is another holdout, too
+    counts = Counter(keys)  # a repeated row would change the holdout, too
     altered = [
         place
         for place, name in enumerate(keys)

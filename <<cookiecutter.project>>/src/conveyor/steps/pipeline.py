@@ -1,4 +1,4 @@
-"""The steps with what each reads and writes, and the rule that an unchanged step is not run again."""
+"""The steps with their inputs and outputs, and the rule that skips an unchanged step."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Step:
 
     Attributes:
         name: the verb, and the module.
-        code: modules whose code it runs, besides all that those import.
-        reads: files it reads, relative to the repository ("build/" means the build folder).
+        code: modules whose code it runs, besides all modules that these import.
+        reads: files that it reads, relative to the repository ("build/" means the build folder).
         settings: sections of params.yaml that it reads.
         writes: files and folders under the build folder that it makes.
         champion: whether it reads the ledger.
-        judge: whether it looks at what the change touches besides the model.
-        validated: whether it wants data that passed validation, however often they were validated.
-        always: whether it runs even if nothing changed, because it acts on the outside.
+        judge: whether it looks for changes besides the model.
+        validated: whether it needs data that passed validation; validating them again does not repeat it.
+        always: whether it runs even if nothing changed, because it acts outside of the build folder.
     """
 
     name: str
@@ -106,7 +106,7 @@ STEPS = (
     ),
 )
 BY_NAME = {step.name: step for step in STEPS}
-# Gone as soon as a step before them runs: a verdict on what was there before is none on what is there now.
+# Deleted as soon as an earlier step runs: the verdict was about the files of that time.
 VERDICT = ("decision.json", "judged.parquet", "report.md", "report.html")
 
 
@@ -121,7 +121,7 @@ def digest(path: Path) -> str:
 
 
 def fingerprint(step: Step, project: Project) -> dict[str, str]:
-    """Everything that a step reads, each thing by name with its digest: what differs says why it runs again."""
+    """The digest of each input of a step, by name: a difference shows why the step runs again."""
     found = {"code": code_sha256(*step.code, team=project.team)}
     for path in step.reads:
         place = project.build / path.removeprefix("build/") if path.startswith("build/") else project.root / path
@@ -144,10 +144,10 @@ def fingerprint(step: Step, project: Project) -> dict[str, str]:
 
 @contextmanager
 def alone(project: Project) -> Iterator[None]:
-    """Nobody else works in this build folder meanwhile, and what a killed run left half-written there is gone.
+    """Hold the lock of the build folder, and delete half-written files of a killed run.
 
     Raises:
-        Misuse: somebody does; or, in a workflow, an earlier job has put there what no step makes.
+        Misuse: another run holds the lock; or, in a workflow, an earlier job has put foreign files there.
     """
     project.build.mkdir(parents=True, exist_ok=True)
     lock = FileLock(project.build / ".lock", timeout=0)  # the system frees it even if the process is killed
@@ -172,12 +172,12 @@ def run(step: Step, project: Project) -> str:
     record = project.build / "steps" / f"{step.name}.json"
     reads = fingerprint(step, project)
     writes = {name: digest(project.build / name) for name in step.writes}
-    # Of a pull request every file may be flagged: it is looked at again.
+    # For a pull request any file may be flagged, so the step runs again.
     if not step.always and not (step.judge and project.pull):
         try:
             known = read_json(record, step.name, {"reads": dict, "writes": dict, "message": str})
         except Misuse:
-            known = {}  # none was kept, or it is damaged: the step runs
+            known = {}  # no record, or a damaged one: the step runs
         if known.get("reads") == reads and known.get("writes") == writes:
             return f"unchanged: {known['message']}"
     record.unlink(missing_ok=True)
@@ -200,7 +200,7 @@ def _module(step: Step) -> ModuleType:
         return import_module(f"conveyor.steps.{step.name}")
     except ImportError as error:
         raise Misuse(f"{step.name}: {' '.join(str(error).split())}; run `make setup`") from error
-    except EOFError as error:  # Python keeps what a full disk left of a compiled module
+    except EOFError as error:  # a full disk left a cut-off compiled module
         raise Misuse(f"{step.name}: a compiled module is cut off; delete the folders __pycache__ in src") from error
 
 

@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
     from conveyor.core.project import Project
 
-CHUNK = 10_000  # rows that are held at once
-SAID = 2.0  # seconds between two words on how far it is
+CHUNK = 10_000  # rows in memory at a time
+SAID = 2.0  # seconds between two lines of progress
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 
 
 def run(project: Project, source: Path, target: Path, say: Callable[[str], None] = print) -> str:
     """Write the rows of ``source`` with a column of predictions to ``target``, whole or not at all.
 
-    Of a multiclass model there is a column for each class, ``prediction_<class>``. Other columns are kept as they are.
+    A multiclass model gives a column for each class, ``prediction_<class>``. Other columns stay as they are.
 
     Raises:
-        Misuse: there is no champion, a file cannot be read or written, or a row is not what the model takes.
+        Misuse: there is no champion, a file cannot be read or written, or a row does not fit the model.
     """
     champion = ledger_of(project).champion()
     if champion is None:
         raise Misuse("ledger: there is no champion yet; run `make pipeline` first")
-    if source == Path(".") or target == Path("."):  # make passes on what was not given
+    if source == Path(".") or target == Path("."):  # make passes an empty value on
         raise Misuse("predict: no file; name both: make predict IN=rows.csv OUT=predictions.csv")
     if source.resolve() == target.resolve():
         raise Misuse(f"{target}: would be written over the rows that are read; name another OUT")
@@ -93,7 +93,7 @@ def _answers(
     columns = {name: _values(chunk.column(name), column.kind) for name, column in signature.columns.items()}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     try:
-        # As a request would bring them: what the service refuses is refused here, in the same words.
+        # In the form of a request: the service's refusals apply here, with the same messages.
         _, asked = signature.read(to_json({"rows": rows}, inf_nan_mode="constants"))
     except BadRows as bad:
         text = str(bad).partition(": ")[2] if bad.row else str(bad)
@@ -101,7 +101,7 @@ def _answers(
     try:
         predicted = answer(asked)
     except Exception as error:
-        # What a model raises of values that it cannot take is up to its libraries.
+        # The model's libraries may raise any exception for unfit values.
         told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise Misuse(f"{source}: rows {before + 1} to {before + len(rows)} cannot be answered: {told}") from error
     lacking = ~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1)
@@ -111,7 +111,7 @@ def _answers(
 
 
 def _values(column: pa.ChunkedArray, kind: str) -> list[Any]:
-    """The values of a column for JSON: what a text reads as, where the column is no text. Junk stays as it is."""
+    """The values of a column for JSON; texts of a number or truth column are parsed. Junk stays as it is."""
     import pyarrow as pa
 
     if pa.types.is_timestamp(column.type):
@@ -139,7 +139,7 @@ def _number(text: str | None) -> Any:
 
 
 def read(source: Path) -> Iterator[pa.Table]:
-    """The rows of a file in order, some at a time: of a CSV all columns as text.
+    """The rows of a file in order, some at a time; all columns of a CSV as text.
 
     Raises:
         Misuse: it is missing, damaged, or a row is ragged.
@@ -187,7 +187,7 @@ def _header(source: Path) -> list[str]:
 
 @contextmanager
 def writing(target: Path) -> Iterator[Callable[[pa.Table], None]]:
-    """A function that takes the rows of a new file, which takes the place of ``target`` when the block ends well."""
+    """A function that writes rows to a new file, which replaces ``target`` if the block ends without an error."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 

@@ -1,4 +1,4 @@
-"""Carry out the decision: write ``accepted`` and ``live`` into the ledger, or nothing but the verdict."""
+"""Carry out the decision: write ``accepted`` and ``live`` into the ledger, or only the verdict."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from conveyor.steps import compare, score
 def run(project: Project) -> str:
     """Promote the candidate if the gate said so, or a person did; nothing is deployed.
 
-    When somebody else wrote an event since, the candidate is scored and judged again, against the new champion.
+    If another run wrote an event since the decision, the candidate is scored and judged against the new champion.
 
     Raises:
         Refused: judged again, the candidate is shown to be worse; or the race was lost three times.
@@ -30,11 +30,11 @@ def run(project: Project) -> str:
 
 @followed
 def accept(project: Project) -> str:
-    """The same, but the candidate is only on its way: `make deploy` brings it to serve, and writes ``live`` then.
+    """The same, but the candidate is only on its way: `make deploy` makes it serve, and then writes ``live``.
 
     Raises:
-        Refused: this is the late run of an older commit than the champion's; or as run does.
-        Misuse: as run does.
+        Refused: this run is of an older commit than the champion's; or see ``run``.
+        Misuse: see ``run``.
     """
     return _carry_out(project, TARGET)
 
@@ -56,10 +56,10 @@ def _carry_out(project: Project, target: str | None = None) -> str:
 
 
 def judge_again(project: Project) -> None:
-    """Read the ledger as it is now, and decide against its champion."""
+    """Read the ledger again, and decide against its champion."""
     ledger_of(project).read()
     candidate = project.build / "candidate"
-    # Another run may have trained from the same inputs and been judged first: then those bytes are the model.
+    # Another run may have trained from the same inputs and been judged first: then its bytes are the model.
     ledger_of(project).restore(Bundle(candidate).key, candidate)
     score.run(project)
     compare.run(project)
@@ -77,7 +77,7 @@ def decision(project: Project) -> dict[str, Any]:
 
 
 def judged(project: Project) -> Bundle:
-    """The candidate that the decision is about.
+    """The candidate of the decision.
 
     Raises:
         Misuse: the candidate is another one.
@@ -118,13 +118,13 @@ def _promote(project: Project, target: str | None) -> str:
 
 @followed
 def approve(project: Project, because: str) -> str:
-    """Let an incomparable candidate through, for the record with who and why.
+    """Let an incomparable candidate through, and record the person and the reason.
 
-    A local ledger then makes it champion. With one at origin, `deliver` does, which finds the approval there: it brings
-    the model to serve first.
+    In a local ledger it then becomes champion. With a ledger at origin, `deliver` finds the approval there, makes the
+    model serve, and then makes it champion.
 
     Raises:
-        Misuse: no reason is given, the gate did come to a verdict, or the ledger cannot be written from here.
+        Misuse: no reason is given, the gate came to a verdict, or the ledger cannot be written from here.
     """
     writable(project, "approve")
     explained(because, "approve")

@@ -1,4 +1,4 @@
-"""Write build/report.md and build/report.html from what the steps before it wrote."""
+"""Write build/report.md and build/report.html from the files of the earlier steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from conveyor.report.wording import Json, plain, verdict
 
 
 def judged_rows(project: Project, decision: Json) -> tuple[Labels, Scores]:
-    """Labels and predictions of the rows that were judged, as compare wrote them down."""
+    """Labels and predictions of the judged rows, from the file of compare."""
     columns = ("label", "champion", "challenger")
     rows, _ = tables.read(project.build / "judged.parquet", columns, made_by="compare")
     roles = ("champion", "challenger") if decision["champion"] else ("challenger",)
@@ -58,7 +58,7 @@ def run(project: Project) -> str:
             key = ".".join(map(str, error.errors()[0]["loc"]))
             raise Misuse(f"{path}: damaged, its `decision.{key}`; delete it and run `make compare`") from None
         if decision["data_sha256"] != validation["data_sha256"]:
-            decision = None  # about data that were there before
+            decision = None  # about earlier data
     if decision:
         made = changed.read(project.build / "candidate", wording.challenger_key(decision))
         before = changed.read(project.build / "champion", decision["champion"]["key"]) if decision["champion"] else None

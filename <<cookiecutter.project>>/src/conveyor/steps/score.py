@@ -37,7 +37,7 @@ def run(project: Project) -> str:
         ours = stack.enter_context(of_own_bundle(project, challenger, rows))
         columns["challenger"], columns["champion"] = ours.predictions, np.full(ours.predictions.shape, np.nan)
         if champion:
-            judged = ledger_of(project).bundle(champion)  # damage there is an error, not a champion that cannot score
+            judged = ledger_of(project).bundle(champion)  # its damage is an error, not a champion that cannot score
             theirs, about["champion_error"] = stack.enter_context(of_champion(project, judged, rows))
             if theirs:
                 columns["champion"] = theirs.predictions
@@ -48,7 +48,7 @@ def run(project: Project) -> str:
 
 
 def cost(ours: Scored, theirs: Scored, challenger: Bundle, champion: Bundle) -> dict[str, Any]:
-    """Seconds for BATCH rows and bytes of both models: medians of ROUNDS rounds in which the two take turns."""
+    """Seconds for BATCH rows and bytes of both models: medians of ROUNDS rounds in which both take turns."""
     rounds = np.array([(ours.again(), theirs.again()) for _ in range(ROUNDS + 1)][1:])  # the first one warms up
     seconds = [float(value) if np.isfinite(value) else None for value in np.median(rounds, axis=0)]
     return {

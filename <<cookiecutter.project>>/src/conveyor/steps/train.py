@@ -35,10 +35,10 @@ def train(builder: Builder, rows: pd.DataFrame, y: NDArray[np.int64], seed: int)
     """The team's pipeline, fitted.
 
     Args:
-        builder: what makes the pipeline.
+        builder: makes the pipeline.
         rows: the features of the training rows (n x features).
-        y: their labels (n,), as columns.labels gives them.
-        seed: what every random draw of the fit comes from.
+        y: their labels (n,), from columns.labels.
+        seed: of every random draw of the fit.
 
     Raises:
         Misuse: the estimator refuses an option or its value.
@@ -48,23 +48,23 @@ def train(builder: Builder, rows: pd.DataFrame, y: NDArray[np.int64], seed: int)
     except Misuse:
         raise
     except (Exception, SystemExit) as error:
-        # The model is the user's own code: whatever it raises is told in one line, with the place in model.py.
+        # The model is the user's own code: each of its exceptions becomes one line, with the place in model.py.
         raise at_fault(error, builder.file, f"mend model.params in params.yaml, or {builder.file.name}") from error
 
 
 def predict(
     builder: Builder, fitted: Any, rows: pd.DataFrame, task: str = "binary", classes: int = 2
 ) -> NDArray[np.float64]:
-    """What a model that was just fitted says of each row; see runtime.predict.
+    """The predictions of a model that was just fitted; see runtime.predict.
 
     Raises:
-        Misuse: it says nothing, or nothing of some rows.
+        Misuse: it gives none, or none for some rows.
     """
     needed = "predict" if task == "regression" else "predict_proba"
     try:
         predicted = runtime.predict(fitted, rows, task, classes)
     except (Exception, SystemExit) as error:
-        # The user's own code again, or a pipeline that predicts no probabilities, of which each kind raises its own.
+        # The user's own code again; or a pipeline without probabilities, which raises an exception of its own kind.
         mend = f"the pipeline needs a {needed} that takes the features"
         raise at_fault(error, builder.file, mend) from error
     lacking = int((~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1)).sum())
@@ -77,7 +77,7 @@ def predict(
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """What a model is made from, each as a digest. The key of the bundle is the digest of these."""
+    """The digest of each input of a model. The key of the bundle is the digest of these."""
     params = project.params
     settings = {
         "data": params.data.model_dump(exclude={"path", "sha256", "private"}),
@@ -105,11 +105,11 @@ def run(project: Project) -> str:
         raise Misuse("validation.json: these data have not passed validation; run `make validate` first")
     candidate = project.build / "candidate"
     if ledger_of(project).restore(key(project), candidate):
-        # Trained before, from equal inputs: what was judged then is what is judged now, to the byte.
+        # Trained before, from equal inputs: the same bytes are judged again.
         return f"restored model {key(project)[:12]} from the ledger; nothing it depends on changed"
 
     builder = Builder.of(project)
-    # Made first, so that what is missing for them stops the run before a model is fitted and logged.
+    # Made first, so that a missing file stops the run before a model is fitted and logged.
     wheel, _ = pack_code(project), project.needed("requirements/model.txt")
     frame, names = frame_of(project), project.params.data
     y = columns.labels(frame, names)
@@ -118,7 +118,7 @@ def run(project: Project) -> str:
     features = columns.features(frame, names)
     fitted = train(builder, features[trained], y[trained], project.params.model.seed)
 
-    # From here on the stored bytes are the model, loaded as they will be: a type nobody reviewed stops here.
+    # From here on the stored bytes are the model, loaded as in serving: an unreviewed type stops the run here.
     packed = pack(fitted)
     fitted = unpack(packed, project.params.model.trusted_types)
     held_out = features[~trained]
@@ -142,7 +142,7 @@ def _value(metric: str, y: NDArray[Any], predicted: NDArray[np.float64]) -> floa
 
 
 def libraries(project: Project) -> dict[str, str]:
-    """The versions of what requirements/model.in names: a model of another library is recorded with that library."""
+    """The versions of the packages in requirements/model.in, so that a model of another library records that one."""
     found = {"numpy": version("numpy")}
     for name in re.findall(r"^\w[\w.-]*", (project.root / "requirements" / "model.in").read_text(), re.M):
         with suppress(PackageNotFoundError):  # of another platform
@@ -157,14 +157,14 @@ def log(
     params: Any,
     measured: dict[str, float | None],
 ) -> str:
-    """Log the run to MLflow, and return its id: the team's server if there is one, else a SQLite file here.
+    """Log the run to MLflow, and return its id: to the team's server if there is one, else to a SQLite file.
 
     Raises:
-        Misuse: the server that MLFLOW_TRACKING_URI names does not take the run. Nothing is logged elsewhere instead.
+        Misuse: the server in MLFLOW_TRACKING_URI does not take the run. It is not logged elsewhere instead.
     """
     names = project.params.data
     task = names.task, len(columns.classes(frame_of(project), names))
-    # Whole numbers are declared as doubles: the service must take a missing one as it takes any other.
+    # Whole numbers are declared as doubles: the service must accept a missing one.
     example = rows.head(200).astype({column: float for column in rows.select_dtypes("integer")})
     with tracking.answering(project, "did not take the run", "mend that and train again"):
         import mlflow.sklearn
@@ -172,7 +172,7 @@ def log(
 
         mlflow.set_experiment(experiment_id=_experiment(project))
         with warnings.catch_warnings(), mlflow.start_run(run_name=getattr(params, "estimator", None)) as active:
-            warnings.simplefilter("ignore")  # hints of MLflow at its own source classes
+            warnings.simplefilter("ignore")  # hints of MLflow about its own source classes
             mlflow.log_params({"seed": project.params.model.seed, **_flat(params.model_dump())})
             mlflow.log_metrics({f"holdout_{name}": value for name, value in measured.items() if value is not None})
             mlflow.set_tags({"commit": project.commit, "dirty": project.dirty, "key": key(project)})
@@ -193,7 +193,7 @@ def log(
 
 
 def _experiment(project: Project) -> str:
-    """The experiment of this project; a local one keeps its artifacts beside its database."""
+    """The experiment of this project; a local one has its artifacts beside its database."""
     import mlflow
 
     name = project.package
@@ -232,7 +232,7 @@ def write(
         (new / wheel[0]).write_bytes(wheel[1])
         (new / "requirements.txt").write_bytes(project.needed("requirements/model.txt"))
         (new / "split.json").write_text(to_json(rule.model_dump(mode="json")))
-        # JSON has no word for a gap among numbers but null.
+        # In JSON a missing number is null.
         columns = [[None if value != value else value for value in scoring.exact(golden[name])] for name in golden]
         answers = {
             "rows": [dict(zip(golden.columns, row, strict=True)) for row in zip(*columns, strict=True)],

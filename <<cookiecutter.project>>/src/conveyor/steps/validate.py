@@ -22,7 +22,7 @@ UNJUDGED = (
 
 
 def failures(project: Project, frame: pd.DataFrame, outcomes: list[Outcome]) -> list[str]:
-    """What stands against the data, a sentence each, the most telling first."""
+    """The faults of the data, a sentence each, the most important first."""
     broken = [outcome for outcome in outcomes if not outcome.passed]
     listed = [o for o in broken if "match_ordered_list" in o.type]
     missing = {o.column for o in broken if o.column and o.column not in frame.columns} if listed else set()
@@ -30,7 +30,7 @@ def failures(project: Project, frame: pd.DataFrame, outcomes: list[Outcome]) -> 
 
     def follows(o: Outcome) -> bool:
         """Whether it fails only because of another one, which names the cause."""
-        # Whole numbers turn to floats with the first gap or infinity among them: that row is what to mend.
+        # A missing or infinite value turns whole numbers into floats: that row is the one to fix.
         floats = "type" in o.type.removeprefix("expect_") and "found float" in o.detail
         return UNCHECKED in o.detail or o.column in missing or (floats and o.column in in_rows)
 
@@ -40,7 +40,7 @@ def failures(project: Project, frame: pd.DataFrame, outcomes: list[Outcome]) -> 
 
 
 def _shared(project: Project, frame: pd.DataFrame) -> list[str]:
-    """Rows that stand on both sides of the split: a model that has learnt them by heart would look good."""
+    """Rows on both sides of the split: a model that has learnt them by heart would look good."""
     names, allowed = project.params.data, project.params.split.shared_rows
     again = split.repeated_keys(frame, names)
     if len(again):
@@ -67,8 +67,8 @@ def _shared(project: Project, frame: pd.DataFrame) -> list[str]:
 def run(project: Project) -> str:
     """Write build/validation.json and the Data Docs.
 
-    Where the data lie elsewhere and a pull request gets no credentials for them, as from a fork, nothing is judged:
-    that is no fault of it.
+    If the data are elsewhere and a pull request gets no credentials for them, such as one from a fork, nothing is
+    judged, and that is no error.
     """
     header, names = project.header(), project.params.data
     verdict: dict[str, Any] = {**header, "passed": False, "rows": None, "columns": [], "expectations": [], "docs": None}
@@ -78,7 +78,7 @@ def run(project: Project) -> str:
         with new_directory(project.build / "data_docs") as docs:
             outcomes = validate(frame, suite, docs)
     except source.NoAccess as error:
-        # A pull request that names another place is not let off.
+        # A pull request that names another place is still an error.
         moved = urlsplit(names.path)[:2] != urlsplit(project.base_data.path)[:2]
         excused = foreign(project.environment) and not moved
         write_json(place, {**verdict, "failures": [str(error)], **({"unjudged": UNJUDGED} if excused else {})})
@@ -87,7 +87,7 @@ def run(project: Project) -> str:
         outputs(project.environment, judged="false")
         return f"not judged: {UNJUDGED}"
     except Misuse as error:
-        # Also what cannot be read gets its verdict: a report says why nothing was trained, and an older one is gone.
+        # Unreadable data get a verdict, too: the report says why nothing was trained, and an older verdict is replaced.
         write_json(place, {**verdict, "failures": [str(error)]})
         raise
     told = failures(project, frame, outcomes)
@@ -102,7 +102,7 @@ def run(project: Project) -> str:
     write_json(place, verdict)
     if told:
         more = f" (and {len(told) - 1} more in {verdict['docs']})" if len(told) > 1 else ""
-        # Where the contract holds, what is told has its own mend.
+        # If the contract holds, each line has its own advice.
         mend = f"; {MEND}" if any(not outcome.passed for outcome in outcomes) else ""
         raise Refused(f"{verdict['failures'][0]}{more}{mend}")
     return f"{len(outcomes)} expectations hold on {len(frame)} rows"

@@ -1,1 +1,1 @@
-"""A fitted pipeline as an ONNX graph, and whether that gives the same answers."""
+"""A fitted pipeline as an ONNX graph, and the check that it gives the same answers."""

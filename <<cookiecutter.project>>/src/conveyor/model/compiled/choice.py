@@ -1,7 +1,7 @@
-"""In which form a model is served: the first one that says what the original says, wherever it is asked.
+"""The form in which a model is served: the first one whose answers equal the original's on all tested rows.
 
-Asked are all holdout rows, a few of them alone, and some of them with another value in one column after the other: no
-value, a text that nobody has seen, and numbers, see probes.py.
+Tested are all holdout rows, a few of them alone, and some of them with changed values, one column at a time: no value,
+an unseen text, and numbers, see probes.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from conveyor.model.rows import Rows
 if TYPE_CHECKING:
     import pandas as pd
 
-ALONE = 5  # holdout rows that are asked one by one
+ALONE = 5  # holdout rows that are also asked alone
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Chosen:
 
     Attributes:
         form: compiled, arrays or frame.
-        difference: the largest difference to the original on all rows that were asked, see ``runtime.apart``.
-        why: why no faster form was taken, or None.
+        difference: the largest difference to the original on all tested rows, see ``runtime.apart``.
+        why: why no faster form was chosen, or None.
         onnx: the compiled model, or None.
-        missing: the columns that the model answers without.
-        closed: the columns of which it answers no text but those that it has seen.
+        missing: the columns whose value may be missing: the model still answers.
+        closed: the columns in which the model answers only texts of training.
     """
 
     form: str
@@ -58,14 +58,14 @@ def choose(
     """The first form that answers as the original does.
 
     Args:
-        fitted: the pipeline as it was loaded from its stored bytes.
+        fitted: the pipeline, loaded from its stored bytes.
         held_out: the features of the holdout (n x features).
-        predicted: what the original says of them, as ``runtime.predict`` gives it.
+        predicted: the original's answers to them, from ``runtime.predict``.
         asked: task, target and classes.
-        tolerance: the largest difference that is allowed, see ``runtime.apart``.
+        tolerance: the largest allowed difference, see ``runtime.apart``.
 
     Raises:
-        Misuse: not even a data frame brings the answers back, or a row is answered otherwise beside others than alone.
+        Misuse: even a data frame does not give the answers of training, or a row's answer depends on other rows.
     """
     features = {name: str(dtype) for name, dtype in held_out.dtypes.items()}
     task, classes = asked["task"], len(asked["classes"])
@@ -93,13 +93,13 @@ def choose(
                 answer = {"arrays": runtime.arrays, "frame": runtime.frame}[form](fitted, features, task, classes)
             difference = 0.0
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of numbers that no data hold
+                warnings.simplefilter("ignore")  # about extreme numbers
                 for rows, said in questions():
                     difference = max(difference, runtime.apart(answer(Rows.of_frame(rows)), said, largest))
                     if difference > tolerance:
                         break
         except Exception as error:
-            # A converter or a model that does not take this form raises what it likes: the next form is tried.
+            # A converter or a model may raise any exception for this form: the next form is tried.
             reasons.append(f"{form}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
             continue
         if difference <= tolerance:
@@ -110,18 +110,18 @@ def choose(
 
 
 def _alone(original: Original, row: pd.DataFrame, beside: NDArray[np.float64], tolerance: float) -> Asked:
-    """A row without others, and the answer to it.
+    """A row alone, and the answer to it.
 
     Args:
         beside: the answer to the same row among others.
 
     Raises:
-        Misuse: it is another one, or none.
+        Misuse: the answers differ, or there is none.
     """
     try:
         said = original(row)
     except Exception as error:
-        # It answered all rows at once; of one alone the user's own code raises what it likes.
+        # All rows at once had answers; for a single row the user's code may raise any exception.
         raise at_fault(error, Path(__file__).with_name("model.py"), "a row alone must be answered, too") from error
     difference = runtime.apart(said, beside)
     if difference > tolerance:

@@ -1,7 +1,7 @@
-"""A fitted pipeline as ONNX, with 64-bit numbers from its inputs to its answer, as scikit-learn calculates.
+"""A fitted pipeline as ONNX, with 64-bit numbers from its inputs to its answer, as in scikit-learn.
 
-skl2onnx converts each step. What it would round to 32 bits is converted here, and what it declares as 32 bits is
-declared as 64 in the end. What is lost all the same is found where the form is chosen, see choice.py.
+skl2onnx converts each step. This module converts the steps that skl2onnx would round to 32 bits, and then declares all
+32-bit numbers as 64-bit ones. If a step still loses bits, the comparison in choice.py finds it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from conveyor.model.rows import kind_of
 
 
 def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> bytes:
-    """A fitted pipeline as ONNX. Its output is the answer; its inputs are those that ``graphs.joined`` makes.
+    """A fitted pipeline as ONNX. Its output is the answer; its inputs are those of ``graphs.joined``.
 
     Raises:
-        Misuse: a column is of a kind, or the model of a shape, that has no such input or answer.
-        Exception: skl2onnx knows no way to convert it.
+        Misuse: the kind of a column or the shape of the model has no such input or answer.
+        Exception: skl2onnx cannot convert it.
     """
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
@@ -33,7 +33,7 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
     if task != "regression" and len(fitted.classes_) != classes:
         raise Misuse("a class was not there to learn")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # hints of the converter at its own source
+        warnings.simplefilter("ignore")  # hints of the converter about its own source
         made = convert_sklearn(
             fitted,
             name="model",
@@ -51,7 +51,7 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
 
 
 def _converters() -> dict[type, Any]:
-    """How steps are converted of which skl2onnx would round the numbers."""
+    """Converters for the steps whose numbers skl2onnx would round."""
     from sklearn import ensemble, tree
     from sklearn.impute import SimpleImputer
 
@@ -65,7 +65,7 @@ def _converters() -> dict[type, Any]:
 
 
 def _shapes() -> dict[type, Any]:
-    """Encoders whose numbers skl2onnx would declare as 32-bit ones, and what follows them, too."""
+    """Shapes of the encoders whose numbers skl2onnx would declare as 32-bit ones, and so all steps after them."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
     from skl2onnx.shape_calculators import one_hot_encoder, ordinal_encoder
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
@@ -86,13 +86,13 @@ def _shapes() -> dict[type, Any]:
 
 
 class _Graph:
-    """What a converter adds nodes to."""
+    """The graph to which a converter adds nodes."""
 
     def __init__(self, scope: Any, container: Any) -> None:
         self._scope, self._container = scope, container
 
     def constant(self, values: Any) -> str:
-        """The name of an array of 64-bit floats or of whole numbers."""
+        """Adds an array of 64-bit floats or of integers; returns its name."""
         from onnx import TensorProto
 
         values = np.asarray(values)
@@ -102,7 +102,7 @@ class _Graph:
         return name
 
     def add(self, operator: str, *inputs: str, to: str | None = None, version: int = 13, **attributes: Any) -> str:
-        """The name of what an operator makes of its inputs."""
+        """Adds an operator on the named inputs; returns the name of its output."""
         output = to or self._scope.get_unique_variable_name(operator)
         name = self._scope.get_unique_operator_name(operator)
         self._container.add_node(operator, list(inputs), [output], name=name, op_version=version, **attributes)

@@ -1,6 +1,6 @@
-"""What is done to an ONNX graph that skl2onnx made: 64-bit numbers only, no needless node, an input for each kind.
+"""Changes of an ONNX graph from skl2onnx: 64-bit numbers only, no unused node, one input for each kind of column.
 
-Each function changes the model that it is given.
+Each function changes the given model in place.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 
 ML = "ai.onnx.ml"
 KNOWN, WANTED = 3, 5  # versions of these operators: the last one that skl2onnx knows, and that of TreeEnsemble
-# Operators that give 32-bit numbers whatever they are given, and those of them that take no others.
+# Operators that always return 32-bit numbers, and those of them that accept only such numbers.
 ROUNDING = {"Normalizer", "OneHotEncoder", "Scaler", "TfIdfVectorizer"}
 SINGLE = {"LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor"}
 JOINED = ("number", "text")  # kinds of columns that come as one input
 
 
 def doubled(model: Any) -> None:
-    """Every 32-bit float becomes a 64-bit one. Of the outputs only the last one stays, which is the answer."""
+    """Make every 32-bit float a 64-bit one. Of the outputs only the last one, the answer, stays."""
     from onnx import TensorProto, helper, numpy_helper
 
     def wide(tensor: Any) -> None:
@@ -32,7 +32,7 @@ def doubled(model: Any) -> None:
     for tensor in graph.initializer:
         wide(tensor)
     for number, node in enumerate(graph.node):
-        if node.op_type == "FeatureVectorizer":  # puts columns side by side, in 32 bits
+        if node.op_type == "FeatureVectorizer":  # concatenates columns, in 32 bits
             node.CopyFrom(helper.make_node("Concat", list(node.input), list(node.output), axis=1))
         for attribute in node.attribute:
             if attribute.type == attribute.TENSOR and node.op_type != "LabelEncoder":
@@ -45,7 +45,7 @@ def doubled(model: Any) -> None:
             node.input[0] = single
         made.append(node)
         if node.op_type in ROUNDING | SINGLE or any(a.name == "values_floats" for a in node.attribute):
-            said = node.output[-1]  # of a classifier's outputs the first one is its class
+            said = node.output[-1]  # the first output of a classifier is its class
             node.output[-1] = f"{said} single"
             made.append(helper.make_node("Cast", [node.output[-1]], [said], to=TensorProto.DOUBLE))
     _set(graph.node, made)
@@ -54,7 +54,7 @@ def doubled(model: Any) -> None:
 
 
 def pruned(model: Any) -> None:
-    """What leads to no output goes: the runtime would calculate it for every request."""
+    """Remove the nodes that lead to no output: the runtime would compute them for every request."""
     graph, kept = model.graph, []
     needed = {output.name for output in graph.output}
     for node in reversed(graph.node):
@@ -66,9 +66,9 @@ def pruned(model: Any) -> None:
 
 
 def joined(model: Any, columns: dict[str, list[str]]) -> None:
-    """Inputs (n x 1) become one input (n x k) for each kind: each one costs time, as much as a step of the model.
+    """Join inputs (n x 1) into one input (n x k) for each kind: each input takes as much time as a step of the model.
 
-    The metadata of the model say which columns an input holds, in their order, as a JSON list under its name.
+    The model's metadata list the columns of an input in their order, as JSON under the input's name.
 
     Args:
         columns: the names of the inputs to be joined, by kind.
@@ -110,7 +110,7 @@ def _join(graph: Any, input: str, names: list[str]) -> None:
 
 
 def _set(field: Any, values: list[Any]) -> None:
-    """Repeated fields of a protobuf message take no assignment."""
+    """A repeated field of a protobuf message cannot be assigned."""
     values = list(values)
     del field[:]
     field.extend(values)

@@ -1,10 +1,9 @@
-"""Rows that the holdout does not have, for which a model in another form may answer otherwise.
+"""Rows beyond the holdout, for which a model in another form could answer differently.
 
-Each is a row of the holdout with another value in one column. It has none; of a text, it is one that nobody has seen,
-and the word that a compiled encoder knows a gap by. A number is one that 32 bits do not hold, or that lies just beside
-one of the holdout, far outside, or where the model changes its mind: such a place is searched for with the original
-alone, down to two neighbouring 64-bit numbers of which it says different things. So a threshold is found whatever the
-model is made of.
+Each is a row of the holdout with another value in one column: no value; an unseen text; the word that stands for a
+missing text in a compiled encoder; or a number. The numbers are those that 32 bits cannot hold, those beside a value of
+the holdout, those far outside, and those beside a point where the answer changes. The search for such points uses the
+original alone and ends at two neighbouring 64-bit numbers with different answers. So it finds a threshold of any model.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 
 Original = Callable[["pd.DataFrame"], NDArray[np.float64]]
 Asked = tuple["pd.DataFrame", NDArray[np.float64]]  # rows, and the answers to them
-ROWS, CELLS = 200, 20_000  # of the holdout are asked again for each column; fewer where there are many columns
-BATCH, BATCH_CELLS = 5000, 2_000_000  # rows, and values, that are asked at once
-NEAR = 4  # values of the holdout, of each column, beside which it is asked
-SEARCHES = 400  # for places where the model changes its mind, shared by the columns
-PARTS = 8  # into which a search divides what is left, each time
+ROWS, CELLS = 200, 20_000  # rows of the holdout that are asked again for each column; fewer if there are many columns
+BATCH, BATCH_CELLS = 5000, 2_000_000  # rows, and values, in one call
+NEAR = 4  # values of the holdout in each column whose neighbours are asked
+SEARCHES = 400  # for points where the answer changes, in all columns together
+PARTS = 8  # parts into which each step of a search divides the interval
 STRANGE = (0.0, -0.0, 5e-324, -1e-310, 2.0**24 + 1, -(2.0**24) - 1, 2.0**31, 2.0**53, 1e20, LARGEST, -LARGEST)
 
 
@@ -40,8 +39,8 @@ class Question:
     Attributes:
         column: its name.
         what: missing, unseen, word or number.
-        rows: the places of the rows in the few of the holdout that are asked.
-        values: the values that they have there.
+        rows: the positions of the rows among the few rows of the holdout that are changed.
+        values: their values in that column.
     """
 
     column: str
@@ -52,11 +51,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Probes:
-    """What the original answered.
+    """The original's answers.
 
     Attributes:
-        missing: the columns that it answers without.
-        closed: the columns of which it answers no text but those that it has seen.
+        missing: the columns whose value may be missing: the model still answers.
+        closed: the columns in which the model answers only texts of training.
     """
 
     missing: tuple[str, ...]
@@ -66,7 +65,7 @@ class Probes:
     _said: list[NDArray[np.float64]]
 
     def asked(self) -> Iterator[Asked]:
-        """All rows that it answered, some at a time."""
+        """All rows with an answer, in batches."""
         waiting = iter(self._said)
         for batch in self._desk.batches(self._questions):
             said = np.concatenate([next(waiting) for _ in batch])
@@ -80,8 +79,8 @@ def probed(original: Original, held_out: pd.DataFrame, predicted: NDArray[np.flo
 
     Args:
         held_out: the features of the holdout (n x features).
-        predicted: what the original says of them.
-        tolerance: a change of its mind by less is none.
+        predicted: the original's answers to them.
+        tolerance: a smaller change of the answer does not count.
     """
     few = held_out.head(max(20, min(ROWS, CELLS // held_out.shape[1]))).reset_index(drop=True)
     desk = Desk(original, few, predicted[: len(few)], tolerance)
@@ -89,7 +88,7 @@ def probed(original: Original, held_out: pd.DataFrame, predicted: NDArray[np.flo
     said = desk.ask(questions)
     missing, closed = [], []
     for number, question in enumerate(questions):
-        if not np.isfinite(said[number]).all():  # of these a model answers all, or none
+        if not np.isfinite(said[number]).all():  # a model answers all rows of such a question, or none
             said[number] = np.full_like(said[number], np.nan)
             closed += [question.column] if question.what == "unseen" else []
         elif question.what == "missing":
@@ -99,7 +98,7 @@ def probed(original: Original, held_out: pd.DataFrame, predicted: NDArray[np.flo
 
 
 def _without(few: pd.DataFrame) -> Iterator[Question]:
-    """Rows without a value, or with a text that nobody has seen, column by column."""
+    """Rows without a value, or with an unseen text, one column at a time."""
     import pandas as pd
 
     rows = np.arange(len(few))
@@ -109,7 +108,7 @@ def _without(few: pd.DataFrame) -> Iterator[Question]:
             yield Question(name, "missing", rows, pd.Series(np.full(len(few), np.nan)))
             continue
         none = few[name].astype(object if kind == "truth" else dtype)
-        none[:] = None  # what the type has for a gap
+        none[:] = None  # the missing value of the type
         yield Question(name, "missing", rows, none)
         if kind == "text":
             for what, text in (("unseen", UNSEEN), ("word", MISSING)):
@@ -117,7 +116,7 @@ def _without(few: pd.DataFrame) -> Iterator[Question]:
 
 
 def _numbers(few: pd.DataFrame) -> Iterator[Question]:
-    """Rows with strange numbers, and with such that lie beside those of the holdout."""
+    """Rows with extreme numbers, and with numbers beside those of the holdout."""
     for name, known in _known(few):
         distinct = np.unique(known[np.isfinite(known)])
         if not len(distinct):
@@ -134,7 +133,7 @@ def _numbers(few: pd.DataFrame) -> Iterator[Question]:
             ]
         )
         values, rows = np.clip(values, -LARGEST, LARGEST), np.arange(len(values)) % len(few)
-        # A number that its column's type does not hold makes the column another one, so these are asked for apart.
+        # A number that does not fit the column's type changes that type, so these are separate questions.
         fit = fits(values, str(few.dtypes[name])) if few.dtypes[name].kind in "iu" else np.ones(len(values), bool)
         for part in (fit, ~fit):
             if part.any():
@@ -142,14 +141,14 @@ def _numbers(few: pd.DataFrame) -> Iterator[Question]:
 
 
 def _known(few: pd.DataFrame) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """The columns of numbers, and their values."""
+    """The numeric columns, and their values."""
     for name, dtype in few.dtypes.items():
         if kind_of(str(dtype)) == "number":
             yield name, few[name].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _beside(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each value, the 64-bit numbers next to it, and what 32 bits make of it."""
+    """Each value, its two neighbours among the 64-bit numbers, and the value rounded to 32 bits."""
     with np.errstate(over="ignore"):
         single = values.astype(np.float32).astype(np.float64)
     return np.concatenate([values, np.nextafter(values, np.inf), np.nextafter(values, -np.inf), single])
@@ -158,7 +157,7 @@ def _beside(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def number(
     few: pd.DataFrame, name: str, rows: NDArray[np.int64], values: NDArray[np.float64], keep: bool = False
 ) -> Question:
-    """Some of the rows with these numbers in a column, whose type they keep or not; that of narrow floats always."""
+    """Some of the rows with these numbers in a column. ``keep`` keeps its type; a narrow float type always stays."""
     import pandas as pd
 
     dtype = few.dtypes[name]
@@ -167,32 +166,32 @@ def number(
 
 
 class Desk:
-    """Puts questions to the original, many at once.
+    """Asks the original many questions at once.
 
     Args:
         few: the rows of the holdout that are changed.
-        predicted: what the original says of them.
-        tolerance: what makes no difference.
+        predicted: the original's answers to them.
+        tolerance: a smaller difference does not count.
     """
 
     def __init__(self, original: Original, few: pd.DataFrame, predicted: NDArray[np.float64], tolerance: float) -> None:
         self._original, self.few, self.predicted, self.tolerance = original, few, predicted, tolerance
         self._rows = max(len(few), min(BATCH, BATCH_CELLS // few.shape[1]))
-        # Another value may make a whole column another type. Unless that is all the same to the model, the rows with
-        # such a value are asked without others.
+        # Another value may change the type of a whole column. If that changes the model's answers, questions with such
+        # values are asked separately.
         wide = {name: float for name, dtype in few.dtypes.items() if dtype.kind in "iu"}
         wide |= {name: object for name, dtype in few.dtypes.items() if dtype.kind == "b"}
         self.mixes = not wide or bool((np.abs(self._answers(few.astype(wide)) - predicted) <= tolerance).all())
 
     def ask(self, questions: list[Question]) -> list[NDArray[np.float64]]:
-        """The answers to the rows of each question; NaN for a row that gets none."""
+        """The answers to the rows of each question; NaN for a row without one."""
         said = []
         for batch in self.batches(questions):
             said += self._said(batch)
         return said
 
     def batches(self, questions: list[Question]) -> Iterator[list[Question]]:
-        """The questions in the same order, some at a time."""
+        """The questions in the same order, in batches."""
         batch: list[Question] = []
         for question in questions:
             single = not self.mixes and question.values.dtype != self.few[question.column].dtype
@@ -222,7 +221,7 @@ class Desk:
 
     def _said(self, batch: list[Question]) -> list[NDArray[np.float64]]:
         said = self._answers(self.frame(batch)) if batch else self.predicted[:0]
-        if np.isnan(said).all() and len(said) > 1:  # one row that is refused is enough for this
+        if np.isnan(said).all() and len(said) > 1:  # a single refused row gives NaN for the whole batch
             if len(batch) > 1:
                 half = len(batch) // 2
                 return self._said(batch[:half]) + self._said(batch[half:])
@@ -239,21 +238,21 @@ class Desk:
     def _answers(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of numbers that no data hold
+                warnings.simplefilter("ignore")  # about extreme numbers
                 return self._original(rows)
         except Exception:
-            # A model need not answer this, and what it raises instead is up to it: then no form is asked either.
+            # The model may raise any exception for such rows. Then no form is asked about them.
             return np.full((len(rows), *self.predicted.shape[1:]), np.nan)
 
 
-# Where the model changes its mind
+# Points where the answer changes
 
 
 def changes(desk: Desk) -> Iterator[Question]:
-    """Rows with the two numbers between which the original changes its mind, and with those beside them.
+    """Rows with the two numbers between which the original's answer changes, and with the numbers beside them.
 
-    Between two values of a column of which a row is answered differently there is at least one such place. What is left
-    is divided into parts, again and again, and the search goes on in the one where the answers differ most.
+    If two values of a column give a row different answers, at least one such point is between them. The interval is
+    divided into parts again and again; the search continues in the part where the answers differ most.
     """
     few = desk.few
     columns = [(name, known) for name, known in _known(few) if desk.mixes or few[name].dtype.kind == "f"]
@@ -296,7 +295,7 @@ def changes(desk: Desk) -> Iterator[Question]:
 
 
 def _jumps(said: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The differences of neighbouring answers (n x points x classes); -1 where one is no number."""
+    """The differences of neighbouring answers (n x points x classes); -1 if one is not a number."""
     jumps = np.abs(np.diff(said, axis=1)).max(axis=2)
     return np.where(np.isfinite(jumps), jumps, -1.0)
 
@@ -320,11 +319,11 @@ SIGN = np.uint64(2**63)  # the bit of the sign
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """The places of 64-bit numbers in the order of all of them."""
+    """The positions of 64-bit numbers in their order."""
     bits = values.view(np.uint64)
     return np.where(bits & SIGN, ~bits, bits | SIGN)
 
 
 def _values(ranks: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """The numbers at these places."""
+    """The numbers at these positions."""
     return np.where(ranks & SIGN, ranks ^ SIGN, ~ranks).astype(np.uint64).view(np.float64)

@@ -1,6 +1,6 @@
-"""Trees of scikit-learn as one ONNX node with 64-bit thresholds and weights: at a threshold it decides as they do.
+"""Trees of scikit-learn as one ONNX node with 64-bit thresholds and weights: the same decision at each threshold.
 
-The converters of skl2onnx write thresholds as 32-bit numbers, and a row just beside one goes the other way.
+The converters of skl2onnx write thresholds as 32-bit numbers, and a row beside a threshold then takes the other branch.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from conveyor.core.errors import Misuse
 
-LEQ, SUM, NONE = 0, 1, 0  # of the operator TreeEnsemble: a branch by <=, trees are added up, and nothing comes after
+LEQ, SUM, NONE = 0, 1, 0  # of the operator TreeEnsemble: branch by <=, sum of the trees, no function afterwards
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree, each array with one value for each node.
+    """A tree; each array has one value per node.
 
     Attributes:
         leaf: whether the node is a leaf.
         feature, threshold: a row with feature <= threshold goes left.
         left, right: the numbers of the two next nodes.
-        gap_left: whether a row without the feature goes left.
+        gap_left: whether a row with a missing feature goes left.
         weight: what a leaf adds to the answer.
         target: the column of the answer that it adds to.
     """
@@ -64,9 +64,9 @@ def of_boosting(model: Any) -> Iterator[Tree]:
 
 
 def of_forest(model: Any) -> Iterator[Tree]:
-    """The trees of a forest, or a tree alone, whose weights add up to its answer: the number, or of each class.
+    """The trees of a forest, or a single tree; their weights add up to the answer: the number, or one per class.
 
-    Of two classes the second one is enough.
+    For two classes only the second one is computed.
 
     Raises:
         Misuse: the model has several targets.
@@ -109,12 +109,12 @@ def _before_rounding(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
         low = threshold.astype(np.float32)
         low = np.where(low > threshold, np.nextafter(low, np.float32(-np.inf)), low)
         above = np.nextafter(low, np.float32(np.inf))
-        middle = (low.astype(np.float64) + above.astype(np.float64)) / 2  # exact; it is rounded to the even one of both
+        middle = (low.astype(np.float64) + above.astype(np.float64)) / 2  # exact; it rounds to the even one of both
         return np.where(middle.astype(np.float32) == low, middle, np.nextafter(middle, -np.inf))
 
 
 def node(trees: Iterator[Tree], targets: int) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """The attributes of an operator TreeEnsemble (ai.onnx.ml 5) that adds up trees; and what to add to its answer.
+    """The attributes of an operator TreeEnsemble (ai.onnx.ml 5) that adds up trees, and a constant for its answer.
 
     Args:
         targets: columns of the answer.
@@ -124,11 +124,11 @@ def node(trees: Iterator[Tree], targets: int) -> tuple[dict[str, Any], NDArray[n
     base, count, leaves = np.zeros(targets), 0, 0
     parts: dict[str, list[NDArray[Any]]] = {}
     for tree in trees:
-        if tree.leaf[0]:  # a tree of a single leaf, which the operator does not know
+        if tree.leaf[0]:  # the operator has no tree of a single leaf
             base[tree.target] += tree.weight[0]
             continue
         branch = ~tree.leaf
-        # Branches and leaves are numbered apart.
+        # Branches and leaves have separate numbers.
         number = np.where(tree.leaf, np.cumsum(tree.leaf) - 1 + leaves, np.cumsum(branch) - 1 + count)
         made = {
             "tree_roots": np.array([count]),
