@@ -51,13 +51,27 @@ def test_every_verb_of_the_makefile_is_explained(project):
     assert {"setup", "check", "test", "format", "lock", "clean"} < listed
 
 
-def test_the_paths_and_verbs_that_its_readme_names_exist(project):
-    readme = (project.path / "README.md").read_text()
+def test_the_paths_and_verbs_that_its_readme_and_pages_name_exist(project):
     verbs = {line.split()[0] for line in project.make().stdout.splitlines()}
-    named = {word for call in re.findall(r"^    make ([a-z -]+)", readme, re.M) for word in call.split()}
+    pages = [project.path / "README.md", *sorted((project.path / "docs").glob("*.md"))]
+    assert len(pages) > 5
+    text = "\n".join(page.read_text() for page in pages)
+    named = {word for call in re.findall(r"^    make ([a-z -]+)", text, re.M) for word in call.split()}
+    named |= {word for call in re.findall(r"`make ([a-z -]+)", text) for word in call.split()}
     assert named and named <= verbs
-    for path in re.findall(r"`((?:src|expectations|params)[^`\s]*)`", readme):
-        assert (project.path / path).exists(), path
+    for path in re.findall(r"`((?:src|expectations|params|container|\.github|requirements/\w)[^`\s]*)`", text):
+        assert list(project.path.glob(path)), path
+
+
+def test_the_page_of_commands_names_each_verb_that_is_not_one_of_python(project):
+    """What it says of all others, that `make VERB` is `python -m conveyor VERB`, is true."""
+    recipes = re.findall(r"^([a-z-]+):.*\n((?:\t.*\n)+)", (project.path / "Makefile").read_text(), re.M)
+    others = {verb for verb, recipe in recipes if not recipe.startswith(f"\t@$(RUN) {verb}")}
+    text = (project.path / "docs" / "commands.md").read_text()
+    table = text.split("| verb | commands |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.M)) == others - {"help", "install"}
+    switches = dict(re.findall(r"^export (\w+) := (\w+)$", (project.path / "Makefile").read_text(), re.M))
+    assert len(switches) > 3 and all(f"{name}={value}`" in text for name, value in switches.items())
 
 
 def test_ui_serves_the_runs_on_loopback_until_its_process_is_ended(bootstrapped):

@@ -146,6 +146,30 @@ def test_a_key_that_is_there_twice_is_noticed():
         load_yaml("a: 1\na: 2\n")
 
 
+def test_the_readme_is_short_and_leads_to_every_page(project):
+    readme, pages = project.path / "README.md", sorted((project.path / "docs").iterdir())
+    assert len(readme.read_text().splitlines()) <= 120
+    reached = {}
+    for page in (readme, *pages):
+        links = re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text())
+        reached[page] = {(page.parent / target).resolve() if target else page for target, _ in links}
+        for target, anchor in links:
+            place = page.parent / target if target else page
+            assert place.is_file(), f"{page.name}: {target}"
+            headings = re.findall(r"^#+ (.*)$", place.read_text(), re.M) if anchor else []
+            names = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+            assert not anchor or anchor in names, f"{page.name}: {target}#{anchor}"
+    assert len(pages) > 5 and reached[readme] >= {page.resolve() for page in pages}
+
+
+def test_every_page_is_there_whatever_was_answered(bake):
+    pages = [
+        {path: text for path, text in bake(deploy=deploy).texts().items() if path.suffix == ".md"}
+        for deploy in OPTIONS["deploy"]
+    ]
+    assert pages[0] == pages[1]
+
+
 def test_the_hooks_fit_on_one_page():
     hooks = sorted((ROOT / "hooks").iterdir())
     assert [path.name for path in hooks if path.suffix == ".py"] == ["post_gen_project.py", "pre_gen_project.py"]

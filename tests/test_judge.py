@@ -74,6 +74,7 @@ def put_rows(project: BakedProject, rows: list[str]) -> None:
 
 def test_a_pull_request_that_touches_nothing_but_words_is_judged_without_a_flag(proposal):
     (proposal.pull.path / "README.md").write_text("Other words.\n")
+    (proposal.pull.path / "docs" / "gate.md").write_text("Other words.\n")
     made = proposal.judge()
     assert (made["flags"], made["rule_of"]) == ([], "the base")
     assert made["decision"]["reason"] == "the two models predict the same on 4000 rows"

@@ -79,8 +79,8 @@ def test_what_is_applied_once_is_valid_too(baked, version):
         assert kubernetes_validate.validate(once(baked, path), version, strict=True) == version
 
 
-def test_the_readme_names_the_versions_that_are_checked(baked):
-    assert f"Kubernetes {VERSIONS[0]} to {VERSIONS[-1]}" in (baked.path / "README.md").read_text()
+def test_its_page_names_the_versions_that_are_checked(baked):
+    assert f"Kubernetes {VERSIONS[0]} to {VERSIONS[-1]}" in (baked.path / "docs" / "kubernetes.md").read_text()
     assert VERSIONS[:4] == ["1.34", "1.35", "1.36", "1.37"]
 
 

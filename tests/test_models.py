@@ -110,11 +110,11 @@ def test_a_lightgbm_model_answers_as_before_when_it_is_loaded_again(shipped):
     assert np.array_equal(stored.predict_proba(rows), model.predict_proba(rows))
 
 
-def test_lightgbm_takes_the_steps_that_the_readme_names(bootstrapped, one_line):
+def test_lightgbm_takes_the_steps_that_its_page_names(bootstrapped, one_line):
     project = bootstrapped
-    readme = " ".join((project.path / "README.md").read_text().split("## Another kind of model")[1].split())
+    page = " ".join((project.path / "docs" / "model.md").read_text().split("## Another kind of model")[1].split())
     for step in ("`lightgbm` to `requirements/model.in`", "`make lock`", "branch in `build`", "`model.trusted_types`"):
-        assert step in readme
+        assert step in page
 
     first = decision(project)["metrics"][0]["challenger"]
     # What `make lock` writes, without asking an index: the template's lock resolved it together with the product's.

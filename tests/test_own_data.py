@@ -1,4 +1,4 @@
-"""Risk: the repository works with the sample alone. Here somebody follows its README with data of their own."""
+"""Risk: the repository works with the sample alone. Here somebody follows docs/model.md with data of their own."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ def project(project, warm_venv) -> BakedProject:
 
 
 def adopt(project: BakedProject, frame: pd.DataFrame, **settings: object) -> None:
-    """Put data of one's own in the place of the sample, by the steps that the README names.
+    """Put data of one's own in the place of the sample, by the steps that docs/model.md names.
 
     ``frame`` begins with its key, ends with its target, and holds one category named ``site``.
     """
@@ -63,11 +63,11 @@ def decided(project: BakedProject) -> dict:
     return json.loads((project.path / "build" / "decision.json").read_text())["decision"]
 
 
-def test_other_data_without_a_time_take_the_steps_that_the_readme_names(project):
-    readme = " ".join((project.path / "README.md").read_text().split())
+def test_other_data_without_a_time_take_the_steps_that_their_page_names(project):
+    page = " ".join((project.path / "docs" / "model.md").read_text().split())
     for step in ("`make data-lock`", "`CATEGORIES`, `NUMBERS`", "`expectations/data.json`", "`time: null`"):
-        assert step in readme
-    assert "`gate.guards.segments`" in readme
+        assert step in page
+    assert "`gate.guards.segments`" in page
     frame = with_site_and_key(load_breast_cancer(as_frame=True), "tumour")
     frame["tumour"] = frame["tumour"].map({0: "malign", 1: "benign"})
     adopt(project, frame)
@@ -77,8 +77,8 @@ def test_other_data_without_a_time_take_the_steps_that_the_readme_names(project)
     assert "unchanged" in project.make("pipeline").stdout
 
 
-def test_other_data_take_the_place_of_the_samples_champion_with_the_approval_that_the_readme_names(bootstrapped):
-    assert 'make approve BECAUSE="our own data"' in (bootstrapped.path / "README.md").read_text()
+def test_other_data_take_the_place_of_the_samples_champion_with_the_approval_that_their_page_names(bootstrapped):
+    assert 'make approve BECAUSE="our own data"' in (bootstrapped.path / "docs" / "model.md").read_text()
     adopt(bootstrapped, with_site_and_key(load_breast_cancer(as_frame=True), "tumour"))
     bootstrapped.make("pipeline")
     assert decided(bootstrapped)["outcome"] == "incomparable"

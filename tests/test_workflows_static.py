@@ -248,7 +248,7 @@ TRACKING = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
 SERVER = {"DEPLOY_HOST", "DEPLOY_KEY", "DEPLOY_KNOWN_HOSTS", "PREDICT_TOKEN"}
 
 
-def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_the_readme_names_it(baked, workflows, composite):
+def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_a_page_names_it(baked, workflows, composite):
     found = {}
     for where, step in steps(workflows, composite):
         if names := set(re.findall(r"secrets\.(\w+)", str(step))):
@@ -269,9 +269,9 @@ def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_the_readme_names_it
         "release.publish": PACKAGES,
         "rollback.restore": host | TRACKING | PACKAGES,
     }
-    readme = (baked.path / "README.md").read_text()
+    page = (baked.path / "docs" / "secrets.md").read_text()
     variables = set(re.findall(r"vars\.(\w+)", str(workflows)))
-    assert all(f"`{name}`" in readme for name in {*set().union(*found.values()), *variables})
+    assert all(f"`{name}`" in page for name in {*set().union(*found.values()), *variables})
 
 
 def test_every_job_that_sees_a_secret_is_in_an_environment_and_a_host_in_that_of_its_name(workflows):
