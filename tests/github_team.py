@@ -90,8 +90,8 @@ class Team:
         return self.run("workflow_dispatch", dispatch_payload(self.head(), inputs), workflow)
 
     def look(self) -> Run:
-        """What the schedule starts."""
-        return self.run("schedule", schedule_payload(self.head()))
+        """What the schedule of every Monday starts."""
+        return self.run("schedule", schedule_payload(self.head()), "monitor")
 
     def be_live(self) -> None:
         """Delivers what main is, unless its champion serves: tests share one engine, and begin with what is there."""

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def template(shared):
     place = shared / "released"
     with FileLock(f"{place}.lock"):
         if not place.exists():
-            fresh = place.with_name("releasing")
+            fresh = Path(tempfile.mkdtemp(dir=shared))
             make(fresh)
             fresh.rename(place)
     return place
@@ -102,7 +103,7 @@ def _change(place: Path) -> None:
         deliver.read_text().replace("# Is the model of main live?", "# Is the model of main live? Look here.", 1)
     )
     makefile = product / "Makefile"
-    edit(makefile, "clean:  ## remove", "tidy: clean\n\nclean:  ## remove")
+    edit(makefile, "\nclean:  ##", "\ntidy: clean\n\nclean:  ##")
     lock = product / "requirements/dev.txt"
     last = re.findall(r"(?m)^\S+==\S+ \\\n(?:    --hash=\S+(?: \\)?\n)+", lock.read_text())[-1]
     edit(lock, last, last.replace("sha256:", "sha256:0000", 1))

@@ -167,7 +167,7 @@ def test_one_issue_is_open_while_a_newer_release_of_the_template_is_out(team, te
     assert [issue["state"] for issue in team.github.issues] == ["closed"]
 
 
-def test_a_template_that_cannot_be_read_turns_the_schedule_red(team, tmp_path):
+def test_a_template_that_is_not_there_turns_the_schedule_red(team, tmp_path):
     newest(team, tmp_path / "nowhere", "v0.1.0")
     assert team.dispatch("update").jobs == {"look": "failure", "update": "failure"}
 

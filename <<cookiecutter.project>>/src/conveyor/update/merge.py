@@ -6,10 +6,12 @@ copier's own update replaces a binary file that the team changed, and says nothi
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from conveyor.core.errors import Misuse
 from conveyor.core.files import write_text
 from conveyor.core.git import Git, GitError
 from conveyor.update.lines import merged
@@ -47,13 +49,15 @@ def merge(root: Path, old: Path, new: Path, replaced: list[str], label: str) -> 
         label: the name of the new release at a clash.
 
     Raises:
-        GitError: git cannot merge, as where a file that git does not know is in the way; nothing has changed then.
+        Misuse: a file that git does not know is in the way; nothing has changed then.
+        GitError: git cannot merge.
     """
     git = Git(root, {**NOBODY, "GIT_MERGE_VERBOSITY": "0"})
     git("add", "--update", more={})  # what was migrated here
     ours = _commit(git, git("write-tree"))
     base = _commit(git, _tree(git, old, _entries(git, replaced)))
     theirs = _commit(git, _tree(git, new, []))
+    _free(git, base, theirs)
     try:
         names = {f"GITHEAD_{ours}": "this repository", f"GITHEAD_{theirs}": label}
         git(*SETTINGS, "merge-recursive", base, "--", ours, theirs, more=names)
@@ -66,6 +70,15 @@ def merge(root: Path, old: Path, new: Path, replaced: list[str], label: str) -> 
             clashes.append(path)
     changed = git("-c", "core.quotePath=false", "diff", "--name-only", "HEAD").splitlines()
     return Merged(changed, clashes)
+
+
+def _free(git: Git, base: str, theirs: str) -> None:
+    """Check that no file of a person lies where a new one comes: git itself writes over files that it ignores."""
+    new = git("diff", "--no-renames", "--name-only", "--diff-filter=A", "-z", base, theirs).split("\0")
+    known = set(git("ls-files", "-z").split("\0"))
+    for path in filter(None, new):
+        if path not in known and os.path.lexists(git.root / path):
+            raise Misuse(f"{path}: the release adds this file, and git does not know yours; move it away or commit it")
 
 
 def _settled(git: Git, path: str) -> bool:

@@ -67,9 +67,7 @@ def _clean(git: Git) -> None:
         raise Misuse("update: run it in the root of a git repository that has a commit")
     if changes := git("status", "--porcelain").splitlines():
         more = f" and {len(changes) - 1} more" if changes[1:] else ""
-        raise Misuse(
-            f"update: {changes[0][3:]}{more}: not committed; commit or stash it, then the update can be undone"
-        )
+        raise Misuse(f"update: {changes[0][3:]}{more}: not committed; commit or stash it first")
 
 
 def _target(origin: template.Origin, known: list[str], to: str) -> str | None:
