@@ -41,6 +41,13 @@ BAD = {
     "crash": ("crashes later", "{crash_after}"),
 }
 
+# The line of params.yaml that is another one while an image is deployed.
+EDITS = {
+    "slow": ("max_seconds: 5.0 ", "max_seconds: 0.1 "),
+    "crash": ("watch_seconds: {0.watch} ", "watch_seconds: {0.crash_watch} "),
+    "sick": ("ready_seconds: 60.0 ", "ready_seconds: 8.0 "),
+}
+
 
 @dataclass(frozen=True)
 class Size:
@@ -53,10 +60,11 @@ class Size:
     watch: float
     crash_after: float
     crash_watch: float
+    bad: tuple[str, ...]  # the bad images that come while both releases serve
 
 
-FULL = Size(rate=300.0, hostile=2.0, control=20.0, good=10, watch=5.0, crash_after=25.0, crash_watch=45.0)
-SHORT = Size(rate=60.0, hostile=2.0, control=8.0, good=2, watch=4.0, crash_after=6.0, crash_watch=12.0)
+FULL = Size(300.0, 2.0, 20.0, 10, 5.0, 25.0, 45.0, ("wrong", "golden-only", "empty", "slow", "crash", "sick"))
+SHORT = Size(60.0, 2.0, 8.0, 2, 4.0, 6.0, 12.0, ("golden-only", "crash"))  # tests/test_rollout.py has each of them
 
 
 class Repository:
@@ -147,7 +155,8 @@ def prepare() -> tuple[Repository, dict[str, dict], dict[str, str]]:
         # An id is lost on the way to another engine's store only if nothing names it.
         run(["docker", "tag", models[name]["reference"], f"bench-rollout:{name}"])
     bad = {}
-    for fault, (_, value) in BAD.items():
+    for fault in size().bad:
+        value = BAD[fault][1]
         words = ["--build-arg", f"GOOD={models['second']['reference']}", "--tag", f"bench-rollout:{fault}"]
         words += ["--build-arg", f"FAULT={fault} {value.format(crash_after=size().crash_after)}"]
         run(["docker", "build", "--quiet", *words, str(STANDINS / "replica")])
@@ -216,16 +225,14 @@ def play(repository: Repository, models: dict[str, dict], bad: dict[str, str], o
         if serves is first:  # the bad images are of the second model
             roll(load, "good rollout, once more")
         control(load, "control 2")
-        for fault in ("wrong", "golden-only", "empty"):
+        for fault in now.bad:
+            edit = [text.format(now) for text in EDITS.get(fault, ())]
+            if edit:
+                repository.replace(*edit)
             deploy(load, fault)
-        repository.replace("max_seconds: 5.0 ", "max_seconds: 0.1 ")
-        deploy(load, "slow")
-        repository.replace("max_seconds: 0.1 ", "max_seconds: 5.0 ")
-        repository.replace(f"watch_seconds: {now.watch} ", f"watch_seconds: {now.crash_watch} ")
-        deploy(load, "crash")
-        repository.replace("ready_seconds: 60.0 ", "ready_seconds: 8.0 ")
-        deploy(load, "sick")
-        repository.replace(f"watch_seconds: {now.crash_watch} ", f"watch_seconds: {now.watch + 3} ")
+            if edit:
+                repository.replace(*reversed(edit))
+        repository.replace(f"watch_seconds: {now.watch} ", f"watch_seconds: {now.watch + 3} ")
         load.phase = "deployer killed"
         killed = repository.start("rollback", "--to", str(lived[first["key"]]), "--because", "to be killed")
         for line in killed.stdout:
@@ -301,7 +308,7 @@ def main() -> None:
     given = json.loads(prepared.read_text())
     with hosts.host() as own:
         print("prepare   the images go to an engine of their own")
-        names = ("first", "second", *BAD)
+        names = ("first", "second", *size().bad)
         own.take(EDGE, *(f"bench-rollout:{name}" for name in names))
         found = play(Repository(PLACE / "rollout", {}), given["models"], given["bad"], own)
     OUT.write_text(json.dumps(found, indent=2) + "\n")

@@ -10,13 +10,12 @@ import time
 import urllib.request
 
 import pytest
-from conftest import OPTIONS, environment
+from conftest import environment
 
 
-@pytest.mark.parametrize("deploy", OPTIONS["deploy"])
-def test_after_a_first_pipeline_its_own_check_and_test_pass_and_leave_nothing_behind(bake, deploy):
+def test_after_a_first_pipeline_its_own_check_and_test_pass_and_leave_nothing_behind(bake):
     """Before it, too: that is what `ci` does at the first push, see test_workflows_run.py."""
-    project = bake(deploy=deploy)
+    project = bake(deploy="kubernetes")  # `ci` runs on the other answer
     done = project.make("pipeline", "check", "test")
     assert " passed" in done.stdout and "skipped" not in done.stdout
     assert project.git("status", "--porcelain").stdout == ""
