@@ -13,14 +13,6 @@ import pytest
 from conftest import environment
 
 
-def test_after_a_first_pipeline_its_own_check_and_test_pass_and_leave_nothing_behind(bake):
-    """Before it, too: that is what `ci` does at the first push, see test_workflows_run.py."""
-    project = bake(deploy="kubernetes")  # `ci` runs on the other answer
-    done = project.make("pipeline", "check", "test")
-    assert " passed" in done.stdout and "skipped" not in done.stdout
-    assert project.git("status", "--porcelain").stdout == ""
-
-
 @pytest.mark.parametrize("name", ["late-flights", "a", "x" * 60], ids=["default name", "shortest name", "longest name"])
 def test_its_formatter_changes_nothing(bake, name):
     # The name of the package stands in imports: it must not push a line over the limit, or change their order.

@@ -91,7 +91,7 @@ def test_a_file_that_the_team_owns_is_accepted_with_a_word(project):
         ("owned = []", 'owned = "container/Caddyfile"', r".*\.owned: no list of paths; write it as \[.*"),
         ("owned = []", "ownd = []", "pyproject.toml: tool.conveyor: holds something else than `owned`; remove it"),
         ("[tool.conveyor]", "[[tool.conveyor]]", "pyproject.toml: tool.conveyor: holds something else than .*"),
-        ("owned = []", "owned = [", r"pyproject.toml: .* \(at line .*; mend it"),
+        ("owned = []", "owned = [", r"pyproject.toml: .* \(at .*; mend it"),
     ],
 )
 def test_an_owned_file_that_is_none_is_refused(project, one_line, old, new, message):

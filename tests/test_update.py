@@ -34,14 +34,34 @@ def generated(shared, template):
 @pytest.fixture
 def team(generated, venv, tmp_path):
     """A copy of it, with an environment that has copier."""
-    place = tmp_path / "late-flights"
-    shutil.copytree(generated, place, symlinks=True)
-    lock = (place / "requirements/update.txt").read_bytes()
-    environment = place / "build/environments" / sha256(lock).hexdigest()[:16]
+    place = shutil.copytree(generated, tmp_path / "late-flights", symlinks=True)
+    return with_copier(BakedProject(place, {"project": "late-flights"}, venv))
+
+
+def with_copier(project: BakedProject) -> BakedProject:
+    """Give it the environment that holds copier, without an installation."""
+    lock = (project.path / "requirements/update.txt").read_bytes()
+    environment = project.path / "build/environments" / sha256(lock).hexdigest()[:16]
     (environment / "bin").mkdir(parents=True)
     (environment / "bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (environment / "bin/python").chmod(0o755)
     (environment / "complete").touch()
+    return project
+
+
+@pytest.fixture(scope="session")
+def updated_once(generated, shared):
+    def make(fresh):
+        place = shutil.copytree(generated, fresh / "late-flights", symlinks=True)
+        update(with_copier(BakedProject(place, {"project": "late-flights"}, place)))
+
+    return once(shared, "updated", make) / "late-flights"
+
+
+@pytest.fixture
+def updated(updated_once, venv, tmp_path):
+    """A copy of it that was updated, not committed."""
+    place = shutil.copytree(updated_once, tmp_path / "late-flights", symlinks=True)
     return BakedProject(place, {"project": "late-flights"}, venv)
 
 
@@ -220,8 +240,8 @@ def committed(project, message="Ours"):
     project.git("commit", "--quiet", "--message", message)
 
 
-def test_what_a_repository_is_after_an_update_is_what_the_new_release_generates(team, template, tmp_path):
-    update(team)
+def test_what_a_repository_is_after_an_update_is_what_the_new_release_generates(updated, template, tmp_path):
+    team = updated
     released.git(tmp_path, "clone", "--quiet", "--branch", NEW, str(template), "template")
     (tmp_path / "new").mkdir()
     generate(tmp_path / "new", template=tmp_path / "template")
@@ -261,13 +281,14 @@ def test_updated_with_every_edit_its_own_checks_pass_and_the_champion_is_found_a
         (face / entry.name).symlink_to(entry)
     (face / "installed.txt").unlink()
     shutil.copyfile(project.path / "requirements/dev.txt", face / "installed.txt")
-    passed = project.make("check", "test", "pipeline", VENV=str(face)).stdout
-    assert " passed" in passed and re.search(r"compare +keep", passed)
+    passed = project.make("pipeline", "check", "test", VENV=str(face)).stdout
+    assert " passed" in passed and "skipped" not in passed and re.search(r"compare +keep", passed)
+    assert project.git("status", "--porcelain").stdout == ""
     assert live(project) == champion
 
 
-def test_the_newest_release_is_said_to_be_here_and_changes_nothing(team):
-    update(team)
+def test_the_newest_release_is_said_to_be_here_and_changes_nothing(updated):
+    team = updated
     committed(team, "Updated")
     assert f"{NEW} is the newest release" in update(team).stdout
     assert f"{NEW} is the newest release" in update(team, "--to", NEW).stdout
@@ -356,8 +377,8 @@ def test_outside_a_repository_or_in_a_folder_of_one_it_is_refused(team, one_line
     one_line(update(team, check=False), 2, "update: run it in the root of a git repository that has a commit")
 
 
-def test_a_key_that_has_another_name_is_named_by_the_new_release(team, one_line):
-    update(team)
+def test_a_key_that_has_another_name_is_named_by_the_new_release(updated, one_line):
+    team = updated
     team.edit("params.yaml", "keep_releases:", "keep:")
     said = "params.yaml: deploy.keep: is called keep_releases since version 0.2.0; rename it"
     one_line(team.cli("validate", check=False), 2, said)

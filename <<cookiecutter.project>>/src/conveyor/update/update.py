@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from conveyor.core import seal
@@ -43,9 +44,12 @@ def run(root: Path, to: str) -> str:
         return f"{origin.release} is the newest release"
     print(f"update    {origin.release} -> {target}: rendering both with your answers (about half a minute)")
     with tempfile.TemporaryDirectory() as scratch:
-        bare = template.fetched(origin, [origin.release, target], Path(scratch, "git"))
+        both = [origin.release, target]
+        bare = template.fetched(origin, both, Path(scratch, "git"))
         python = holding(root / "build/environments" / sha256((root / LOCK).read_bytes())[:16], root / LOCK, LOCK)
-        old, new = (_rendered(python, bare, tag, origin, Path(scratch, tag)) for tag in (origin.release, target))
+        with ThreadPoolExecutor() as pool:
+            rendered = [pool.submit(_rendered, python, bare, tag, origin, Path(scratch, tag)) for tag in both]
+            old, new = (each.result() for each in rendered)
         replaced = sorted(seal.read(root)[1].keys() - set(owned))
         try:
             for place in (old, root):
