@@ -6,6 +6,7 @@ from conftest import OPTIONS
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
 from conveyor.deploy import provenance
+from conveyor.model.code import pack_code
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,8 @@ def test_the_labels_name_the_remote_and_the_licence_that_was_chosen(bake, licenc
         "org.opencontainers.image.source": "https://git.example.com/acme/flights",
         "org.opencontainers.image.licenses": "LicenseRef-Proprietary" if licence == "Proprietary" else licence,
     }
-    project.edit("pyproject.toml", "[project]", '[project]\nlicense = "EUPL-1.2"')
+    assert pack_code(Project(project.path))  # hatchling takes no expression that is not SPDX's
+    project.edit("pyproject.toml", "license = ", 'license = "EUPL-1.2"\n# ')
     assert provenance.licence(Project(project.path)) == "EUPL-1.2"
     project.edit("pyproject.toml", "[project]", "[project")
     with pytest.raises(Misuse, match="pyproject.toml: .*; mend it"):

@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 from conveyor.core.git import GitError
 from conveyor.core.project import Project
 
-PUBLIC = ("MIT", "BSD-3-Clause", "Apache-2.0")  # as SPDX writes them; other licences are not in its list
-
 
 def labels(project: Project) -> dict[str, str]:
     """source, created and licenses, as far as they are known; equal for the same commit.
@@ -27,17 +25,13 @@ def labels(project: Project) -> dict[str, str]:
 
 
 def licence(project: Project) -> str | None:
-    """The SPDX expression of the licence: from the project in pyproject.toml, else from the answers, else None.
+    """The SPDX expression of the licence that pyproject.toml names, or None.
 
     Raises:
         Misuse: pyproject.toml cannot be read.
     """
-    told = project.pyproject
-    named = told.get("project", {}).get("license")
-    if isinstance(named, str):
-        return named
-    answered = told.get("tool", {}).get("answers", {}).get("license")
-    return answered if answered in PUBLIC else "LicenseRef-Proprietary" if answered == "Proprietary" else None
+    named = project.pyproject.get("project", {}).get("license")
+    return named if isinstance(named, str) else None
 
 
 def address(remote: str) -> str | None:

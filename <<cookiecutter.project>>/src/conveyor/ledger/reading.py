@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from conveyor.core.errors import Misuse
 from conveyor.ledger.events import SCHEMA, Champion, Event, History, champion_json, pending_of
-from conveyor.ledger.store import BRANCH, Store
+from conveyor.ledger.store import Store
 
 
 def events_of(store: Store) -> list[Event]:
@@ -18,6 +18,8 @@ def events_of(store: Store) -> list[Event]:
     store.head = store.read_head()
     if store.head is None:
         if witnesses := store.witnesses():
+            if not store.remote and store.read_head():
+                return events_of(store)  # a writer came between the two readings
             raise Misuse(
                 f"ledger: {store.where} has the tag {witnesses[-1]} but no branch `ledger`; restore the branch"
             )
@@ -42,34 +44,22 @@ def events_of(store: Store) -> list[Event]:
     witnesses = store.witnesses()
     last = witnesses[-1] if witnesses else None
     if last != expected:
-        if not store.remote and _finish(store, last):
-            return events_of(store)
-        raise Misuse(
-            f"ledger: the last champion by events is {expected}, by tags {last}; restore the branch `ledger` or the"
-            " tag (all of a ledger: `git push origin ledger 'refs/tags/champion/*' 'refs/models/*'`)"
-        )
+        if not store.remote and store.read_head() != store.head:
+            return events_of(store)  # a writer came between the two readings
+        if store.remote or not store.unfinished(store.head):
+            raise Misuse(
+                f"ledger: the last champion by events is {expected}, by tags {last}; restore the branch `ledger` or the"
+                " tag (all of a ledger: `git push origin ledger 'refs/tags/champion/*' 'refs/models/*'`)"
+            )
     if witness and not _witnessed(store, commits, witness):
         raise Misuse(f"ledger: the tag {expected} is not at the commit of its event; restore the tag")
     return events
 
 
-def _finish(store: Store, witness: str | None) -> bool:
-    """Move the local branch to a tag whose commit is its child: git was stopped between the two."""
-    if witness is None or not store.head:
-        return False
-    tag = f"refs/tags/{witness}"
-    if not store.git.succeeds("rev-parse", "-q", "--verify", f"{tag}^"):
-        return False
-    if store.git("rev-parse", f"{tag}^") != store.head:
-        return False
-    store.git("update-ref", BRANCH, tag, store.head)
-    return True
-
-
 def _witnessed(store: Store, commits: list[str], champion: Champion) -> bool:
     """Whether the tag of the champion is at the commit of its event."""
     ref = f"refs/tags/champion/{champion.event:06d}"
-    at = store.refs[ref] if store.remote else store.git("rev-parse", ref)
+    at = store.refs.get(ref) if store.remote else store.git("for-each-ref", "--format=%(objectname)", ref)
     return at == commits[champion.event - 1]
 
 

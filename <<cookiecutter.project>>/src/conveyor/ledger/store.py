@@ -8,6 +8,8 @@ from json import loads
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from conveyor.core.errors import Misuse
 from conveyor.core.files import new_directory, to_json
 from conveyor.core.git import GitError
@@ -16,6 +18,8 @@ from conveyor.ledger.events import Moved
 from conveyor.model.bundle import digest_of
 
 BRANCH = "refs/heads/ledger"
+NOTHING = "0" * 40  # in place of the commit of a ref that is not there
+SECONDS = 60.0  # for another writer of this repository
 IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -170,30 +174,38 @@ class Store:
             raise
 
     def _write_here(self, refs: dict[str, str]) -> None:
-        """The same without a remote. git can be killed between two refs; the order makes each state recoverable:
+        """The same without a remote: one transaction of git, by one writer at a time.
 
-        bytes without an event are written again, ``_finish`` handles a tag ahead of its branch, and bytes of a pruned
-        model may stay.
+        A git that is killed in the transaction has written its first refs only. The branch is the last one, so the
+        event does not exist then: bytes without an event are written again, and ``unfinished`` handles a tag ahead of
+        its branch.
         """
-        before: dict[str, str] = {}
+        place = Path(self.project.root, self.git("rev-parse", "--git-common-dir"), "conveyor-ledger.lock")
         try:
-            for ref, commit in refs.items():
-                if commit and ref != BRANCH:
-                    old = self.git("for-each-ref", "--format=%(objectname)", ref)
-                    self._update(f"update {ref} {commit} {old}" if old else f"create {ref} {commit}")
-                    before[ref] = old
-            head = refs[BRANCH]
-            self._update(f"update {BRANCH} {head} {self.head}" if self.head else f"create {BRANCH} {head}")
-        except GitError:
-            for ref, old in before.items():
-                self._update(f"update {ref} {old} {refs[ref]}" if old else f"delete {ref} {refs[ref]}")
-            raise
-        for ref, commit in refs.items():
-            if not commit:
-                self._update(f"delete {ref}")
+            with FileLock(place, timeout=SECONDS):  # the operating system frees it when its holder dies
+                if (head := self.read_head()) and (tag := self.unfinished(head)):
+                    self._update([f"update {BRANCH} {tag} {head}"])
+                if self.read_head() != self.head:
+                    raise Moved
+                old = {
+                    ref: self.git("for-each-ref", "--format=%(objectname)", ref) or NOTHING
+                    for ref, commit in refs.items()
+                    if commit and ref != BRANCH
+                }
+                lines = [f"update {ref} {refs[ref]} {before}" for ref, before in old.items()]
+                lines.append(f"update {BRANCH} {refs[BRANCH]} {self.head or NOTHING}")
+                self._update(lines + [f"delete {ref}" for ref, commit in refs.items() if not commit])
+        except Timeout:
+            raise GitError(f"another run has written for more than {SECONDS} seconds") from None
 
-    def _update(self, line: str) -> None:
-        self.git("update-ref", "--stdin", stdin=f"{line}\n".encode())
+    def unfinished(self, head: str) -> str | None:
+        """The commit of a local tag that is the child of ``head``: git was killed before it moved the branch."""
+        tags = self.witnesses()
+        listed = self.git("rev-list", "--no-walk", "--parents", f"refs/tags/{tags[-1]}").split() if tags else []
+        return listed[0] if listed[1:] == [head] else None
+
+    def _update(self, lines: list[str]) -> None:
+        self.git("update-ref", "--stdin", stdin="".join(f"{line}\n" for line in lines).encode())
 
     def blob(self, value: Any) -> str:
         """The id of a JSON value, stored as a blob."""
