@@ -190,7 +190,7 @@ def test_what_is_not_run_on_every_python_is_a_file_of_tests_that_is_there():
     same = re.search(r"(?m)^SAME := (.*)$", (ROOT / "Makefile").read_text())[1].split()
     assert all((ROOT / "tests" / f"test_{name}.py").is_file() for name in same)
     kept = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")} - set(same)
-    assert {"child", "generation", "pipeline", "models", "serve", "forms", "predict"} <= kept
+    assert {"child", "generation", "pipeline", "models", "serve", "runtime", "predict"} <= kept
 
 
 def test_what_is_attested_is_what_is_published():

@@ -25,7 +25,7 @@ import questions  # noqa: E402
 
 ANSWERS = ".copier-answers.yml"
 SETTINGS = json.loads((ROOT / "cookiecutter.json").read_text())
-ODD = "Says \"late\" or 'on time', 50 % of <days>, at C:\\temp, é"
+ODD = "Says \"late\" or 'on time', 50 % of <days>, at C:\\temp, é 日本 😀"
 COMBINATIONS = [dict(zip(OPTIONS, chosen, strict=True)) for chosen in product(*OPTIONS.values())]
 
 

@@ -16,6 +16,7 @@ from conveyor.core import seal
 from conveyor.core.migrations import Renamed, renamed
 from conveyor.update.lines import merged
 
+DESCRIPTION = 'Sagt "zu spät" \\ 50 % 😀'
 CI, DELIVER = ".github/workflows/ci.yml", ".github/workflows/deliver.yml"
 
 
@@ -25,7 +26,7 @@ def generated(shared, template):
 
     def make(fresh):
         released.git(fresh, "clone", "--quiet", "--branch", OLD, str(template), "template")
-        generate(fresh, template=fresh / "template")
+        generate(fresh, template=fresh / "template", description=DESCRIPTION)
         released.adopt(fresh / "late-flights", template)
 
     return once(shared, "generated", make) / "late-flights"
@@ -191,7 +192,7 @@ def test_an_update_keeps_what_the_team_wrote(team, template, edit, clashes):
     assert not [text for text in kept if text not in after]
     assert team.git("diff", "--name-only", "--diff-filter=U").stdout.split() == clashes
     assert [name for name in clashes if "<<<<<<< this repository" not in (team.path / name).read_text()] == []
-    assert (f"{len(clashes)} clash" if clashes else "no clash") in done.stdout
+    assert (f"conflicts: {len(clashes)}, fix" if clashes else "no conflict") in done.stdout
     # Nothing but what the release changes is another file now.
     expected = set(released.git(template, "diff", "--name-only", OLD, NEW, "--", released.PRODUCT).splitlines())
     expected = {name.removeprefix(f"{released.PRODUCT}/").strip('"') for name in expected} | {".copier-answers.yml"}
@@ -231,7 +232,7 @@ def test_copier_s_own_update_replaces_a_binary_file_that_the_team_changed(tmp_pa
 def test_the_documents_list_these_edits_and_what_became_of_them():
     rows = re.findall(r"(?m)^\| (.+?) \| (.+?) \|$", (ROOT / "docs/updates.md").read_text())[1:]
     assert rows == [
-        (what, f"a clash, marked in `{clashes[0]}`" if clashes else "merged") for what, (_, clashes) in EDITS.items()
+        (what, f"a conflict, marked in `{clashes[0]}`" if clashes else "merged") for what, (_, clashes) in EDITS.items()
     ]
 
 
@@ -244,7 +245,7 @@ def test_what_a_repository_is_after_an_update_is_what_the_new_release_generates(
     team = updated
     released.git(tmp_path, "clone", "--quiet", "--branch", NEW, str(template), "template")
     (tmp_path / "new").mkdir()
-    generate(tmp_path / "new", template=tmp_path / "template")
+    generate(tmp_path / "new", template=tmp_path / "template", description=DESCRIPTION)
     team.git("add", "--all")
     tracked = team.git("ls-files").stdout.split()
     fresh = tmp_path / "new/late-flights"
@@ -272,7 +273,7 @@ def test_updated_with_every_edit_its_own_checks_pass_and_the_champion_is_found_a
     committed(project)
     champion = live(project)
     done = update(project)
-    assert "no clash" in done.stdout
+    assert "no conflict" in done.stdout
     sound(project)
     committed(project, "Updated")
     face = tmp_path / "venv"
@@ -290,8 +291,8 @@ def test_updated_with_every_edit_its_own_checks_pass_and_the_champion_is_found_a
 def test_the_newest_release_is_said_to_be_here_and_changes_nothing(updated):
     team = updated
     committed(team, "Updated")
-    assert f"{NEW} is the newest release" in update(team).stdout
-    assert f"{NEW} is the newest release" in update(team, "--to", NEW).stdout
+    assert f"{NEW} is here; the newest release is {NEW}" in update(team).stdout
+    assert f"{NEW} is here; the newest release is {NEW}" in update(team, "--to", NEW).stdout
     assert team.git("status", "--porcelain").stdout == ""
 
 
@@ -305,12 +306,15 @@ def answers(text, instead):
         (None, ["--to", "v9.0.0"], "TO: .* has no release 'v9.0.0'; its newest are v0.1.0, v0.2.0"),
         (None, ["--to", "nightly"], "TO: .* has no release 'nightly'; .*"),
         (None, ["--to", "--upload-pack=touch planted"], "TO: .* has no release .*"),
-        (answers("_commit: v0.1.0", "_commit: v0.0.9"), [], ".copier-answers.yml: _commit: .* has no release v0.0.9"),
+        (
+            answers("_commit: v0.1.0", "_commit: v0.0.9"),
+            [],
+            ".copier-answers.yml: _commit: is v0.0.9, and .* write v0.1.0",
+        ),
         (answers("_commit: v0.1.0", "_commit: main"), [], ".copier-answers.yml: _commit: 'main' is no release; .*"),
-        (answers("_commit: v0.1.0", "_commit: v0.2.0"), ["--to", "v0.1.0"], "TO: v0.1.0 is older than v0.2.0, .*"),
         (answers("_src_path:", "_src_path: /nowhere\nwas:"), [], ".copier-answers.yml: _src_path: /nowhere: .*"),
         (answers("_src_path:", "_src_path: --upload-pack=x\nwas:"), [], ".copier-answers.yml: _src_path: names no .*"),
-        (answers("project: late-flights", "project: a--b"), [], ".* release v0.1.0 cannot be rendered: .*hyphen.*"),
+        (answers('project: "late-flights"', 'project: "a--b"'), [], ".* release v0.1.0 cannot be rendered: .*hyphen.*"),
         (lambda project: (project.path / ".copier-answers.yml").unlink(), [], ".copier-answers.yml: missing; .*"),
         (
             lambda project: project.edit("src/conveyor/gate/decide.py", "import", "import  "),
@@ -325,7 +329,6 @@ def answers(text, instead):
         "option",
         "unknown",
         "branch",
-        "older",
         "nowhere",
         "hostile",
         "answer",
@@ -366,8 +369,78 @@ def test_a_file_that_git_does_not_know_and_the_release_adds_stops_the_update_and
     (team.path / ".git/info/exclude").write_text("added.py\n")
     ours = team.path / "src/late_flights/added.py"
     ours.write_text("OURS = 1\n")
-    one_line(update(team, check=False), 2, "src/late_flights/added.py: the release adds this file, .*")
+    one_line(update(team, check=False), 2, "src/late_flights/added.py: is in the way of a file of the release, .*")
     assert ours.read_text() == "OURS = 1\n" and team.git("status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "kept"),
+    [
+        ("docs/more.md", "docs/more.md", "file"),
+        ("src/late_flights/more/extra.py", "src/late_flights/more", "file"),
+        ("more/extra.md", "more", "link"),
+        ("README.md", "README.md", "file"),
+    ],
+    ids=["file", "in place of a folder", "link in place of a folder", "that the team has deleted for git"],
+)
+def test_what_a_person_keeps_beside_git_is_never_written_over(team, template, one_line, tmp_path, theirs, ours, kept):
+    """Files that git ignores: it would write over them, and `git reset --hard` would delete them."""
+    place = tmp_path / "template"
+    shutil.copytree(template, place)
+    added = place / released.PRODUCT / theirs.replace("late_flights", "<<cookiecutter.__package>>")
+    added.parent.mkdir(parents=True, exist_ok=True)
+    added.write_text("Theirs.\n")
+    committed(BakedProject(place, {}, team.venv))
+    released.git(place, "tag", "v0.2.1")
+    if (team.path / ours).exists():
+        team.git("rm", "--quiet", ours)
+    with (team.path / ".gitignore").open("a") as file:
+        file.write(f"/{ours}\n")
+    released.adopt(team.path, place)
+    team.git("commit", "--quiet", "--all", "--allow-empty", "--message", "Ours")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/ours.md").write_text("Ours.\n")
+    if kept == "link":
+        (team.path / ours).symlink_to(tmp_path / "elsewhere")
+    else:
+        (team.path / ours).write_text("Ours.\n")
+    one_line(update(team, check=False), 2, f"{ours}: is in the way of a file of the release, .*")
+    assert team.git("status", "--porcelain").stdout == ""
+    file = tmp_path / "elsewhere/ours.md" if kept == "link" else team.path / ours
+    assert file.read_text() == "Ours.\n" and (kept == "file" or (team.path / ours).is_symlink())
+    assert list((tmp_path / "elsewhere").iterdir()) == [tmp_path / "elsewhere/ours.md"]
+
+
+def test_what_is_edited_while_an_update_runs_stays_and_stops_it(team, one_line):
+    [python] = team.path.glob("build/environments/*/bin/python")
+    model = team.path / "src/late_flights/model.py"
+    python.write_text(python.read_text().replace("exec", f"echo '# Edited.' >>'{model}'\nexec"))
+    one_line(update(team, check=False), 2, "update: src/late_flights/model.py was changed meanwhile; run it again")
+    assert model.read_text().endswith("# Edited.\n") and "keep: 3" in (team.path / "params.yaml").read_text()
+
+
+def test_the_repository_of_a_caller_s_git_is_left_alone(team, tmp_path):
+    """As where git runs an alias."""
+    released.git(tmp_path, "init", "--quiet", "other")
+    other = tmp_path / "other/.git"
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    assert "no conflict" in update(team, GIT_DIR=str(other), GIT_WORK_TREE=str(other.parent)).stdout
+    assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
+    assert team.git("tag").stdout == "" and team.git("config", "core.bare").stdout == "false\n"
+
+
+def test_each_conflict_comes_with_what_to_do(team):
+    team.git("rm", "--quiet", DELIVER)
+    (team.path / "requirements/dev.txt").write_text("ours==1\n")
+    clash(team)
+    committed(team)
+    said = update(team).stdout
+    assert f"conflict in {CI}: both versions are marked in it; fix it, then `git add`" in said
+    assert f"conflict in {DELIVER}: it is not in your repository, and the release changes it; `git rm` it, or" in said
+    assert "conflict in requirements/dev.txt: it is now that of the release; `make lock`, then `git add`" in said
+    assert "conflicts: 3, fix them first" in said and "ours" not in (team.path / "requirements/dev.txt").read_text()
+    team.git("reset", "--quiet", "--hard")
+    assert team.git("status", "--porcelain").stdout == "" and not (team.path / DELIVER).exists()
 
 
 def test_outside_a_repository_or_in_a_folder_of_one_it_is_refused(team, one_line, tmp_path):
@@ -435,6 +508,9 @@ BASE = "a\nb\nc\nd\n"
         ("a\nB\nc\nd\n", "a\nB\nc\nd\n", "a\nB\nc\nd\n"),
         ("a\nb\nc\nd\nours\n", "A\nb\nc\nd\n", "A\nb\nc\nd\nours\n"),
         ("a\nc\nd\n", "a\nb\nc\nD\n", "a\nc\nD\n"),
+        ("c\nd\n", "a\nb\nnew\nc\nd\n", None),
+        ("c\nd\n", "A\nb\nc\nd\n", None),
+        ("a\nc\nd\n", "a\nb\nnew\nc\nd\n", None),
         ("a\nB\nc\nd\n", "a\nbb\nc\nd\n", None),
         ("a\nx\nb\nc\nd\n", "a\ny\nb\nc\nd\n", None),
         ("a\nd\n", "a\nb\nC\nd\n", None),

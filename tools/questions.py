@@ -53,7 +53,7 @@ def derived(options: dict[str, Any]) -> dict[str, Any]:
         + [f"'{key}': computed{key[1:]}" for key in names]
         + [f"'{key}': {json.dumps(options[key])}" for key in ("_version", "_address")]
     )
-    everything = {"type": "yaml", "when": False, "default": f"<< {{{given}}} | tojson >>"}
+    everything = {"type": "json", "when": False, "default": f"<< {{{given}}} | tojson >>"}
     return {
         "_subdirectory": f"<< '{PRODUCT}' >>",
         "_templates_suffix": "",
@@ -71,8 +71,10 @@ def _question(key: str, value: Any, prompt: Any) -> dict[str, Any]:
         labels = prompt if isinstance(prompt, dict) else {}
         asked |= {"choices": {labels.get(choice, choice): choice for choice in value}, "default": value[0]}
     else:
-        condition, mend = REFUSED[key]
-        asked |= {"default": value, "validator": f"<% if {condition} %>{mend}<% endif %>"}
+        asked["default"] = value
+        if key in REFUSED:
+            condition, mend = REFUSED[key]
+            asked["validator"] = f"<% if {condition} %>{mend}<% endif %>"
     return asked
 
 

@@ -305,11 +305,11 @@ def newer(issue: Annotated[bool, typer.Option(help="In a workflow: keep one issu
 
 
 @app.command(hidden=True)
-def migrate() -> None:
-    """For `update`: rename the keys of params.yaml that this version calls otherwise."""
+def migrate(check: Annotated[bool, typer.Option(help="Only see whether this version takes them.")] = False) -> None:
+    """For `update`: rename the keys of params.yaml that this version calls by another name."""
     from conveyor.update import update
 
-    update.migrate(Path.cwd() / "params.yaml")
+    update.migrate(Path.cwd() / "params.yaml", check)
 
 
 @app.command("github-setup")

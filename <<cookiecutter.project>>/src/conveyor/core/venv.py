@@ -13,20 +13,17 @@ from conveyor.core.files import write_bytes
 SECONDS = 1800
 
 
-def holding(place: Path, lock: Path, what: str) -> str:
+def holding(place: Path, lock: Path) -> str:
     """The Python of an environment at ``place`` that holds what ``lock`` pins by hash.
 
     uv installs on all cores. It does not read pip's settings: where only these name an index, pip installs.
-
-    Args:
-        what: what the lock is, for the error.
 
     Raises:
         Misuse: the lock cannot be installed; with the installer's last line.
     """
     python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     complete = place / "complete"
-    if complete.is_file():
+    if complete.is_file() and python.exists():  # a link that leads nowhere after an upgrade of Python does not
         return str(python)
     uv = Path(sys.executable).with_name("uv.exe" if os.name == "nt" else "uv")
     hashed = ["install", "--quiet", "--require-hashes", "-r", str(lock)]
@@ -38,7 +35,7 @@ def holding(place: Path, lock: Path, what: str) -> str:
             _run(str(python), "-m", "pip", *hashed)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
-        raise Misuse(f"{what} cannot be installed: {said[-1] if said else error}") from None
+        raise Misuse(f"{lock}: cannot be installed: {said[-1] if said else error}") from None
     write_bytes(complete, b"")
     return str(python)
 

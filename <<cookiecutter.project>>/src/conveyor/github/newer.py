@@ -12,10 +12,11 @@ from conveyor.github.api import GitHub
 from conveyor.update import template
 
 TITLE = "A newer release of the template is out"
+FENCE = "~" * 8
 LENGTH = 60_000  # characters; GitHub takes 65 536
 HOW = (
-    "`make update` merges it into a branch of yours; review it like any change. A person has to run it: the token of a"
-    " workflow may not write workflow files. This issue closes when the release is here."
+    "On a branch, `make update` merges it into the working tree; review it like any change. A person has to run it: the"
+    " token of a workflow may not write workflow files. This issue closes when the release is here."
 )
 
 
@@ -25,11 +26,12 @@ def run(root: Path, issue: bool) -> str:
     Raises:
         Misuse: the template cannot be read; or, with ``issue``, GitHub says no.
     """
+    template.forget_callers_git()
     origin = template.origin(root)
     newest = (template.releases(origin, Git(root)) or [origin.release])[-1]
     if template.order(newest) <= template.order(origin.release):
         closed = _close(GitHub(Environment.read()), origin.release) if issue else 0
-        return f"{origin.release} is the newest release" + (f"; {closed} issues closed" if closed else "")
+        return f"{origin.release} is the newest release" + ("; its issue is closed" if closed else "")
     told = f"{newest} is out, this repository has {origin.release}; `make update` brings it"
     if not issue:
         return told
@@ -38,7 +40,8 @@ def run(root: Path, issue: bool) -> str:
         news = template.changelog(bare, newest, origin.release)
     if len(news) > LENGTH:
         news = news[:LENGTH].rpartition("\n")[0] + "\n\nIt goes on in the template's CHANGELOG.md."
-    body = f"{newest} is out; this repository has {origin.release}.\n\n{HOW}\n\n{news}\n"
+    # As code: what it mentions is of the template's repository.
+    body = f"{newest} is out; this repository has {origin.release}.\n\n{HOW}\n\n{FENCE}text\n{news}\n{FENCE}\n"
     return f"{told}; {_tell(GitHub(Environment.read()), body)}"
 
 

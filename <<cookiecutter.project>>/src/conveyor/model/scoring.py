@@ -155,7 +155,7 @@ def environment(project: Project, bundle: Bundle) -> str:
         Misuse: it cannot be built.
     """
     place = project.build / "environments" / sha256(bundle.requirements)[:16]
-    return holding(place, bundle.path / "requirements.txt", f"the lock of model {bundle.key[:12]}")
+    return holding(place, bundle.path / "requirements.txt")
 
 
 def scoring_code(project: Project) -> str:

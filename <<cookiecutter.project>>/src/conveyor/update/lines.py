@@ -1,6 +1,6 @@
-"""A three-way merge of text whose lines stand alone, as settings do: what touches is no clash, only what overlaps.
+"""A three-way merge of settings: changes of neighbouring lines are no conflict.
 
-git calls it a clash when one side adds a line directly above a line that the other side changes.
+git calls it a conflict when one side adds a line directly above a line that the other side changes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ Change = tuple[int, int, tuple[str, ...]]  # the lines of the base from, to (exc
 
 
 def merged(base: str, ours: str, theirs: str) -> str | None:
-    """Both sides' changes of ``base``; None if two of them overlap, or add different lines at one place."""
+    """Both sides' changes of ``base``.
+
+    None if two of them overlap, if they add different lines at one place, or if one adds a line where the other deletes
+    its neighbour: what the line belonged to may be gone.
+    """
     lines = base.splitlines(keepends=True)
     changes = sorted(set(_changes(lines, ours)) | set(_changes(lines, theirs)), key=lambda change: change[:2])
-    for (start, end, _), (next_start, next_end, _) in pairwise(changes):
-        if next_start < end or (start, end) == (next_start, next_end):
+    for (start, end, instead), (next_start, next_end, next_instead) in pairwise(changes):
+        beside_nothing = next_start == end and not (instead and next_instead)
+        if next_start < end or (start, end) == (next_start, next_end) or beside_nothing:
             return None
     for start, end, instead in reversed(changes):
         lines[start:end] = instead

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conveyor.core import seal
 from conveyor.core.errors import Misuse
 from conveyor.core.git import Git, GitError
 from conveyor.core.yaml_file import read_yaml
@@ -16,7 +18,7 @@ from conveyor.core.yaml_file import read_yaml
 ANSWERS = ".copier-answers.yml"
 TAG = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 SHORT = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/", "git+": ""}
-HEADING = re.compile(r"^## (\d+\.\d+\.\d+)\b", re.M)
+HEADING = re.compile(r"^## \[?v?(\d+\.\d+\.\d+)\b[^\n]*$", re.M)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Origin:
     address: str
     release: str
     answers: dict[str, Any]
+
+
+def forget_callers_git() -> None:
+    """Drop variables of a caller, as an alias of git, that would lead git to another repository."""
+    for name in Git(Path.cwd())("rev-parse", "--local-env-vars").split():
+        os.environ.pop(name, None)
 
 
 def order(tag: str) -> tuple[int, ...]:
@@ -53,6 +61,11 @@ def origin(root: Path) -> Origin:
         raise Misuse(f"{ANSWERS}: _src_path: names no template; write its address")
     for short, long in SHORT.items():
         source = long + source.removeprefix(short) if source.startswith(short) else source
+    if (root / source).exists():
+        source = str((root / source).resolve())
+    sealed = seal.read(root)[0]
+    if release != f"v{sealed}":
+        raise Misuse(f"{ANSWERS}: _commit: is {release}, and the machinery is that of {sealed}; write v{sealed}")
     return Origin(source, release, said)
 
 
@@ -97,7 +110,7 @@ def unpacked(git: Git, tag: str, place: Path) -> Path:
 def changelog(git: Git, tag: str, since: str) -> str:
     """The sections of the changelog of ``tag`` that are newer than ``since``, the newest first; empty without one."""
     try:
-        text = git("show", f"refs/tags/{tag}:CHANGELOG.md")
+        text = git.bytes("show", f"refs/tags/{tag}:CHANGELOG.md").decode(errors="replace")
     except GitError:
         return ""
     parts = HEADING.split(text)[1:]

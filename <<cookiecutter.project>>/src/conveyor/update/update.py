@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from conveyor.core import seal
+from conveyor.core import params, seal
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256, write_text
 from conveyor.core.git import Git, GitError
@@ -19,7 +20,7 @@ from conveyor.core.project import read_pyproject
 from conveyor.core.venv import holding
 from conveyor.core.yaml_file import read_yaml
 from conveyor.update import template
-from conveyor.update.merge import Merged, merge
+from conveyor.update.merge import Conflict, Merged, merge
 
 LOCK = "requirements/update.txt"
 SECONDS = 300
@@ -33,33 +34,40 @@ def run(root: Path, to: str) -> str:
     """
     if os.name == "nt":
         raise Misuse("update: the template holds names that Windows does not allow; run it in WSL")
+    template.forget_callers_git()
     git = Git(root)
     _clean(git)
     owned = seal.owned(read_pyproject(root))
     seal.check(root, owned)
     origin = template.origin(root)
     print(f"update    asking {origin.address} for its releases")
-    target = _target(origin, template.releases(origin, git), to)
+    known = template.releases(origin, git)
+    target = _target(origin, known, to)
     if target is None:
-        return f"{origin.release} is the newest release"
+        return f"{origin.release} is here; the newest release is {known[-1]}"
     print(f"update    {origin.release} -> {target}: rendering both with your answers (about half a minute)")
-    with tempfile.TemporaryDirectory() as scratch:
-        both = [origin.release, target]
-        bare = template.fetched(origin, both, Path(scratch, "git"))
-        python = holding(root / "build/environments" / sha256((root / LOCK).read_bytes())[:16], root / LOCK, LOCK)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch, both = Path(folder), [origin.release, target]
+        bare = template.fetched(origin, both, scratch / "git")
+        python = holding(_environment(root, root / LOCK), root / LOCK)
         with ThreadPoolExecutor() as pool:
-            rendered = [pool.submit(_rendered, python, bare, tag, origin, Path(scratch, tag)) for tag in both]
+            rendered = [pool.submit(_rendered, python, bare, tag, origin, scratch / tag) for tag in both]
             old, new = (each.result() for each in rendered)
-        replaced = sorted(seal.read(root)[1].keys() - set(owned))
-        try:
-            for place in (old, root):
-                _migrate(new, place)
-            merged = merge(root, old, new, [*replaced, seal.PLACE], target)
-        except BaseException:
-            git("reset", "--quiet", "--hard", "HEAD")  # it was clean before: nothing else is undone
-            raise
+        new_code = _new_code(root, new)
+        replaced = [*sorted(seal.read(root)[1].keys() - set(owned)), seal.PLACE]
+        (scratch / "merge").mkdir()
+        merged = merge(root, old, new, replaced, target, new_code, scratch / "merge")
         write_text(root / "build/update.md", template.changelog(bare, target, origin.release) + "\n")
-    return _told(git, merged, set(replaced), target)
+        _tell(merged, target, sorted(origin.answers.keys() - read_yaml(new / template.ANSWERS).keys()))
+        if "params.yaml" not in (conflict.path for conflict in merged.conflicts):
+            try:
+                new_code(root, "--check")
+            except Misuse as error:
+                print(f"update    look at it: {error}")
+    machinery = sum(path in replaced or path.startswith("src/conveyor/") for path in merged.changed)
+    count = len(merged.conflicts)
+    told = f"; conflicts: {count}, fix them first" if count else ", no conflict"
+    return f"{target}: machinery {machinery}, other files {len(merged.changed) - machinery}{told}"
 
 
 def _clean(git: Git) -> None:
@@ -90,7 +98,7 @@ def _rendered(python: str, bare: Git, tag: str, origin: template.Origin, place: 
     """What a release makes of the answers."""
     source = template.unpacked(bare, tag, place / "template")
     data = place / "answers.json"
-    data.write_text(json.dumps(origin.answers), encoding="utf-8")
+    data.write_text(json.dumps(origin.answers, ensure_ascii=False, default=str), encoding="utf-8")
     words = [python, "-m", "copier", "copy", "--quiet", "--defaults", "--data-file", str(data), str(source)]
     made = place / "made"
     done = subprocess.run([*words, str(made)], capture_output=True, timeout=SECONDS, cwd=place)
@@ -102,44 +110,70 @@ def _rendered(python: str, bare: Git, tag: str, origin: template.Origin, place: 
     return made
 
 
-def _migrate(new: Path, place: Path) -> None:
-    """Let the new release rename what it calls otherwise: only it knows."""
+def _environment(root: Path, lock: Path) -> Path:
+    return root / "build/environments" / sha256(lock.read_bytes())[:16]
+
+
+def _new_code(root: Path, new: Path) -> Callable[..., None]:
+    """``migrate`` of the new release, as a function of the folder and its options: only it knows its names.
+
+    It runs with the libraries that are here, and where it needs others with those of its own lock.
+    """
     variables = {**os.environ, "PYTHONPATH": str(new / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    words = [sys.executable, "-m", "conveyor", "migrate"]
-    done = subprocess.run(words, cwd=place, env=variables, capture_output=True, timeout=SECONDS)
-    if done.returncode:
-        raise Misuse(_last_line(done.stderr).removeprefix("error: "))
+    pythons = [sys.executable]
+
+    def call(place: Path, *options: str) -> None:
+        words = [pythons[-1], "-m", "conveyor", "migrate", *options]
+        done = subprocess.run(words, cwd=place, env=variables, capture_output=True, timeout=SECONDS)
+        if done.returncode and b"ModuleNotFoundError" in done.stderr and len(pythons) == 1:
+            print("update    the release needs other libraries: installing its lock (about a minute)")
+            lock = new / "requirements/dev.txt"
+            pythons.append(holding(_environment(root, lock), lock))
+            call(place, *options)
+        elif done.returncode:
+            raise Misuse(_last_line(done.stderr).removeprefix("error: "))
+
+    return call
 
 
 def _last_line(text: bytes) -> str:
     return (text.decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
 
 
-def migrate(path: Path) -> None:
-    """Give the keys of params.yaml the names of this version.
+def migrate(path: Path, check: bool) -> None:
+    """Give the keys of params.yaml the names of this version; with ``check`` only read it.
 
     Raises:
-        Misuse: it is missing, or no YAML.
+        Misuse: it is missing, or no YAML; or, with ``check``, this version does not take it.
     """
+    if check:
+        params.load(path)
+        return
     read_yaml(path)
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode("utf-8")
     if (new := renamed(text)) != text:
-        write_text(path, new)
+        path.write_bytes(new.encode())  # also through a link, and with its mode
 
 
-def _told(git: Git, merged: Merged, replaced: set[str], target: str) -> str:
-    """What was done, and what is left to do. A lock that clashes is the new release's: it is made again, not merged."""
-    locks = [path for path in merged.clashes if path.startswith("requirements/") and path.endswith(".txt")]
-    for path in locks:
-        git("checkout", "--quiet", "--theirs", "--", path)
-    for path in merged.clashes:
-        print(
-            f"update    clash in {path}"
-            + ("; `make lock` makes it anew from requirements/*.in" if path in locks else "")
-        )
-    machinery = sum(path in replaced or path.startswith("src/conveyor/") for path in merged.changed)
-    others = len(merged.changed) - machinery
+def _tell(merged: Merged, target: str, gone: list[str]) -> None:
+    """Say what is left to do."""
+    for name in gone:
+        print(f"update    {template.ANSWERS}: {target} does not ask for {name!r}; look at what depends on it")
+    for conflict in merged.conflicts:
+        print(f"update    conflict in {conflict.path}: {_advice(conflict)}")
     print(f"update    build/update.md says what is new in {target}")
     print("update    next: `git diff HEAD`, `make setup check test`, commit; `git reset --hard` undoes it")
-    clashes = f", {len(merged.clashes)} clash: mend and `git add` them" if merged.clashes else ", no clash"
-    return f"{target}: {machinery} files of the machinery and {others} others changed{clashes}"
+
+
+def _advice(conflict: Conflict) -> str:
+    if conflict.path.startswith("requirements/") and conflict.path.endswith(".txt") and 3 in conflict.stages:
+        return "it is now that of the release; `make lock`, then `git add`"
+    if conflict.marked:
+        return "both versions are marked in it; fix it, then `git add`"
+    if conflict.stages == {1}:
+        return "both sides gave it another name; `git rm` it"
+    if 2 not in conflict.stages:
+        return "it is not in your repository, and the release changes it; `git rm` it, or `git add` to take it"
+    if 3 not in conflict.stages:
+        return "you changed it, and the release does not have it; `git add` to keep it, or `git rm` it"
+    return "it is yours now; `git checkout --theirs` takes that of the release; then `git add`"
