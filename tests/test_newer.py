@@ -30,6 +30,8 @@ def look(github, place, monkeypatch):
     def look(release="v0.1.0", issue=True):
         answers = place.path / ".copier-answers.yml"
         answers.write_text(re.sub(r"(?m)^_commit: .*$", f"_commit: {release}", answers.read_text()))
+        seal = place.path / "src/conveyor/SEAL"
+        seal.write_text(re.sub(r"^conveyor .*", f"conveyor {release[1:]}", seal.read_text()))
         monkeypatch.setattr("time.sleep", lambda seconds: None)  # between attempts
         for name, value in github.environment("update/look").items():
             monkeypatch.setenv(name, value)
@@ -56,7 +58,7 @@ def test_the_issue_is_rewritten_where_it_says_something_else(github, look):
 
 def test_it_is_closed_once_the_release_is_here_and_stays_closed(github, look):
     look()
-    assert look("v0.2.0") == "v0.2.0 is the newest release; 1 issues closed"
+    assert look("v0.2.0") == "v0.2.0 is the newest release; its issue is closed"
     assert look("v0.2.0") == "v0.2.0 is the newest release"
     assert [issue["state"] for issue in github.issues] == ["closed"] and len(github.comments[1]) == 1
 

@@ -152,6 +152,8 @@ def newest(team: Team, template, release: str) -> None:
     answers = team.project.path / ".copier-answers.yml"
     text = re.sub(r"(?m)^_src_path: .*$", f"_src_path: {template}", answers.read_text())
     answers.write_text(re.sub(r"(?m)^_commit: .*$", f"_commit: {release}", text))
+    seal = team.project.path / "src/conveyor/SEAL"
+    seal.write_text(re.sub(r"^conveyor .*", f"conveyor {release[1:]}", seal.read_text()))
     team.commit(f"This is {release}")
     push(team.project.path, team.remote)
 
