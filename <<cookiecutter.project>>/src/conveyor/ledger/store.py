@@ -18,7 +18,6 @@ from conveyor.ledger.events import Moved
 from conveyor.model.bundle import digest_of
 
 BRANCH = "refs/heads/ledger"
-NOTHING = "0" * 40  # in place of the commit of a ref that is not there
 SECONDS = 60.0  # for another writer of this repository
 IDENTITY = {
     f"GIT_{who}_{what}": value
@@ -187,13 +186,14 @@ class Store:
                     self._update([f"update {BRANCH} {tag} {head}"])
                 if self.read_head() != self.head:
                     raise Moved
+                nothing = "0" * len(refs[BRANCH])  # in place of the commit of a ref that is not there
                 old = {
-                    ref: self.git("for-each-ref", "--format=%(objectname)", ref) or NOTHING
+                    ref: self.git("for-each-ref", "--format=%(objectname)", ref) or nothing
                     for ref, commit in refs.items()
                     if commit and ref != BRANCH
                 }
                 lines = [f"update {ref} {refs[ref]} {before}" for ref, before in old.items()]
-                lines.append(f"update {BRANCH} {refs[BRANCH]} {self.head or NOTHING}")
+                lines.append(f"update {BRANCH} {refs[BRANCH]} {self.head or nothing}")
                 self._update(lines + [f"delete {ref}" for ref, commit in refs.items() if not commit])
         except Timeout:
             raise GitError(f"another run has written for more than {SECONDS} seconds") from None

@@ -200,7 +200,7 @@ def _put(git: Git, head: str, result: str, unmerged: dict[str, dict[int, str]]) 
     _free(git, head, result)
     # What is not merged has no entry of its own, and then one for each version.
     stages = "".join(
-        [f"0 {'0' * 40}\t{path}\0" for path in unmerged]
+        [f"0 {'0' * len(head)}\t{path}\0" for path in unmerged]
         + [f"{entry} {stage}\t{path}\0" for path, versions in unmerged.items() for stage, entry in versions.items()]
     )
     with _undisturbed():
