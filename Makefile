@@ -35,10 +35,10 @@ install:
 demo: setup  ## play the acts of a model's life on real data
 	@$(OFF) $(BIN)/python tools/demo.py
 
-# Where workers wait for an engine or a server others have the cores: there are two more of them than two cores need.
+# Where a worker waits for the engine another one has the cores: there is one more of them than two cores need.
 test: setup check  ## run every test
 	@mkdir -p build && rm -f build/coverage.jsonl
-	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl $(UNCOMPILED) nice -n 15 $(BIN)/python -m pytest -n 4 --durations=10 --durations-min=5 $(TESTS)
+	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl $(UNCOMPILED) nice -n 15 $(BIN)/python -m pytest -n 3 --durations=10 --durations-min=5 $(TESTS)
 	$(if $(TESTS),,$(BIN)/python bench/workflow_coverage.py check build/coverage.jsonl)
 
 # What needs an engine or act, and what is more about git, MLflow's server or a cluster than about the Python.

@@ -20,8 +20,8 @@ from copier.errors import CopierError
 from conveyor.core import seal
 
 sys.path.insert(0, str(ROOT / "tools"))
+import copier_yml  # noqa: E402
 import portable  # noqa: E402
-import questions  # noqa: E402
 
 ANSWERS = ".copier-answers.yml"
 SETTINGS = json.loads((ROOT / "cookiecutter.json").read_text())
@@ -50,7 +50,7 @@ def contents(place: Path, *left_out: str) -> dict[str, bytes]:
 
 
 def test_copier_asks_what_cookiecutter_asks():
-    assert (ROOT / "copier.yml").read_text() == questions.text(SETTINGS), "run `make seal`"
+    assert (ROOT / "copier.yml").read_text() == copier_yml.text(SETTINGS), "run `make seal`"
     asked = {key: value for key, value in yaml.safe_load((ROOT / "copier.yml").read_text()).items() if key in QUESTIONS}
     assert {key: value["default"] for key, value in asked.items()} == DEFAULTS and list(asked) == list(QUESTIONS)
     assert {key: list(value["choices"].values()) for key, value in asked.items() if "choices" in value} == OPTIONS
@@ -105,7 +105,8 @@ def test_a_repository_knows_its_template_by_an_address_and_never_by_a_local_path
 
     text = (TEMPLATE / ANSWERS).read_text()
     environment = StrictEnvironment(context={"cookiecutter": SETTINGS}, **SETTINGS["_jinja2_env_vars"])
-    answers = {**SETTINGS, **DEFAULTS, "_template": source}
+    description = json.dumps(DEFAULTS["description"])
+    answers = {**SETTINGS, **DEFAULTS, "__description": description, "_template": source}
     said = yaml.safe_load(environment.from_string(text).render(cookiecutter=answers))
     assert said.pop("_src_path") == written and said.pop("_commit") == f"v{SETTINGS['_version']}"
     assert said == DEFAULTS

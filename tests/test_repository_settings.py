@@ -595,7 +595,7 @@ def test_every_place_with_a_pin_is_looked_at_each_week_and_waits_a_week(updates)
 def test_a_lock_names_the_options_that_dependabot_has_to_repeat(project):
     """As Dependabot looks for them in the file, and as `make lock` gives them."""
     locks = sorted((project.path / "requirements").glob("*.txt"))
-    assert [lock.stem for lock in locks] == ["dev", "model", "run", "serve"]
+    assert [lock.stem for lock in locks] == ["dev", "model", "run", "serve", "update"]
     (recipe,) = re.findall("^LOCK := uv pip compile (.*)$", (project.path / "Makefile").read_text(), re.M)
     for lock in locks:
         text = lock.read_text()
@@ -607,7 +607,7 @@ def test_a_lock_names_the_options_that_dependabot_has_to_repeat(project):
 
 def test_make_lock_writes_these_lines(project, tmp_path):
     """On requirements of nothing, so that no index is asked."""
-    for name in ("dev", "run", "model", "serve"):
+    for name in ("dev", "run", "model", "serve", "update"):
         (project.path / f"requirements/{name}.in").write_text("")
         (project.path / f"requirements/{name}.txt").write_text("")
     shutil.copyfile(project.path / "requirements/dev.txt", tmp_path / "installed.txt")

@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-import questions
+import copier_yml
 
 from conveyor.core import seal
 
@@ -27,9 +27,9 @@ def main() -> str:
     text = seal.written(version, seal.sealed(PRODUCT))
     same = place.is_file() and place.read_text() == text
     place.write_text(text)
-    options = questions.OPTIONS.read_text(encoding="utf-8")
-    questions.OPTIONS.write_text(re.sub(r'("_version": )"[^"]*"', rf'\1"{version}"', options), encoding="utf-8")
-    questions.write()
+    options = copier_yml.OPTIONS.read_text(encoding="utf-8")
+    copier_yml.OPTIONS.write_text(re.sub(r'("_version": )"[^"]*"', rf'\1"{version}"', options), encoding="utf-8")
+    copier_yml.write()
     print(f"seal      {'unchanged' if same else 'written'}: version {version}")
     return ""
 
