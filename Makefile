@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PRODUCT := <<cookiecutter.project>>
 LOCKS := '$(PRODUCT)/requirements/dev.txt' requirements/dev.txt
-# What is measured and demonstrated is imported from where it is written.
-# What is compiled is not kept: other tests copy the template while these run.
+# Compiled modules are not kept: tests copy the template while others run.
 UNCOMPILED := PYTHONDONTWRITEBYTECODE=1
+# What is measured and demonstrated is imported from where it is written.
 BENCH := $(UNCOMPILED) PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 

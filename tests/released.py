@@ -6,13 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from conftest import ROOT, once
 
-ROOT = Path(__file__).parents[1]
 PRODUCT = "<<cookiecutter.project>>"
 OLD, NEW = "v0.1.0", "v0.2.0"
 NEWS = """# Changelog
@@ -34,13 +32,7 @@ NEWS = """# Changelog
 @pytest.fixture(scope="session")
 def template(shared):
     """A template with two releases, which no test changes."""
-    place = shared / "released"
-    with FileLock(f"{place}.lock"):
-        if not place.exists():
-            fresh = Path(tempfile.mkdtemp(dir=shared))
-            make(fresh)
-            fresh.rename(place)
-    return place
+    return once(shared, "released", make)
 
 
 def git(place: Path, *words: str) -> str:

@@ -20,8 +20,8 @@ from copier.errors import CopierError
 from conveyor.core import seal
 
 sys.path.insert(0, str(ROOT / "tools"))
-import copier_yml  # noqa: E402
-import portable  # noqa: E402
+import copier_yml  # noqa: E402 (the tools are no package: the line before leads to them)
+import portable  # noqa: E402 (the same)
 
 ANSWERS = ".copier-answers.yml"
 SETTINGS = json.loads((ROOT / "cookiecutter.json").read_text())

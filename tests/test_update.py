@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from hashlib import sha256
 
@@ -13,7 +14,11 @@ from conftest import ROOT, BakedProject, generate, once
 from released import NEW, OLD
 
 from conveyor.core import seal
+from conveyor.core.errors import Misuse
+from conveyor.core.git import Git
 from conveyor.core.migrations import Renamed, renamed
+from conveyor.core.venv import holding
+from conveyor.update import merge
 from conveyor.update.lines import merged
 
 DESCRIPTION = 'Sagt "zu spät" \\ 50 % 😀'
@@ -417,6 +422,25 @@ def test_what_is_edited_while_an_update_runs_stays_and_stops_it(team, one_line):
     python.write_text(python.read_text().replace("exec", f"echo '# Edited.' >>'{model}'\nexec"))
     one_line(update(team, check=False), 2, "update: src/late_flights/model.py was changed meanwhile; run it again")
     assert model.read_text().endswith("# Edited.\n") and "keep: 3" in (team.path / "params.yaml").read_text()
+
+
+def test_a_commit_that_is_made_during_the_merge_stops_it(team):
+    git = Git(team.path)
+    head = git("rev-parse", "HEAD")
+    team.git("commit", "--quiet", "--allow-empty", "--message", "More")
+    with pytest.raises(Misuse, match="^update: HEAD was changed meanwhile; run it again$"):
+        merge._put(git, head, f"{head}^{{tree}}", {})
+    assert team.git("status", "--porcelain").stdout == ""
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(tmp_path):
+    """As after an upgrade of Python, to which the environment has links."""
+    place, lock = tmp_path / "environment", tmp_path / "lock.txt"
+    (place / "bin").mkdir(parents=True)
+    (place / "bin/python").symlink_to(tmp_path / "gone")
+    (place / "complete").touch()
+    lock.touch()
+    assert subprocess.run([holding(place, lock), "-c", "pass"]).returncode == 0
 
 
 def test_the_repository_of_a_caller_s_git_is_left_alone(team, tmp_path):

@@ -27,7 +27,7 @@ def converted(text: str) -> str:
         if other_begin in text:
             raise ValueError(f"holds {other_begin}, which marks what is rendered in the portable edition")
         pattern = f"{re.escape(begin)}(.*?){re.escape(end)}"
-        text = re.sub(pattern, lambda found: other_begin + found[1] + other_end, text, flags=re.S)  # noqa: B023
+        text = re.sub(pattern, rf"{other_begin}\1{other_end}", text, flags=re.S)
     return text
 
 

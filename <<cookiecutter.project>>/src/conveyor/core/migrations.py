@@ -1,4 +1,4 @@
-"""Keys of params.yaml that a later version calls otherwise: an update renames them, and keeps comments and values."""
+"""Keys of params.yaml with another name in a later version: an update renames them, and keeps comments and values."""
 
 from __future__ import annotations
 

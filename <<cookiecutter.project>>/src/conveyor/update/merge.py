@@ -193,10 +193,11 @@ def _put(git: Git, head: str, result: str, unmerged: dict[str, dict[int, str]]) 
     Raises:
         Misuse: see ``merge``.
     """
-    if git("rev-parse", "HEAD") != head or (changes := git("status", "--porcelain")):
-        raise Misuse(
-            f"update: {changes[3:].splitlines()[0] if changes else 'HEAD'} was changed meanwhile; run it again"
-        )
+    changed = [line[3:] for line in git("status", "--porcelain").splitlines()]
+    if git("rev-parse", "HEAD") != head:
+        changed = ["HEAD"]
+    if changed:
+        raise Misuse(f"update: {changed[0]} was changed meanwhile; run it again")
     _free(git, head, result)
     # What is not merged has no entry of its own, and then one for each version.
     stages = "".join(

@@ -103,10 +103,7 @@ def _rendered(python: str, bare: Git, tag: str, origin: template.Origin, place: 
     made = place / "made"
     done = subprocess.run([*words, str(made)], capture_output=True, timeout=SECONDS, cwd=place)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise Misuse(
-            f"{origin.address}: release {tag} cannot be rendered: {said[-1] if said else 'copier says nothing'}"
-        )
+        raise Misuse(f"{origin.address}: release {tag} cannot be rendered: {_last_line(done.stderr)}")
     return made
 
 
