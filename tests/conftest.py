@@ -26,7 +26,7 @@ from standins import images
 from conveyor.core.params import load
 from conveyor.model.builder import Builder
 
-pytest_plugins = ["github_team", "containers", "released"]
+pytest_plugins = ["github_team", "containers", "ledgers", "released"]
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "<<cookiecutter.project>>"

@@ -177,6 +177,7 @@ ACTS = {
     "approve": "steps.promote.approve",
     "comment": "github.comment.run",
     "deploy": "deploy.deployment.run",
+    "fsck": "ledger.fsck.run",
     "image": "deploy.image.run",
     "monitor": "deploy.monitor.run",
     "prune": "deploy.rollback.prune",
@@ -232,6 +233,14 @@ def prune(
 ) -> None:
     """Delete the stored bytes of old models; the events stay."""
     _act("prune", push, keep)
+
+
+@app.command()
+def fsck(
+    repair: Annotated[bool, typer.Option(help="Mend what needs no judgement.")] = False, push: Push = False
+) -> None:
+    """List every damage of the ledger, each with its mend."""
+    _act("fsck", push, repair)
 
 
 @app.command()

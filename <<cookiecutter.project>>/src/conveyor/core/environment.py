@@ -18,6 +18,7 @@ class Environment(Frozen):
 
     tracking_uri: str | None = None
     token: str | None = None
+    ledger_key: str | None = None
     server_url: str = "https://github.com"
     api_url: str = "https://api.github.com"
     repository: str | None = None
@@ -56,6 +57,7 @@ class Environment(Frozen):
         return cls(
             tracking_uri=given.get("MLFLOW_TRACKING_URI"),
             token=given.get("GITHUB_TOKEN"),
+            ledger_key=given.get("LEDGER_KEY"),
             server_url=server,
             api_url=given.get("GITHUB_API_URL", "https://api.github.com"),
             repository=given.get("GITHUB_REPOSITORY"),
@@ -81,7 +83,7 @@ class Environment(Frozen):
 
 @cache
 def data_options() -> dict[str, Any]:
-    """DATA_OPTIONS: the options for the file system of a data URL, such as `{"key": ..., "secret": ...}` for S3.
+    """DATA_OPTIONS: options for the URLs of data.path and ledger.models, as `{"key": ..., "secret": ...}` for S3.
 
     Raises:
         Misuse: it is no JSON object.

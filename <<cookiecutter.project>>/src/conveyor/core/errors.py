@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import traceback
+import unicodedata
 from pathlib import Path
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class Refused(Exception):
@@ -18,9 +21,19 @@ class Misuse(Exception):
     code = 2
 
 
+JOINERS = "\u200c\u200d"  # of scripts and emoji
+
+
 def one_line(text: str) -> str:
-    """A text with its line breaks escaped: a raw one could begin a command in a workflow's log."""
-    return "\\n".join(text.splitlines())
+    """A text with line breaks, control characters and marks of direction escaped.
+
+    A raw line break could begin a command in a workflow's log, a control character changes a terminal, and half of a
+    surrogate pair cannot be printed.
+    """
+    return "".join(
+        repr(each)[1:-1] if unicodedata.category(each) in HIDDEN and each not in JOINERS else each
+        for each in text.rstrip("\r\n")
+    )
 
 
 def at_fault(error: BaseException, file: Path, mend: str) -> Misuse:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import builtins
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
 
 SECONDS = 120
+# What a hook, or a caller's `git -c`, says about another repository: none of it is about this one.
+ELSEWHERE = re.compile(
+    "GIT_(DIR|WORK_TREE|IMPLICIT_WORK_TREE|COMMON_DIR|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|PREFIX"
+    "|NAMESPACE|SHALLOW_FILE|GRAFT_FILE|REPLACE_REF_BASE|QUARANTINE_PATH|[A-Z]+_PATHSPECS"
+    "|CONFIG|CONFIG_PARAMETERS|CONFIG_COUNT|CONFIG_(KEY|VALUE)_[0-9]+)"
+)
 
 
 class GitError(Exception):
@@ -57,28 +64,45 @@ class Git:
     def __init__(self, root: Path, variables: dict[str, str] | None = None) -> None:
         self.root = root
         # A prompt would hang a workflow. The language fixes the texts that are parsed. `status` must write no index.
-        fixed = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
-        self.variables = {**os.environ, **fixed, **(variables or {})}
+        # An object that `git replace` put in another's place would be read as that one.
+        fixed = {
+            "GIT_TERMINAL_PROMPT": "0",
+            "LC_ALL": "C",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+        }
+        given = {name: value for name, value in os.environ.items() if not ELSEWHERE.fullmatch(name)}
+        self.variables = {**given, **fixed, **(variables or {})}
 
-    def bytes(self, *words: str, stdin: bytes | None = None, more: dict[str, str] | None = None) -> bytes:
-        """Standard output of ``git words``.
+    def bytes(
+        self, *words: str, stdin: bytes | None = None, more: dict[str, str] | None = None, seconds: float | None = None
+    ) -> bytes:
+        """Standard output of ``git words``, which may take ``seconds``.
 
         Raises:
             GitError: git is missing, exited with an error, or did not answer in time.
         """
+        limit = seconds or SECONDS
         try:
-            done = bounded(["git", *words], self.root, stdin, {**self.variables, **(more or {})}, SECONDS)
+            done = bounded(["git", *words], self.root, stdin, {**self.variables, **(more or {})}, limit)
         except FileNotFoundError:
             raise GitError("git is not installed") from None
         except subprocess.TimeoutExpired:
-            raise GitError(f"git {words[0]} did not answer within {SECONDS} seconds") from None
+            verb = next(word for word in words if not word.startswith("-") and "=" not in word)
+            raise GitError(f"git {verb} did not answer within {limit:.0f} seconds") from None
         if done.returncode:
             raise GitError(complaint(done.stderr) or f"git {words[0]} exited with {done.returncode}")
         return done.stdout
 
-    def __call__(self, *words: str, stdin: builtins.bytes | None = None, more: dict[str, str] | None = None) -> str:
-        """Standard output of ``git words`` as text without the last line feed."""
-        return self.bytes(*words, stdin=stdin, more=more).decode().rstrip("\n")
+    def __call__(
+        self,
+        *words: str,
+        stdin: builtins.bytes | None = None,
+        more: dict[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> str:
+        """Standard output of ``git words`` as text without the last line feed; what is no UTF-8 is replaced."""
+        return self.bytes(*words, stdin=stdin, more=more, seconds=seconds).decode(errors="replace").rstrip("\n")
 
     def succeeds(self, *words: str) -> bool:
         """Whether ``git words`` exits with 0."""

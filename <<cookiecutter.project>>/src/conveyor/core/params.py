@@ -170,6 +170,13 @@ class Deploy(Frozen):
     max_seconds: float = Field(default=0.5, gt=0)
 
 
+class Ledger(Frozen):
+    """Where the bytes of models are kept, and from which event on signatures are wanted."""
+
+    models: str | None = Field(default=None, min_length=1)
+    signed_from: int | None = Field(default=None, ge=1)
+
+
 class Monitor(Frozen):
     """What the scheduled monitor warns of."""
 
@@ -185,6 +192,7 @@ class Params(Frozen):
     gate: Gate
     serve: Serve = Serve()
     deploy: Deploy = Deploy()
+    ledger: Ledger = Ledger()
     monitor: Monitor = Monitor()
 
     @model_validator(mode="after")

@@ -100,7 +100,7 @@ def carry_out(
         raise
     if waiting and environment == TARGET:
         _end(project, waiting, lambda: ledger.live(waiting))
-        told += f"; champion/{ledger.number:06d}"
+        told += f"; champion/{ledger.lived[-1].number:06d}"
     return told
 
 

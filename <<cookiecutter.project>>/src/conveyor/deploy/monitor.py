@@ -6,34 +6,40 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from conveyor.core.ci import annotate, summarise
+from conveyor.core.errors import Misuse
 from conveyor.core.files import write_text
 from conveyor.core.project import Project, now
 from conveyor.deploy import deployment
+from conveyor.ledger import fsck
 from conveyor.ledger.events import Event
-from conveyor.ledger.ledger import Ledger, ledger_of
+from conveyor.ledger.state import State
 from conveyor.report.wording import escape
 
 LAST = 5  # events in the summary
+FUTURE = "which is in the future: the clock of its writer, or of this machine, is wrong"
 
 
 def days_since(time: str, today: str) -> int:
-    """Whole days between two times in UTC, as events write them."""
+    """Whole days between two times in UTC, as events write them; negative if the first is the later one."""
     then, until = (datetime.strptime(t, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) for t in (time, today))
     return (until - then).days
 
 
-def markdown(ledger: Ledger, today: str, died: Sequence[str] = ()) -> str:
+def markdown(ledger: State, today: str, died: Sequence[str] = (), damaged: Sequence[str] = ()) -> str:
     """The state of the ledger; its first line says what is live.
 
     Args:
         died: a line for each replica that has died.
+        damaged: a line for each damage of the ledger.
     """
-    live = next((event for event in reversed(ledger.events) if event.type == "live"), None)
+    live = ledger.lived[-1] if ledger.lived else None
     if live is None:
         text = ["**Nothing is live** — no model has become champion yet"]
     else:
         age = days_since(live.time, today)
         days = "since today" if not age else f"for {age} day{'' if age == 1 else 's'}"
+        if age < 0:
+            days = f"from {live.time}, {FUTURE}"
         text = [f"**Live: model {live.key[:12]}** — champion/{live.number:06d}, {days}", ""]
         text += [f"- Became champion: {live.time}, by {escape(live.by)}: {escape(live.reason)}"]
         text += [f"- Code: `{live.commit[:12]}`, data: `{live.data_sha256[:12]}`"]
@@ -44,6 +50,8 @@ def markdown(ledger: Ledger, today: str, died: Sequence[str] = ()) -> str:
         text += ["", f"**On its way**: model {waiting.key[:12]}, {_told(waiting)}; the next `deliver` finishes it"]
     if died:
         text += ["", "**Died**:", "", *(f"- {escape(line)}" for line in died)]
+    if damaged:
+        text += ["", "**Damaged** ledger:", "", *(f"- {escape(line)}" for line in damaged)]
     if ledger.events:
         text += ["", "| event | when | what | model | by | why |", "|--:|---|---|---|---|---|"]
         for event in reversed(ledger.events[-LAST:]):
@@ -57,14 +65,21 @@ def _told(event: Event) -> str:
 
 
 def run(project: Project) -> str:
-    """Write build/monitor.md and, in a workflow, the job's summary; warns of a champion older than the limit."""
-    ledger, today = ledger_of(project), now()
-    died = deployment.died(project)
-    text = markdown(ledger, today, died)
+    """Write build/monitor.md and, in a workflow, the job's summary; warns of a champion older than the limit.
+
+    Raises:
+        Misuse: the ledger is damaged, or cannot be read.
+    """
+    ledger, damages = fsck.damages(project, whole=False)
+    today, died = now(), deployment.died(project)
+    text = markdown(ledger, today, died, [damage.line for damage in damages])
     write_text(project.build / "monitor.md", text)
     summarise(project.environment, text)
     for line in died:
         annotate(project.environment, "warning", "A replica has died", line)
+    if damages:
+        count = f"{len(damages)} damage{'' if len(damages) == 1 else 's'}"
+        raise Misuse(f"monitor: {count} in the ledger: {damages[0].line}")
     champion = ledger.champion()
     if champion is None:
         annotate(project.environment, "notice", "Nothing is live", "no model has become champion yet")
@@ -77,4 +92,6 @@ def run(project: Project) -> str:
             "The champion is old",
             f"model {champion.key[:12]} is live for {age} days, more than monitor.max_age_days {limit}",
         )
-    return "; ".join([f"model {champion.key[:12]} is live for {age} days: build/monitor.md", *died])
+    since = ledger.lived[-1].time
+    days = f"for {age} days" if age >= 0 else f"from {since}, {FUTURE}"
+    return "; ".join([f"model {champion.key[:12]} is live {days}: build/monitor.md", *died])

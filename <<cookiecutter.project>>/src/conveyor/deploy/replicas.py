@@ -12,7 +12,7 @@ import numpy as np
 from conveyor.core.errors import Refused
 from conveyor.core.files import sha256
 from conveyor.deploy.host import SERVING, STARTING, STOP_SECONDS, Host, Release, address_of, joint_of
-from conveyor.ledger.ledger import reached
+from conveyor.ledger.journal import reached
 
 if TYPE_CHECKING:
     from docker.models.images import Image

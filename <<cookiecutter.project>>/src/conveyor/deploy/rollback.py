@@ -37,22 +37,39 @@ def rollback(project: Project, to: int | None, because: str) -> str:
         if waiting.target:
             return _deployed(project, waiting)
         ledger.settle()
+        if to is None:
+            return (
+                f"champion/{ledger.lived[-1].number:06d} is model {waiting.key[:12]} again: the roll-back of event"
+                f" {waiting.number} was stopped half-way and is finished now"
+            )
+    if done := ledger.rolled_back_as(to, because):
+        return (
+            f"champion/{ledger.lived[-1].number:06d} is model {done.key[:12]} again since {done.time}: event"
+            f" {done.number} is this roll-back already, by the same person for the same reason; TO=... names another"
+        )
     left = ledger.champion()
 
-    def go_back() -> tuple[Event, str]:
+    def go_back() -> Event:
         champion = ledger.champion()
         if champion and champion != left:
             raise Refused(
                 f"rollback: champion/{champion.event:06d} is new since you asked; `make history` shows it, ask again"
             )
-        written = ledger.roll_back(to, because, TARGET if serves else None)
-        if not serves:
-            ledger.live(written)
-        gone = str(written.replaces)[:12]
-        return written, f"champion/{ledger.number:06d} is model {written.key[:12]} again; {gone} is quarantined"
+        return ledger.roll_back(to, because, TARGET if serves else None)
 
-    written, told = retried(project, "rollback", go_back)
-    return _deployed(project, written) if serves else told
+    written = retried(project, "rollback", go_back)
+    if serves:
+        return _deployed(project, written)
+    try:
+        ledger.live(written)
+    except Moved:
+        last = ledger.events[-1]
+        raise Refused(
+            f"rollback: event {written.number} was overtaken by event {last.number} ({last.type});"
+            " `make history` shows it"
+        ) from None
+    gone = str(written.replaces)[:12]
+    return f"champion/{ledger.lived[-1].number:06d} is model {written.key[:12]} again; {gone} is quarantined"
 
 
 def _deployed(project: Project, event: Event) -> str:

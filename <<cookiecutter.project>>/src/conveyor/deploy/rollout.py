@@ -30,7 +30,7 @@ from conveyor.deploy.edge import Rotation, read_rotation, write_rotation
 from conveyor.deploy.host import STOP_SECONDS, Host, Release
 from conveyor.deploy.image import label, settings_of
 from conveyor.deploy.traffic import Traffic, judge, readable, told
-from conveyor.ledger.ledger import reached
+from conveyor.ledger.journal import reached
 from conveyor.model.bundle import Bundle
 
 if TYPE_CHECKING:

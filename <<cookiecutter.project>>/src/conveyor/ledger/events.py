@@ -1,19 +1,21 @@
-"""The events of the ledger: the meaning of each kind, and the state that follows from them."""
+"""The events of the ledger: what each kind means, and how one is stored and read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import json
+from typing import Any, Literal, NoReturn, get_args
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from conveyor.core.files import to_json
 from conveyor.core.frozen import Frozen, Names
-from conveyor.model.bundle import Bundle
 
-if TYPE_CHECKING:
-    pass
-
-
-SCHEMA = 1
+SCHEMA = 2
+MOST_BYTES = 2**20  # of one event
+MOST_NUMBER = 10**9
+TIME = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$"
+COMMIT = "^([0-9a-f]{40}|[0-9a-f]{64})$"
+SHA256 = "^[0-9a-f]{64}$"
 
 
 class Champion(Frozen):
@@ -25,7 +27,9 @@ class Champion(Frozen):
     commit: str
 
 
-Kind = Literal["accepted", "live", "aborted", "kept", "approved", "rolled_back", "quarantined", "released", "pruned"]
+Kind = Literal[
+    "accepted", "live", "aborted", "kept", "approved", "rolled_back", "quarantined", "released", "pruned", "migrated"
+]
 
 
 class Event(Frozen):
@@ -40,135 +44,108 @@ class Event(Frozen):
     quarantined   a person bans this model
     released      this model, as it served with the code of ``commit``, is the version ``tag``
     pruned        the bytes of old models, ``keys``, were deleted
+    migrated      the events up to the commit ``before`` are in the layout of schema 1
 
-    ``by`` is the person or the workflow's actor, ``holdout`` the digest of the rows that judged the model, ``target``
-    the environment in which a model on its way must serve before it is live; None: nowhere.
+    ``id`` tells a writer whose push got no answer that the event is its own. ``by`` is the person or the workflow's
+    actor, ``holdout`` the digest of the rows that judged the model, ``target`` the environment in which a model on its
+    way must serve before it is live (None: nowhere), ``model`` the commit of its bytes (None: they are not in git),
+    ``clock`` the writer's own time where that was before the time of the last event.
     """
 
-    schema_: Literal[1] = Field(alias="schema")
-    number: int = Field(ge=1)
+    schema_: int = Field(alias="schema", ge=1, le=SCHEMA)
+    number: int = Field(ge=1, lt=MOST_NUMBER)
+    id: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
     type: Kind
-    key: str = Field(pattern="^[0-9a-f]{64}$")
-    digest: str = Field(pattern="^[0-9a-f]{64}$")
-    commit: str = Field(pattern="^([0-9a-f]{40}|[0-9a-f]{64})$")
-    data_sha256: str
-    time: str
-    run: str | None
-    by: str
-    outcome: str
-    reason: str
-    holdout: str | None = None
-    target: str | None = None
-    replaces: str | None = None
-    tag: str | None = None
+    key: str = Field(pattern=SHA256)
+    digest: str = Field(pattern=SHA256)
+    commit: str = Field(pattern=COMMIT)
+    data_sha256: str = Field(max_length=100)
+    time: str = Field(pattern=TIME)
+    clock: str | None = Field(default=None, pattern=TIME)
+    run: str | None = Field(default=None, max_length=2000)
+    by: str = Field(max_length=1000)
+    outcome: str = Field(max_length=100)
+    reason: str = Field(max_length=100_000)
+    holdout: str | None = Field(default=None, max_length=100)
+    target: str | None = Field(default=None, max_length=100)
+    replaces: str | None = Field(default=None, pattern=SHA256)
+    tag: str | None = Field(default=None, max_length=1000)
+    model: str | None = Field(default=None, pattern=COMMIT)
+    before: str | None = Field(default=None, pattern=COMMIT)
     keys: Names = ()
 
     @property
     def champion(self) -> Champion:
         return Champion(event=self.number, key=self.key, digest=self.digest, commit=self.commit)
 
+    def stored(self) -> str:
+        """The text of its file."""
+        values = self.model_dump(by_alias=True, mode="json")
+        return to_json({name: value for name, value in values.items() if value not in (None, [])})
+
+
+KINDS = get_args(Kind)
+FIELDS = {field.alias or name for name, field in Event.model_fields.items()}
+
 
 class Moved(Exception):
     """Another run wrote an event after this decision: decide again, against the new champion."""
 
 
-def champion_json(events: list[Event]) -> dict[str, Any]:
-    """The content of champion.json: the champion, the one before it, and the model on its way."""
-    live = [event.champion.model_dump() for event in events if event.type == "live"]
-    waiting = pending_of(events)
-    return {
-        "schema": SCHEMA,
-        "event": len(events),
-        "champion": live[-1] if live else None,
-        "previous": live[-2] if len(live) > 1 else None,
-        "accepted": waiting.champion.model_dump() if waiting else None,
-    }
+class Unsound(Exception):
+    """A file of the ledger is not what a writer writes; the text completes "<file> ..."."""
 
 
-def pending_of(events: list[Event]) -> Event | None:
-    waiting = None
-    for event in events:
-        if event.type in ("accepted", "rolled_back"):
-            waiting = event
-        elif event.type in ("live", "aborted") or (
-            event.type == "quarantined" and waiting and event.key == waiting.key
-        ):
-            waiting = None
-    return waiting
+class Newer(Unsound):
+    """A newer version of the machinery has written it."""
 
 
-def repeated(event: Event) -> dict[str, Any]:
-    """The fields that a following event repeats."""
-    return {name: getattr(event, name) for name in ("key", "digest", "commit", "data_sha256", "outcome", "reason")}
+def path_of(number: int) -> str:
+    """The file of an event: a folder holds a hundred, for each event writes the list of its folder again."""
+    return f"events/{number // 100:04d}/{number:06d}.json"
 
 
-class History:
-    """The state that follows from the events of a ledger; reads nothing else.
+def plain(content: bytes) -> dict[str, Any]:
+    """A JSON object, as strictly as JSON can be read.
 
-    Attributes:
-        events: all of them, in order.
+    Raises:
+        Unsound: it is none, is not UTF-8, or has a key twice, a byte order mark, NaN or an infinity.
     """
 
-    def __init__(self, events: list[Event]) -> None:
-        self.events = events
-
-    @property
-    def number(self) -> int:
-        """The number of the last event, 0 for a new ledger."""
-        return len(self.events)
-
-    def champion(self) -> Champion | None:
-        """The model of the last ``live`` event."""
-        return next((event.champion for event in reversed(self.events) if event.type == "live"), None)
-
-    def pending(self) -> Event | None:
-        """A model on its way: ``accepted`` or ``rolled_back``, and neither ``live`` nor ``aborted`` yet."""
-        return pending_of(self.events)
-
-    def to_serve(self) -> Event | None:
-        """The event of the model that is to serve: the one on its way, else the champion's."""
-        return self.pending() or next((event for event in reversed(self.events) if event.type == "live"), None)
-
-    def at(self, time: str) -> Event | None:
-        """The ``live`` event in force at a time in UTC, in the format of the events."""
-        return next((event for event in reversed(self.events) if event.type == "live" and event.time <= time), None)
-
-    def quarantine_of(self, key: str) -> Event | None:
-        """The event that quarantined a model; None if there is none, or a later roll-back to the model lifted it."""
-        found = waiting = None
-        for event in self.events:
-            if event.replaces == key or (event.type == "quarantined" and event.key == key):
-                found, before = event, found
-            elif event.type == "rolled_back" and event.key == key:
-                found = None
-            elif event.type == "aborted" and waiting and waiting.replaces == key:
-                found = before  # the roll-back did not come to serve: it quarantines nothing
-            waiting = event if event.type == "rolled_back" else None if event.type in ("live", "aborted") else waiting
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise Unsound("has a key twice")
         return found
 
-    def decisions(self, holdout: str, besides: str) -> int:
-        """How many other models were judged on these rows: each makes the next verdict a little less reliable."""
-        return len({e.key for e in self.events if e.holdout == holdout and e.key != besides})
+    def refuse(constant: str) -> NoReturn:
+        raise Unsound(f"holds {constant}")
 
-    def approval_of(self, bundle: Bundle) -> Event | None:
-        """The ``approved`` event of exactly these bytes, unless there is a champion since."""
-        for event in reversed(self.events):
-            if event.type == "live":
-                return None
-            if event.type == "approved" and (event.key, event.digest) == (bundle.key, bundle.digest):
-                return event
-        return None
+    try:
+        value = json.loads(content.decode(), object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Unsound("is no JSON object")
+    return value
 
-    def stored(self, key: str) -> Event | None:
-        """The last event that stored the bytes of this model, unless they were deleted since."""
-        for event in reversed(self.events):
-            if event.type == "pruned" and key in event.keys:
-                return None
-            if event.key == key and event.type in ("accepted", "approved"):
-                return event
-        return None
 
-    def why_quarantined(self, event: Event) -> str:
-        what = "rolled back" if event.type == "rolled_back" else "put under quarantine"
-        key = event.replaces if event.type == "rolled_back" else event.key
-        return f"model {str(key)[:12]} was {what} by {event.by} in event {event.number}: {event.reason}"
+def read(content: bytes) -> Event:
+    """An event from the bytes of its file.
+
+    Raises:
+        Newer: it has a schema, a kind or a key that this version does not know.
+        Unsound: it is damaged.
+    """
+    value = plain(content)
+    schema, kind = value.get("schema"), value.get("type")
+    if type(schema) is int and schema > SCHEMA:
+        raise Newer(f"has schema {schema}, this version knows {SCHEMA}")
+    if unknown := set(value) - FIELDS:
+        raise Newer(f"has the key {min(unknown)!r:.60}, which this version does not know")
+    if isinstance(kind, str) and kind not in KINDS:
+        raise Newer(f"is of the kind {kind!r:.60}, which this version does not know")
+    try:
+        return Event.model_validate(value)
+    except ValidationError as error:
+        raise Unsound(f"is damaged (key {'.'.join(map(str, error.errors()[0]['loc']))})") from None

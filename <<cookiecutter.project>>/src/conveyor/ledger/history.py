@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from conveyor.core.errors import Misuse
+from conveyor.core.errors import Misuse, one_line
 from conveyor.core.files import to_json
 from conveyor.ledger.events import Event
 from conveyor.ledger.ledger import Ledger
@@ -23,9 +23,10 @@ def events(ledger: Ledger, as_json: bool) -> str:
 
 def line(event: Event) -> str:
     reason = " ".join(event.reason.split())  # a person's reason may have line breaks
-    return (
+    clock = f" (the writer's clock said {event.clock})" if event.clock else ""
+    return one_line(
         f"{event.number:06d}  {event.time}  {event.type:<11} {event.key[:12]}  {event.commit[:12]}  {event.by}:"
-        f" {reason}"
+        f" {reason}{clock}"
     )
 
 
@@ -43,7 +44,22 @@ def live_at(ledger: Ledger, at: str, as_json: bool) -> str:
     except (ValueError, OverflowError):
         raise Misuse(f"history: {at!r} is no time; write 2026-11-24 or 2026-11-24T08:00") from None
     then = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-    event = ledger.at(then)
+    event, unsure = _at(ledger, then)
     if as_json:
         return to_json({"at": then, "live": event.model_dump(by_alias=True, mode="json") if event else None})
-    return f"{line(event)}\n" if event else "nothing was live then\n"
+    told = line(event) if event else "nothing was live then"
+    return f"{told}\n{unsure}\n" if unsure else f"{told}\n"
+
+
+def _at(ledger: Ledger, then: str) -> tuple[Event | None, str]:
+    """The ``live`` event in force at a time, and what is not sure about it, for the clocks of writers can be wrong."""
+    began = next((n for n, event in enumerate(ledger.lived) if event.time > then), len(ledger.lived))
+    found = ledger.lived[began - 1] if began else None
+    after = ledger.lived[began : began + 1]
+    late = next((event for event in (*([found] if found else []), *after) if event.clock), None)
+    if late is None:
+        return found, ""
+    return found, (
+        f"not sure: event {late.number} is of {late.time}, after the event before it, and its writer's clock said"
+        f" {late.clock}"
+    )

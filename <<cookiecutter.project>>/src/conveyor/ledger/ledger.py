@@ -1,59 +1,32 @@
 """The ledger: which model is champion, and why. This is the only code that reads or moves the champion.
 
-The state is in git, without a server:
-
-    branch ledger              one commit per event: events/000001.json, ..., and champion.json, derived from them
-    refs/models/<key>          the bytes of a bundle, outside every ordinary clone
-    tags champion/000002       the second witness of each ``live`` event
-
-An event is one atomic push without force. The branch only takes a commit whose parent is its head: that makes the push
-the compare-and-swap, and of two writers one loses.
+The state is in git, without a server: see store.py for its refs and chain.py for its commits. An event is one atomic
+push without force. The branch only takes a commit whose parent is its head: that makes the push the compare-and-swap,
+and of two writers one loses. After a push the refs are read back: a push whose answer was lost is looked up.
 
 With a remote named origin, origin is the truth and nothing is written without ``push``. Without one it is local.
 """
 
 from __future__ import annotations
 
-import getpass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.git import GitError
-from conveyor.core.project import Project, now, per_project
-from conveyor.ledger.events import SCHEMA, Champion, Event, History, Kind, Moved, champion_json, repeated
-from conveyor.ledger.reading import events_of
-from conveyor.ledger.store import BRANCH, Store
+from conveyor.core.project import Project, per_project
+from conveyor.ledger.events import Champion, Event, Kind, Moved
+from conveyor.ledger.journal import Journal, repeated
+from conveyor.ledger.store import MODELS
 from conveyor.model.bundle import Bundle
 
-# Points between two states of the ledger at which a run can be stopped. The tests stop a run at each of them.
-POINTS = (
-    "before accepted",
-    "after accepted",
-    "before live",
-    "after live",
-    "before rolled_back",
-    "after rolled_back",
-)
+KEYS = 5_000  # models that one event can delete
+TURNS = 10  # how often the end of a model's way is written again because another event came between
 
 
-def reached(point: str) -> None:
-    """Does nothing; a test replaces it to stop the process at a point."""
-
-
-class Ledger(History):
-    """The ledger of a repository, read once; it is read again after every write."""
-
-    def __init__(self, project: Project) -> None:
-        self.project = project
-        self.store = Store(project)
-        self.read()
-
-    # Reading
-
-    def read(self) -> None:
-        """Read all events again; see ``reading.events_of``."""
-        self.events = events_of(self.store)
+class Ledger(Journal):
+    """The ledger of a repository, read once: what its verbs write."""
 
     # Bundles
 
@@ -61,7 +34,7 @@ class Ledger(History):
         """Put the bundle of an earlier event with this key at ``path``; False if no bundle is stored."""
         event = self.stored(key)
         if event:
-            self.store.extract(event.key, event.digest, path)
+            self.models.extract(event, path)
         return event is not None
 
     def bundle(self, model: Champion) -> Bundle:
@@ -72,15 +45,21 @@ class Ledger(History):
         """
         path = self.project.build / "champion"
         if not path.is_dir() or Bundle(path).digest != model.digest:
-            self.store.extract(model.key, model.digest, path)
+            self.models.extract(self._storing(model.key, model.digest), path)
         return Bundle(path)
 
-    # Writing
+    def _storing(self, key: str, digest: str) -> Event:
+        """The event that stored these bytes.
 
-    @property
-    def writable(self) -> bool:
-        """Always without a remote; with one only with ``push``, so that a laptop never moves the team's champion."""
-        return self.project.push or not self.store.remote
+        Raises:
+            Misuse: there is none any more.
+        """
+        event = self.stored(key)
+        if event is None or event.digest != digest:
+            raise Misuse(f"ledger: the bytes of model {key[:12]} were deleted by `prune`; train it again")
+        return event
+
+    # Writing
 
     def accept(
         self,
@@ -111,11 +90,12 @@ class Ledger(History):
             raise Refused(f"promote: {self.why_quarantined(bad)}; nothing was changed")
         waiting = self.pending()
         if waiting and (waiting.key, waiting.digest, waiting.target) == (bundle.key, bundle.digest, target):
+            self._show(self._storing(bundle.key, bundle.digest), bundle)
             return waiting  # a stopped run has accepted it
-        refs = self._bytes(bundle)
         if waiting:
             self.abort(waiting, f"overtaken by model {bundle.key[:12]} before it was seen to serve")
-        return self._append("accepted", self._about(bundle, outcome, reason, holdout=holdout, target=target), refs)
+        told = self._about(bundle, outcome, reason, holdout=holdout, target=target)
+        return self._append_with_bytes("accepted", told, bundle)
 
     def note_kept(self, bundle: Bundle, expected: int, outcome: str, reason: str, holdout: str | None) -> None:
         """Write ``kept``: the verdict on a model that does not become champion. Its bytes are not stored.
@@ -124,24 +104,28 @@ class Ledger(History):
             Moved: there is a newer event.
         """
         self._expect(expected)
-        if not any(e.key == bundle.key and e.holdout == holdout for e in self.events):
+        if not self.is_judged(bundle.key, holdout):
             self._append("kept", self._about(bundle, outcome, reason, holdout=holdout))
 
-    def approve(self, bundle: Bundle, expected: int, reason: str) -> None:
-        """Write ``approved`` for a bundle that could not be compared, together with its bytes.
+    def approve(self, bundle: Bundle, expected: int, reason: str) -> Event:
+        """Write ``approved`` for a bundle that could not be compared, together with its bytes, unless it is written.
 
         Raises:
             Moved: there is a newer event.
         """
+        if known := self.approval_of(bundle):
+            return known
         self._expect(expected)
-        self._append("approved", self._about(bundle, "incomparable", reason), self._bytes(bundle))
+        return self._append_with_bytes("approved", self._about(bundle, "incomparable", reason), bundle)
 
     def live(self, waiting: Event) -> None:
-        """Write ``live`` for a model on its way: from now on it is the champion.
+        """Write ``live`` for a model on its way, unless it is written: from now on it is the champion.
 
         Raises:
             Moved: it is no longer on its way.
+            Misuse: origin does not show its bytes.
         """
+        self._show(self._storing(waiting.key, waiting.digest))
         self._end("live", waiting, waiting.reason)
 
     def abort(self, waiting: Event, reason: str) -> None:
@@ -153,9 +137,20 @@ class Ledger(History):
         self._end("aborted", waiting, reason)
 
     def _end(self, kind: Kind, waiting: Event, reason: str) -> None:
-        if self.pending() != waiting:
-            raise Moved
-        self._append(kind, {**repeated(waiting), "reason": reason})
+        """Write the end of a model's way. Other events do not matter, as long as it is still on its way."""
+        for turn in range(TURNS):
+            if self.pending() != waiting:
+                last = next((e for e in reversed(self.events) if e.type in ("live", "aborted")), None)
+                if last and last.type == kind and last.number > waiting.number and last.key == waiting.key:
+                    return
+                raise Moved
+            try:
+                self._append(kind, {**repeated(waiting), "reason": reason})
+                return
+            except Moved:
+                self.store.pause(min(turn, 4))
+                self.read()
+        raise Moved
 
     def settle(self) -> Event | None:
         """Finish the model that a stopped run left on its way, if it is to be deployed nowhere.
@@ -189,10 +184,9 @@ class Ledger(History):
             Moved: there is a newer event.
             Misuse: there is no such champion, or its bytes are gone or damaged.
         """
-        champion = self.champion()
+        champion, lived = self.champion(), self.lived
         if champion is None:
             raise Misuse("rollback: there is no champion yet")
-        lived = [event for event in self.events if event.type == "live"]
         if to is None:
             found = [e for e in lived if e.key != champion.key and not self.quarantine_of(e.key)]
             if not found:
@@ -206,10 +200,25 @@ class Ledger(History):
             raise Misuse(f"rollback: event {chosen.number} made the model champion that is it now; name another")
         if self.stored(chosen.key) is None:
             raise Misuse(f"rollback: the bytes of event {chosen.number} were deleted by `prune`; name another")
-        self.store.extract(chosen.key, chosen.digest, self.project.build / "rollback")  # before anything is written
+        # Before anything is written.
+        self.models.extract(self._storing(chosen.key, chosen.digest), self.project.build / "rollback")
         told = {**repeated(chosen), "outcome": "rollback", "reason": because, "target": target}
         told["replaces"] = champion.key
         return self._append("rolled_back", told)
+
+    def rolled_back_as(self, to: int | None, because: str) -> Event | None:
+        """The roll-back that brought the present champion, if it is what is asked for once more.
+
+        Of the same person, for the same reason, and to the same model: somebody who got no answer asks again.
+        """
+        champion = self.champion()
+        if champion is None or len(self.lived) < 2:
+            return None
+        since = self.events[self.lived[-2].number : champion.event]
+        done = next((event for event in since if event.type == "rolled_back" and event.key == champion.key), None)
+        meant = to is None or any(event.number == to and event.key == champion.key for event in self.lived)
+        same = done and meant and (done.reason, done.by) == (because, self._who())
+        return done if same else None
 
     def release_of(self, event: Event, tag: str) -> Event | None:
         """The ``released`` event of a version; None if the version is not released.
@@ -217,7 +226,7 @@ class Ledger(History):
         Raises:
             Refused: the version is of another commit or model. A version stays, even if its tag is deleted.
         """
-        known = next((each for each in self.events if each.type == "released" and each.tag == tag), None)
+        known = self.released_as(tag)
         if known and (known.commit, known.key, known.digest) != (self.project.commit, event.key, event.digest):
             raise Refused(
                 f"release: {tag} was released from commit {known.commit[:12]} with model {known.key[:12]}, in event"
@@ -236,7 +245,7 @@ class Ledger(History):
         return self.release_of(event, tag) or self._append("released", {**told, "reason": f"{tag} is {image}"})
 
     def put_under_quarantine(self, number: int, because: str) -> Event:
-        """Write ``quarantined`` for the model of an event: it will not be accepted again.
+        """Write ``quarantined`` for the model of an event, unless it is: it will not be accepted again.
 
         Raises:
             Moved: there is a newer event.
@@ -248,6 +257,8 @@ class Ledger(History):
             raise Misuse(f"quarantine: there is no event {number}; `make history` lists them")
         if champion and event.key == champion.key:
             raise Misuse(f"quarantine: the model of event {number} is champion; `make rollback` takes it out first")
+        if known := self.quarantine_of(event.key):
+            return known
         return self._append("quarantined", {**repeated(event), "outcome": "quarantine", "reason": because})
 
     def prune(self, keep: int) -> list[str]:
@@ -262,34 +273,58 @@ class Ledger(History):
         Raises:
             Moved: there is a newer event.
         """
-        lived = list(dict.fromkeys(event.key for event in reversed(self.events) if event.type == "live"))
+        lived = list(dict.fromkeys(event.key for event in reversed(self.lived)))
         waiting = self.pending()
         kept = {*lived[: max(keep, 2)], *([waiting.key] if waiting else [])}
-        old = sorted({event.key for event in self.events if event.key not in kept and self.stored(event.key)})
+        old = sorted((event for event in self.all_stored() if event.key not in kept), key=lambda event: event.key)
+        old, keys = old[:KEYS], [event.key for event in old[:KEYS]]
         if old:
             reason = f"kept the bytes of the last {max(keep, 2)} champions, deleted those of {len(old)} models"
-            told = {**repeated(self.events[-1]), "outcome": "prune", "reason": reason, "keys": old}
-            self._append("pruned", told, dict.fromkeys((f"refs/models/{key}" for key in old), ""))
-        return old
+            told = {**repeated(self.events[-1]), "outcome": "prune", "reason": reason, "keys": keys}
+            there = self.store.at_origin(f"{MODELS}*") if self.store.remote else self._here()
+            gone = [ref for key in keys if (ref := f"{MODELS}{key}") in there]
+            self._append("pruned", told, dict.fromkeys(gone, ""))
+            self.models.delete(old)
+        return keys
+
+    def _here(self) -> dict[str, str]:
+        return {f"{MODELS}{key}": at for key, at in self.store.seen().models.items()}
 
     def _expect(self, number: int) -> None:
         if self.number != number:
             raise Moved
 
-    def _bytes(self, bundle: Bundle) -> dict[str, str]:
-        """The ref that stores a bundle, unless it is stored already: stored bytes are never written again."""
+    def _append_with_bytes(self, kind: Kind, told: dict[str, Any], bundle: Bundle) -> Event:
+        """Write an event together with a bundle, unless that is stored: stored bytes are never written again."""
         stored = self.stored(bundle.key)
         if stored and stored.digest == bundle.digest:
-            return {}
+            self._show(stored, bundle)
+            return self._append(kind, {**told, "model": stored.model})
         try:
-            tree = "".join(
-                f"100644 blob {self.store.git('hash-object', '-w', '--stdin', '--no-filters', stdin=content)}\t{name}\n"
-                for name, content in bundle.files.items()
-            )
-            commit = self.store.commit(self.store.git("mktree", stdin=tree.encode()), None, f"Model {bundle.key}")
+            model = self.models.keep(bundle)
         except GitError as error:
             raise self._untaken(error) from None
-        return {f"refs/models/{bundle.key}": commit}
+        refs = {f"{MODELS}{bundle.key}": model} if model else {}
+        return self._append(kind, {**told, "model": model}, refs, sum(map(len, bundle.files.values())))
+
+    def _show(self, stored: Event, bundle: Bundle | None = None) -> None:
+        """Make sure that the bytes of a model are where an event says, and put them back from this clone if need be.
+
+        Args:
+            bundle: the same bytes, if they are at hand.
+
+        Raises:
+            Misuse: they are not there, and cannot be put back.
+        """
+        damages = self.models.damages([stored])
+        if damages and bundle and stored.model and self.models.keep(bundle) == stored.model:
+            damages = [replace(damages[0], repair=((f"{MODELS}{stored.key}", stored.model),))]
+        for damage in damages:
+            if not damage.repair or not self.writable:
+                raise Misuse(f"ledger: {damage.line}")
+            self.put(dict(damage.repair))
+            if left := self.models.damages([stored]):
+                raise Misuse(f"ledger: origin does not show what it took: {left[0].line}")
 
     def _about(self, bundle: Bundle, outcome: str, reason: str, **more: Any) -> dict[str, Any]:
         return {
@@ -329,59 +364,6 @@ class Ledger(History):
                     return False  # origin never had the commit, or has dropped it
                 raise
         return self.store.git.succeeds("merge-base", "--is-ancestor", self.project.commit, commit)
-
-    def _untaken(self, error: GitError) -> Misuse:
-        waiting = self.pending()
-        state = f"event {waiting.number} waits for the next run" if waiting else "nothing was changed"
-        mend = "; delete that .lock file if no git is at work" if ".lock'" in str(error) else ""
-        return Misuse(f"ledger: {self.store.where} did not take the event: {error}{mend}; {state}")
-
-    def _append(self, kind: Kind, told: dict[str, Any], refs: dict[str, str] | None = None) -> Event:
-        number = self.number + 1
-        given = {
-            "schema": SCHEMA,
-            "number": number,
-            "type": kind,
-            "time": now(),
-            "run": self.project.environment.run_url,
-            "by": self._who(),
-            **told,
-        }
-        event = Event.model_validate(given)
-        events = [*self.events, event]
-        try:
-            listing = [
-                f"100644 blob {self.store.blob(e.model_dump(by_alias=True, mode='json'))}\t{e.number:06d}.json"
-                for e in events
-            ]
-            folder = self.store.git("mktree", stdin=("\n".join(listing) + "\n").encode())
-            champion = self.store.blob(champion_json(events))
-            tree = self.store.git(
-                "mktree", stdin=f"040000 tree {folder}\tevents\n100644 blob {champion}\tchampion.json\n".encode()
-            )
-            commit = self.store.commit(tree, self.store.head, f"{number:06d} {kind} {event.key[:12]}\n\n{event.reason}")
-        except GitError as error:
-            raise self._untaken(error) from None
-        refs = {**(refs or {}), BRANCH: commit}
-        if kind == "live":
-            refs[f"refs/tags/champion/{number:06d}"] = commit
-        reached(f"before {kind}")
-        try:
-            self.store.write(refs)
-        except GitError as error:
-            raise self._untaken(error) from None
-        reached(f"after {kind}")
-        self.read()
-        return event
-
-    def _who(self) -> str:
-        """The author of an event: GitHub's actor, else git's user name, else the account's."""
-        if self.project.environment.actor:
-            return self.project.environment.actor
-        try:
-            return self.store.git("config", "user.name") or getpass.getuser()
-        except (GitError, OSError, KeyError):
-            return "unknown"
 
 
 @per_project

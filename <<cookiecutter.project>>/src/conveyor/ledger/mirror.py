@@ -91,9 +91,7 @@ def told(ledger: Ledger) -> dict[str, dict[str, str]]:
     """The tags of each model that was ever champion, by key, in the order of their first ``live`` event."""
     champion = ledger.champion()
     tags = {}
-    for event in ledger.events:
-        if event.type != "live":
-            continue
+    for event in ledger.lived:
         banned = ledger.quarantine_of(event.key)
         if champion and event.key == champion.key:
             state = "champion"
@@ -252,7 +250,7 @@ def run(project: Project) -> str:
     if version is None:
         return "there is no champion any more, nothing to mirror"
     if not project.environment.tracking_uri:
-        write_text(_mark(project), str(ledger.store.head))
+        write_text(_mark(project), str(ledger.head))
     moved = f"{changes} changes" if changes else "unchanged"
     return f"MLflow: version {version} of {project.package} is champion ({moved})"
 
@@ -267,11 +265,11 @@ def _catch_up(ledger: Ledger, client: MlflowClient) -> tuple[int, str | None]:
     while True:
         registry = read(client, ledger.project.package)
         actions = plan(ledger, registry)
-        numbers, seen = apply(actions, registry, client, ledger), ledger.store.head
+        numbers, seen = apply(actions, registry, client, ledger), ledger.head
         changes += len(actions)
         if actions:
             ledger.read()
-        if ledger.store.head == seen:
+        if ledger.head == seen:
             champion = ledger.champion()
             return changes, numbers[champion.key] if champion else None
 
@@ -288,7 +286,7 @@ def _mark(project: Project) -> Path:
 def _follows(project: Project) -> bool:
     """Whether MLflow is up to date without a request. A server is always asked: others write there, too."""
     mark = _mark(project)
-    return not project.environment.tracking_uri and mark.is_file() and mark.read_text() == ledger_of(project).store.head
+    return not project.environment.tracking_uri and mark.is_file() and mark.read_text() == ledger_of(project).head
 
 
 def followed(write: Callable[..., str]) -> Callable[..., str]:

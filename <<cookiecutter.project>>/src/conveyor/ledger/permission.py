@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
+from conveyor.ledger.journal import REASON
 from conveyor.ledger.ledger import ledger_of
 
 ATTEMPTS = 3
@@ -26,7 +27,11 @@ def explained(because: str, verb: str) -> None:
     """Check that a reason is given.
 
     Raises:
-        Misuse: no reason is given.
+        Misuse: no reason is given, or it cannot be kept.
     """
     if not because.strip():
         raise Misuse(f'{verb}: needs a reason for the record; give one: make {verb} BECAUSE="..."')
+    if any("\ud800" <= letter <= "\udfff" for letter in because):
+        raise Misuse(f"{verb}: the reason is no UTF-8 text; write it again in a UTF-8 terminal")
+    if len(because) > REASON:
+        raise Misuse(f"{verb}: the reason has {len(because)} characters, {REASON} are the most; shorten it")

@@ -1,83 +1,261 @@
-"""Read a ledger and check it: its events must follow from each other, and its tags must agree with them."""
+"""Read a ledger and check it: commits, events and witnesses must agree. Damage is never "no champion".
+
+Events that this clone has verified before are not verified again: their commits are the same. So the cost of a read
+follows from what is new.
+"""
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from dataclasses import dataclass, field
 
-from conveyor.core.errors import Misuse
-from conveyor.ledger.events import SCHEMA, Champion, Event, History, champion_json, pending_of
-from conveyor.ledger.store import Store
+from conveyor.core.git import GitError
+from conveyor.ledger.chain import (
+    FLAT,
+    SUMMARY,
+    Broken,
+    Link,
+    again,
+    contents_of,
+    event_of,
+    folded,
+    links,
+    listed,
+    shape,
+    shaped,
+)
+from conveyor.ledger.damage import Damage, Damaged
+from conveyor.ledger.events import SCHEMA, Unsound, plain
+from conveyor.ledger.signatures import Signatures
+from conveyor.ledger.state import State
+from conveyor.ledger.store import BRANCH, WITNESS, Look, Store
+
+RULES = "2"  # another number verifies everything again
+NEW = 50  # after so many new events it is noted that they were verified
+TURNS = 4
+PAGE = "docs/ledger.md"
 
 
-def events_of(store: Store) -> list[Event]:
-    """All events of the ledger; sets ``store.head`` to their commit.
+@dataclass
+class Reading:
+    """A ledger as it was read.
+
+    Attributes:
+        look: the refs.
+        state: what its events say, up to the first damage.
+        damages: all that is wrong.
+        finish: refs that a stopped writer has left behind, which the next one writes first.
+        rules: by which rules it was read.
+    """
+
+    look: Look
+    state: State
+    damages: list[Damage] = field(default_factory=list)
+    finish: dict[str, str] = field(default_factory=dict)
+    rules: str = RULES
+
+
+def read(store: Store, state: State) -> Reading:
+    """The ledger as it is now, its events in ``state``.
 
     Raises:
-        Misuse: the ledger is damaged; the line names the file. Damage is never "no champion".
+        Damaged: it is damaged.
+        Misuse: origin cannot be read.
     """
-    store.head = store.read_head()
-    if store.head is None:
-        if witnesses := store.witnesses():
-            if not store.remote and store.read_head():
-                return events_of(store)  # a writer came between the two readings
-            raise Misuse(
-                f"ledger: {store.where} has the tag {witnesses[-1]} but no branch `ledger`; restore the branch"
-            )
-        return []
-    names = store.git("ls-tree", "-r", "--full-tree", "--name-only", store.head).split("\n")
-    events: list[Event] = []
-    for number in range(1, 1 + sum(name.startswith("events/") for name in names)):
-        events.append(_event(store, number, names, events))
-    if not events:
-        raise Misuse(f"ledger: the branch `ledger` of {store.where} holds no events: not ours, rename it")
-    stored = store.json("champion.json") if "champion.json" in names else None
-    if stored != champion_json(events):
-        raise Misuse("ledger: champion.json does not follow from the events; restore the branch `ledger`")
-    commits = store.git("rev-list", "--reverse", store.head).split()
-    if len(commits) != len(events):
-        raise Misuse(
-            f"ledger: {len(commits)} commits for {len(events)} events, so one was written over; restore the branch"
-            " `ledger`"
-        )
-    witness = History(events).champion()
-    expected = f"champion/{witness.event:06d}" if witness else None
-    witnesses = store.witnesses()
-    last = witnesses[-1] if witnesses else None
-    if last != expected:
-        if not store.remote and store.read_head() != store.head:
-            return events_of(store)  # a writer came between the two readings
-        if store.remote or not store.unfinished(store.head):
-            raise Misuse(
-                f"ledger: the last champion by events is {expected}, by tags {last}; restore the branch `ledger` or the"
-                " tag (all of a ledger: `git push origin ledger 'refs/tags/champion/*' 'refs/models/*'`)"
-            )
-    if witness and not _witnessed(store, commits, witness):
-        raise Misuse(f"ledger: the tag {expected} is not at the commit of its event; restore the tag")
-    return events
+    reading = examine(store, state)
+    for damage in reading.damages:
+        if damage.stops:
+            raise Damaged(damage)
+    return reading
 
 
-def _witnessed(store: Store, commits: list[str], champion: Champion) -> bool:
-    """Whether the tag of the champion is at the commit of its event."""
-    ref = f"refs/tags/champion/{champion.event:06d}"
-    at = store.refs.get(ref) if store.remote else store.git("for-each-ref", "--format=%(objectname)", ref)
-    return at == commits[champion.event - 1]
+def examine(store: Store, state: State, whole: bool = False) -> Reading:
+    """The ledger with all its damages.
+
+    Args:
+        whole: verify all events and witnesses again.
+    """
+    turn = 0
+    while True:
+        reading = _once(store, state, whole)
+        if turn == TURNS or not any(damage.passing for damage in reading.damages):
+            return reading
+        store.pause(turn)
+        turn += 1
 
 
-def _event(store: Store, number: int, names: list[str], before: list[Event]) -> Event:
-    path = f"events/{number:06d}.json"
-    if path not in names:
-        raise Misuse(f"ledger: {path} is missing; restore the branch `ledger`")
-    value = store.json(path)
-    if isinstance(value.get("schema"), int) and value["schema"] > SCHEMA:
-        raise Misuse(f"ledger: {path} has schema {value['schema']}, this code knows {SCHEMA}; update the code")
+def _once(store: Store, state: State, whole: bool) -> Reading:
+    state.reset()
+    signatures = Signatures(store.project)
+    rules = f"{RULES}{signatures.rules}"
+    known = store.seen()
+    base = None if whole else known.verified.get(rules)
+    look = store.look(_hundreds(known) if base else ("",))
+    reading = Reading(look, state, rules=rules)
+    if look.head is None:
+        if look.tags:
+            reading.damages.append(_no_branch(store, known, look))
+        return reading
     try:
-        event = Event.model_validate(value)
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise Misuse(f"ledger: {path} is damaged (key {key}); restore the branch `ledger`") from None
-    if event.number != number:
-        raise Misuse(f"ledger: {path} says it is event {event.number}; restore the branch `ledger`")
-    waits = pending_of(before)
-    if event.type in ("live", "aborted") and (waits is None or waits.key != event.key):
-        raise Misuse(f"ledger: {path} does not follow from the events before it; restore the branch `ledger`")
-    return event
+        new = _take(store, reading, base, signatures)
+    except GitError as error:
+        mend = "`git fsck` names what this clone lacks; a fresh clone has all of it"
+        reading.damages.append(Damage(f"the branch `ledger` of {store.where} cannot be read: {error}", mend))
+        return reading
+    _witnesses(store, reading)
+    if store.remote and (new > NEW or not base) and not reading.damages and reading.state.events:
+        store.note(rules, look.head)
+    return reading
+
+
+def _hundreds(known: Look) -> tuple[str, ...]:
+    """The beginnings of the numbers of witnesses that can be new."""
+    first = max(known.tags, default=0) // 100
+    return tuple(f"{hundred:04d}" for hundred in range(first, first + 3))
+
+
+def _take(store: Store, reading: Reading, base: str | None, signatures: Signatures) -> int:
+    """Take the events into ``reading``; returns how many were verified now."""
+    git, head, state = store.git, str(reading.look.head), reading.state
+    try:
+        chain = links(git, head, base) if head != base else []
+        if base and chain and chain[0].parents != (base,):
+            reading.damages.append(_rewritten(store, base, head))
+            return 0
+        blobs, summary = listed(git, base) if base else ({}, None)
+        if base and blobs and min(blobs) > 1:
+            first = event_of(contents_of(git, [blobs[min(blobs)]])[blobs[min(blobs)]])
+            blobs = {**listed(git, str(first.before))[0], **blobs}
+        # What was verified has the layout that it had; the last event says which one is next.
+        old = contents_of(git, blobs.values()) if base else {}
+        for number in sorted(blobs):
+            state.add(event_of(old[blobs[number]]))
+        added, broken = shaped(chain, state, base)
+        summaries = [change.new for link in chain[-1:] for change in link.changes if change.path == SUMMARY]
+        summary = summaries[0] if summaries else summary
+        wanted = [c.new for c in added] + [blob for c in again(chain) for blob in (c.old, c.new)]
+        contents = contents_of(git, [*wanted, *([summary] if summary else [])])
+        signatures.load(git, [link.commit for link in chain[: len(added)]])
+        folded(state, chain, added, contents, base, signatures.fault)
+        if broken:
+            raise broken
+        _summarised(reading, contents.get(summary) if summary else None, chain, base)
+    except Broken as broken:
+        reading.damages.append(_unsound(store, broken))
+    except Unsound as fault:
+        where = f"the events up to {str(base)[:12]} cannot be read: one {fault}"
+        reading.damages.append(Damage(where, f"`git update-ref -d refs/conveyor/verified/{RULES}` verifies them again"))
+    return len(chain)
+
+
+def _summarised(reading: Reading, content: bytes | None, chain: list[Link], base: str | None) -> None:
+    try:
+        told = plain(content) if content is not None else None
+    except Unsound:
+        told = None
+    old = reading.state.number and reading.state.events[-1].schema_ < SCHEMA  # it had another form
+    if told != reading.state.summary() and reading.look.head != base and not old:
+        sound = chain[-1].parents[0] if chain and chain[-1].parents else None
+        number = reading.state.number
+        raise Broken(f"{SUMMARY} does not follow from the events", str(reading.look.head), sound, number)
+
+
+def _unsound(store: Store, broken: Broken) -> Damage:
+    if broken.newer:
+        return Damage(f"{broken.what}: a newer version of the machinery wrote it", "`make update`")
+    if broken.sound is None and "events/" not in broken.what.partition(" ")[0]:
+        if store.repository.shallow:
+            return Damage("this clone lacks the first events", "`git fetch --unshallow`")
+        what = f"the branch `ledger` of {store.where} holds no events: {broken.what}"
+        return Damage(what, "it is not ours, rename it")
+    if broken.sound is None:
+        return Damage(broken.what, f'no commit is sound; {PAGE}, "Back up and restore"')
+    sound = f"the last sound commit is {str(broken.sound)[:12]}"
+    return Damage(broken.what, f'{sound}; {PAGE}, "A bad commit", says how to go back to it')
+
+
+def _rewritten(store: Store, base: str, head: str) -> Damage:
+    """The branch no longer holds what this clone has verified."""
+    before, now = (store.git("rev-list", "--reverse", "--first-parent", each).split() for each in (base, head))
+    place = next((n for n, (a, b) in enumerate(zip(before, now, strict=False)) if a != b), min(len(before), len(now)))
+    was, there = before[place][:12], (now[place][:12] if place < len(now) else "nothing")
+    what = f"event {place + 1} was commit {was} when this clone last read it, and is {there} now"
+    return Damage(
+        f"{what}: the branch was rewritten",
+        f'{PAGE}, "A rewritten branch", says how to choose between them',
+        passing=place == len(now),
+    )
+
+
+def _no_branch(store: Store, known: Look, look: Look) -> Damage:
+    last = max(look.tags)
+    what = f"{store.where} has the witness champion/{last:06d} and no branch `ledger`"
+    if not store.remote:
+        mend = f"`git branch ledger champion/{last:06d}` brings it back up to that event"
+    elif known.head:
+        mend = f"`git push origin {known.head}:{BRANCH}` brings back what this clone last saw of it"
+    else:
+        mend = (
+            f'if it is a fork, {PAGE}, "A fork", says how to take the ledger along; else'
+            f" `git push origin refs/conveyor/champion/{last:06d}:{BRANCH}` brings it back up to that event"
+        )
+    return Damage(what, mend, passing=True)
+
+
+def _witnesses(store: Store, reading: Reading) -> None:
+    """Compare the witnesses with the events."""
+    state, tags, head = reading.state, reading.look.tags, str(reading.look.head)
+    broken = any(damage.stops for damage in reading.damages)
+    # Those behind a damage are left out.
+    commits = dict(enumerate(store.git("rev-list", "--first-parent", "--reverse", head).split()[: state.number], 1))
+    lived = {event.number for event in state.lived}
+    for number in sorted(lived):
+        ref, at = f"{WITNESS}{number:06d}", tags.get(number)
+        right = commits.get(number)
+        if right is None or at == right:
+            continue
+        if at is None and right == head and number == state.number:
+            reading.finish[ref] = right
+        elif at is None:
+            mend = "`make fsck REPAIR=1` puts it back" + (" (with PUSH=1)" if store.remote else "")
+            reading.damages.append(
+                Damage(f"the witness champion/{number:06d} is missing", mend, ((ref, right),), passing=True)
+            )
+        else:
+            reading.damages.append(_moved(store, number, at, right))
+    for number in sorted(set(tags) - lived if not broken else ()):
+        _extra(store, reading, number, tags[number], head)
+
+
+def _moved(store: Store, number: int, at: str, right: str) -> Damage:
+    ref = f"{WITNESS}{number:06d}"
+    what = f"the witness champion/{number:06d} is at {at[:12]}, and event {number} is commit {right[:12]}"
+    put = f"git push --force origin {right}:{ref}" if store.remote else f"git tag --force champion/{number:06d} {right}"
+    return Damage(what, f"if nobody rewrote the branch, `{put}` puts it back", passing=True)
+
+
+def _extra(store: Store, reading: Reading, number: int, at: str, head: str) -> None:
+    """A witness of no event: a writer was stopped before the branch, the branch was set back, or it is somebody's."""
+    git, state = store.git, reading.state
+    delete = f"git push origin :{WITNESS}{number:06d}" if store.remote else f"git tag --delete champion/{number:06d}"
+    if number <= state.number:
+        what = f"the tag champion/{number:06d} belongs to no champion: event {number} is {_kind(reading, number)}"
+        reading.damages.append(Damage(what, f"`{delete}` removes it", stops=False))
+        return
+    try:
+        [link] = links(git, at, f"{at}^") if git.succeeds("rev-parse", "-q", "--verify", f"{at}^") else [None]
+        if link and link.parents == (head,) and shape(link, number, FLAT.fullmatch(link.changes[-1].path) is not None):
+            reading.finish[BRANCH] = at
+            return
+    except (GitError, Unsound, ValueError, IndexError):
+        pass
+    what = f"the last event is {state.number}, and the witness champion/{number:06d} says that there were more"
+    if git.succeeds("merge-base", "--is-ancestor", head, at):
+        put = f"git push origin {at}:{BRANCH}" if store.remote else f"git branch --force ledger {at}"
+        mend = f"somebody set the branch back; `{put}` brings the events up to it back"
+    else:
+        mend = f"it does not follow the branch; if nobody rewrote that, `{delete}` removes it"
+    reading.damages.append(Damage(what, mend, passing=True))
+
+
+def _kind(reading: Reading, number: int) -> str:
+    return reading.state.events[number - 1].type

@@ -1,29 +1,62 @@
-"""The storage of the ledger: refs of git, here or at origin, written all or none."""
+"""The refs of the ledger, here or at origin: looked at together, and written all or none.
+
+    refs/heads/ledger          one commit per event
+    refs/models/<key>          the bytes of a bundle, outside every ordinary clone
+    refs/tags/champion/000002  the second witness of each ``live`` event
+
+What origin has is followed under refs/conveyor, so that a fetch brings what is new; refs/conveyor/verified/<rules> is
+the commit up to which this clone has verified the events.
+"""
 
 from __future__ import annotations
 
-import base64
 import re
-from json import loads
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from filelock import FileLock, Timeout
 
 from conveyor.core.errors import Misuse
-from conveyor.core.files import new_directory, to_json
-from conveyor.core.git import GitError
+from conveyor.core.git import SECONDS, GitError
 from conveyor.core.project import Project
 from conveyor.ledger.events import Moved
-from conveyor.model.bundle import digest_of
+from conveyor.ledger.key import Key
+from conveyor.ledger.repository import Repository, credentials
 
-BRANCH = "refs/heads/ledger"
-SECONDS = 60.0  # for another writer of this repository
-IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "ledger"), ("EMAIL", "ledger@invalid"))
-}
+BRANCH, WITNESS, MODELS = "refs/heads/ledger", "refs/tags/champion/", "refs/models/"
+OURS = "refs/conveyor/"
+VERIFIED = f"{OURS}verified/"
+WAIT = 60.0  # seconds for another writer of this repository
+EVERYTHING = 10**9  # as a depth: git counts a larger one as "the history of every branch"
+FETCH = (
+    *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance"),
+    *("--prune", "--no-prune-tags", "--no-filter", "--refmap="),
+)
+# What a person's configuration adds to a push is for code: hooks, tags, signatures, options, mirrors.
+PUSH = (
+    *("-c", "push.pushOption=", "-c", "remote.origin.mirror=false", "push", "--quiet", "--no-verify"),
+    *("--no-follow-tags", "--no-signed", "--recurse-submodules=no"),
+)
+BYTES_A_SECOND = 200_000  # the slowest push that is waited for
+
+
+@dataclass(frozen=True)
+class Look:
+    """The refs of a ledger at one time.
+
+    Attributes:
+        head: the commit of the branch; None: there is no branch.
+        tags: the object of each witness, by the number of its event.
+        models: the commit of each model's bytes, by key, of those that were looked at.
+        verified: up to where this clone has verified the events, by rules.
+    """
+
+    head: str | None = None
+    tags: dict[int, str] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+    verified: dict[str, str] = field(default_factory=dict)
 
 
 class Store:
@@ -32,45 +65,67 @@ class Store:
     Attributes:
         remote: whether a remote named origin holds them.
         where: the same in words.
-        head: the commit of the branch at the last reading; None: there is no branch.
-        refs: those of origin at the same reading.
+        key: the key that writes it, if one is given.
     """
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.git = project.git
-        self.remote = "origin" in self.git("remote").split()
+        self.repository = Repository(project)
+        self.remote = self.repository.remote
         self.where = "origin" if self.remote else "this repository"
-        self.head: str | None = None
-        self.refs: dict[str, str] = {}
+        given = project.environment.ledger_key
+        self.key = Key(project, given) if given and project.push else None
 
-    def at_origin(self, *patterns: str) -> dict[str, str]:
-        """The refs of origin and their objects, by name; for an annotated tag, ``<tag>^{}`` is its commit.
+    # Looking
+
+    def look(self, witnesses: Iterable[str] = ("",), models: Iterable[str] = ()) -> Look:
+        """The refs as they are now.
+
+        Args:
+            witnesses: of the witnesses at origin, those whose number begins with one of these texts; of the others it
+                is known what this clone last saw. Without an origin all are looked at.
+            models: the keys of the models whose bytes are looked for at origin, and fetched.
 
         Raises:
             Misuse: origin cannot be read.
         """
-        listed = self.ask("ls-remote", "origin", *patterns)
-        return {ref: commit for commit, ref in (line.split("\t") for line in listed.splitlines())}
-
-    def read_head(self) -> str | None:
-        """The present commit of the branch, fetched if this clone lacks it; None: there is no branch."""
         if not self.remote:
-            return self.git("rev-parse", BRANCH) if self.git.succeeds("rev-parse", "-q", "--verify", BRANCH) else None
-        self.refs = self.at_origin(BRANCH, "refs/tags/champion/*")
-        head = self.refs.get(BRANCH)
-        if head and not self.git.succeeds("cat-file", "-e", f"{head}^{{commit}}"):
-            self.ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", BRANCH)
-        return head
+            return self.seen()
+        patterns = [f"+{WITNESS}{start}*:{OURS}champion/{start}*" for start in witnesses]
+        patterns += [f"+{MODELS}{key}*:{OURS}models/{key}*" for key in models]
+        try:
+            self.fetch(f"+{BRANCH}:{OURS}ledger", *patterns)
+        except GitError as error:
+            if "couldn't find remote ref" not in str(error):
+                raise self._unread(error) from None
+            # The branch is not there. What this clone has seen of it stays, for the one who restores it.
+            try:
+                self.fetch(*patterns)
+            except GitError as error:
+                raise self._unread(error) from None
+            return replace(self.seen(), head=None)
+        return self.seen()
 
-    def witnesses(self) -> list[str]:
-        """The tags of the ``live`` events, in their order."""
-        if self.remote:
-            refs = [ref for ref in self.refs if ref.startswith("refs/tags/champion/")]
-        else:
-            refs = self.git("for-each-ref", "--format=%(refname)", "refs/tags/champion/").split()
+    def seen(self) -> Look:
+        """The refs as this clone knows them, without a question to origin."""
+        places = (f"{OURS}ledger", f"{OURS}champion/", f"{OURS}models/") if self.remote else (BRANCH, WITNESS, MODELS)
+        listed = self.git("for-each-ref", "--format=%(refname) %(objectname)", *places, VERIFIED)
+        refs = dict(line.split(" ") for line in listed.splitlines())
         # Other tags under this prefix are not the ledger's.
-        return sorted(ref.removeprefix("refs/tags/") for ref in refs if re.fullmatch(r"refs/tags/champion/\d{6}", ref))
+        tags = {int(name): at for name, at in _under(refs, places[1]).items() if re.fullmatch(r"\d{6,9}", name)}
+        return Look(refs.get(places[0]), tags, _under(refs, places[2]), _under(refs, VERIFIED))
+
+    def fetch(self, *refspecs: str) -> None:
+        """Fetch from origin; one process of this clone at a time, for git refuses two that write one ref.
+
+        Raises:
+            GitError: origin cannot be read.
+        """
+        # A clone without old commits of the ledger gets them; those of other branches stay as they are.
+        deep = [f"--depth={EVERYTHING}"] if self.repository.shallow else []
+        with self.locked("another process fetches the ledger"):
+            self.git(*FETCH, *deep, "origin", *refspecs, more=self.credentials())
 
     def ask(self, *words: str) -> str:
         """The output of a git command that reads origin.
@@ -81,137 +136,114 @@ class Store:
         try:
             return self.git(*words, more=self.credentials())
         except GitError as error:
-            raise Misuse(f"ledger: origin cannot be read: {error}; check the remote and your access") from None
+            raise self._unread(error) from None
+
+    def at_origin(self, *patterns: str) -> dict[str, str]:
+        """The refs of origin and their objects, by name; for an annotated tag, ``<tag>^{}`` is its commit.
+
+        Raises:
+            Misuse: origin cannot be read.
+        """
+        listed = self.ask("ls-remote", "origin", *patterns)
+        return {ref: commit for commit, ref in (line.split("\t") for line in listed.splitlines())}
 
     def credentials(self) -> dict[str, str]:
-        """The workflow's token, for this process alone: it is never written into a configuration file."""
-        given = self.project.environment
-        if not given.token:
-            return {}
-        basic = base64.b64encode(f"x-access-token:{given.token}".encode()).decode()
-        return {
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"http.{given.server_url}/.extraheader",
-            "GIT_CONFIG_VALUE_0": f"AUTHORIZATION: basic {basic}",
-        }
+        return credentials(self.project.environment)
 
-    def json(self, path: str) -> dict[str, Any]:
-        """A JSON object of the branch.
+    @staticmethod
+    def _unread(error: GitError) -> Misuse:
+        return Misuse(f"ledger: origin cannot be read: {error}; check the remote and your access")
 
-        Raises:
-            Misuse: the file is no JSON object.
-        """
-        try:
-            value = loads(self.git.bytes("cat-file", "blob", f"{self.head}:{path}"))
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise Misuse(f"ledger: {path} is no JSON object; restore the branch `ledger`")
-        return value
+    # Writing
 
-    def extract(self, key: str, digest: str, path: Path) -> None:
-        """Write the bytes of a model to a folder, fetched if this clone lacks them.
+    def write(self, refs: dict[str, str], head: str | None, size: int = 0) -> None:
+        """Write all refs or none, the branch only if its head is ``head``. A ref without a commit is deleted.
 
-        Raises:
-            Misuse: they are missing, damaged, or do not have this digest.
-        """
-        ref = f"refs/models/{key}"
-        try:
-            files = self.files(ref, digest)
-        except Misuse:
-            if not self.remote:
-                raise
-            try:
-                # This clone's ref of the name may be from before it had this origin.
-                self.git(
-                    "fetch", "--quiet", "--no-tags", "--depth=1", "origin", f"+{ref}:{ref}", more=self.credentials()
-                )
-            except GitError as error:
-                mend = "restore that ref (a fork takes it from upstream)"
-                raise Misuse(f"ledger: {ref} cannot be fetched from origin: {error}; {mend}") from None
-            files = self.files(ref, digest)
-        with new_directory(path) as new:
-            for name, content in files.items():
-                (new / name).write_bytes(content)
-
-    def files(self, ref: str, digest: str) -> dict[str, bytes]:
-        """The files of a model that this clone has under a ref.
-
-        Raises:
-            Misuse: see ``extract``.
-        """
-        if not self.git.succeeds("rev-parse", "-q", "--verify", ref):
-            raise Misuse(f"ledger: {ref} is missing, the model of an event; restore that ref")
-        try:
-            names = self.git("ls-tree", "-z", "--full-tree", "--name-only", ref).rstrip("\0").split("\0")
-            files = {name: self.git.bytes("cat-file", "blob", f"{ref}:{name}") for name in names}
-        except GitError as error:
-            raise Misuse(f"ledger: {ref} is damaged: {error}; restore that ref") from None
-        if digest_of(files) != digest:
-            raise Misuse(
-                f"ledger: {ref} has digest {digest_of(files)[:12]}…, its event says {digest[:12]}…; restore that ref"
-            )
-        return files
-
-    def write(self, refs: dict[str, str]) -> None:
-        """Write all refs or none, and the branch only if its head has not moved. A ref without a commit is deleted.
+        Args:
+            refs: by name, in the order in which a server without atomic pushes gets them.
+            size: the bytes that a push has to bring.
 
         Raises:
             Moved: another run has written meanwhile.
-            GitError: the refs were not written.
+            GitError: the refs were not written, or the answer was lost.
         """
+        if not self.remote:
+            return self._write_here(refs, head)
+        seconds = SECONDS + size / BYTES_A_SECOND
+        # The bytes of a model that no event stored may lie there from a run that was stopped: they are replaced.
+        pairs = [f"+{at}:{ref}" if at and ref.startswith(MODELS) else f"{at}:{ref}" for ref, at in refs.items()]
         try:
-            if self.remote:
-                pairs = [f"{commit}:{ref}" for ref, commit in refs.items()]
-                # The pre-push hook is for code: it would test files that are not pushed.
-                self.git("push", "--quiet", "--no-verify", "--atomic", "origin", *pairs, more=self.credentials())
-            else:
-                self._write_here(refs)
-        except GitError:
-            if self.read_head() != self.head:
-                raise Moved from None
-            raise
+            self._push(["--atomic"], pairs, seconds)
+        except GitError as error:
+            if "does not support --atomic" not in str(error):
+                raise
+            # One after another: bytes without an event harm nobody, and the branch is the compare-and-swap.
+            for pair in pairs:
+                self._push([], [pair], seconds)
 
-    def _write_here(self, refs: dict[str, str]) -> None:
+    def put(self, refs: dict[str, str]) -> None:
+        """Write refs whose commits need no compare-and-swap: a branch only moves forward.
+
+        Raises:
+            GitError: they were not written.
+        """
+        if self.remote:
+            pairs = [f"+{at}:{ref}" if ref.startswith(MODELS) else f"{at}:{ref}" for ref, at in refs.items()]
+            return self._push([], pairs, SECONDS)
+        with self.locked("another run writes the ledger"):
+            self.update([f"update {ref} {at}" for ref, at in refs.items()])
+
+    def _push(self, options: list[str], pairs: list[str], seconds: float) -> None:
+        settings, variables = self.key.pushing(self.repository.url) if self.key else ([], self.credentials())
+        self.git(*settings, *PUSH, *options, "origin", *pairs, more=variables, seconds=seconds)
+
+    def _write_here(self, refs: dict[str, str], head: str | None) -> None:
         """The same without a remote: one transaction of git, by one writer at a time.
 
         A git that is killed in the transaction has written its first refs only. The branch is the last one, so the
-        event does not exist then: bytes without an event are written again, and ``unfinished`` handles a tag ahead of
-        its branch.
+        event does not exist then: bytes without an event are written again, and the next writer finishes a witness
+        ahead of its branch.
         """
-        place = Path(self.project.root, self.git("rev-parse", "--git-common-dir"), "conveyor-ledger.lock")
-        try:
-            with FileLock(place, timeout=SECONDS):  # the operating system frees it when its holder dies
-                if (head := self.read_head()) and (tag := self.unfinished(head)):
-                    self._update([f"update {BRANCH} {tag} {head}"])
-                if self.read_head() != self.head:
-                    raise Moved
-                nothing = "0" * len(refs[BRANCH])  # in place of the commit of a ref that is not there
-                old = {
-                    ref: self.git("for-each-ref", "--format=%(objectname)", ref) or nothing
-                    for ref, commit in refs.items()
-                    if commit and ref != BRANCH
-                }
-                lines = [f"update {ref} {refs[ref]} {before}" for ref, before in old.items()]
-                lines.append(f"update {BRANCH} {refs[BRANCH]} {self.head or nothing}")
-                self._update(lines + [f"delete {ref}" for ref, commit in refs.items() if not commit])
-        except Timeout:
-            raise GitError(f"another run has written for more than {SECONDS} seconds") from None
+        with self.locked("another run writes the ledger"):
+            known = self.seen()
+            if known.head != head:
+                raise Moved
+            nothing = "0" * len(refs[BRANCH])  # in place of the commit of a ref that is not there
+            present = {f"{WITNESS}{number:06d}": at for number, at in known.tags.items()}
+            present |= {f"{MODELS}{key}": at for key, at in known.models.items()}
+            lines = [
+                f"update {ref} {at} {present.get(ref, nothing)}" for ref, at in refs.items() if at and ref != BRANCH
+            ]
+            lines.append(f"update {BRANCH} {refs[BRANCH]} {head or nothing}")
+            self.update(lines + [f"delete {ref}" for ref, at in refs.items() if not at])
 
-    def unfinished(self, head: str) -> str | None:
-        """The commit of a local tag that is the child of ``head``: git was killed before it moved the branch."""
-        tags = self.witnesses()
-        listed = self.git("rev-list", "--no-walk", "--parents", f"refs/tags/{tags[-1]}").split() if tags else []
-        return listed[0] if listed[1:] == [head] else None
-
-    def _update(self, lines: list[str]) -> None:
+    def update(self, lines: list[str]) -> None:
+        """One transaction of refs of this clone."""
         self.git("update-ref", "--stdin", stdin="".join(f"{line}\n" for line in lines).encode())
 
-    def blob(self, value: Any) -> str:
-        """The id of a JSON value, stored as a blob."""
-        return self.git("hash-object", "-w", "--stdin", "--no-filters", stdin=to_json(value).encode())
+    def note(self, rules: str, commit: str) -> None:
+        """Note that the events up to a commit were verified. Where that cannot be written, they are verified again."""
+        with suppress(GitError):
+            self.update([f"update {VERIFIED}{rules} {commit}"])
 
-    def commit(self, tree: str, parent: str | None, message: str) -> str:
-        """The id of a commit, stored with a fixed author."""
-        words = ["commit-tree", "--no-gpg-sign", tree, "-F", "-", *(["-p", parent] if parent else [])]
-        return self.git(*words, stdin=message.encode(), more=IDENTITY)
+    @contextmanager
+    def locked(self, who: str) -> Iterator[None]:
+        """Hold the lock of this clone's ledger; the operating system frees it when its holder dies.
+
+        Raises:
+            GitError: another process has held it for too long.
+        """
+        try:
+            with FileLock(self.repository.shared / "conveyor-ledger.lock", timeout=WAIT):
+                yield
+        except Timeout:
+            raise GitError(f"{who} for more than {WAIT:.0f} seconds") from None
+
+    @staticmethod
+    def pause(turn: int) -> None:
+        """Wait before looking again at refs that did not fit together: a writer may be between two of them."""
+        time.sleep(0.05 * 2**turn)
+
+
+def _under(refs: dict[str, str], prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): at for name, at in refs.items() if name.startswith(prefix)}

@@ -113,7 +113,7 @@ def _promote(project: Project, target: str | None) -> str:
     if target:
         return f"{outcome}: event {accepted.number} accepts model {candidate.key[:12]} for {target}"
     ledger.live(accepted)
-    return f"{outcome}: champion/{ledger.number:06d} is model {candidate.key[:12]}"
+    return f"{outcome}: champion/{ledger.lived[-1].number:06d} is model {candidate.key[:12]}"
 
 
 @followed
@@ -137,12 +137,12 @@ def approve(project: Project, because: str) -> str:
             if ledger_of(project).settle():
                 raise Moved
             candidate = judged(project)
-            ledger_of(project).approve(candidate, made["ledger"], because)
+            approved = ledger_of(project).approve(candidate, made["ledger"], because)
             break
         except Moved:
             judge_again(project)
     else:
         raise Refused(f"approve: lost the race for the ledger {ATTEMPTS} times; nothing was changed; run it again")
     if ledger_of(project).store.remote:
-        return f"event {ledger_of(project).number} approves model {candidate.key[:12]}; the next `deliver` accepts it"
+        return f"event {approved.number} approves model {candidate.key[:12]}; the next `deliver` accepts it"
     return _carry_out(project)

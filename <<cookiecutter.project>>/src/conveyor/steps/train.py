@@ -104,7 +104,8 @@ def run(project: Project) -> str:
     if not validation.get("passed") or validation.get("data_sha256") != project.params.data.sha256:
         raise Misuse("validation.json: these data have not passed validation; run `make validate` first")
     candidate = project.build / "candidate"
-    if ledger_of(project).restore(key(project), candidate):
+    ledger = ledger_of(project)
+    if ledger.restore(key(project), candidate):
         # Trained before, from equal inputs: the same bytes are judged again.
         return f"restored model {key(project)[:12]} from the ledger; nothing it depends on changed"
 
@@ -127,6 +128,7 @@ def run(project: Project) -> str:
     served = choice.choose(fitted, held_out, predicted, scoring.question(project), project.params.model.tolerance)
     run_id = log(project, fitted, features[trained], builder.params, measured)
     write(project, candidate, packed, predicted, rule, features[trained], held_out, served, run_id, wheel)
+    ledger.models.check_size(Bundle(candidate))
     return (
         f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out,"
         f" served as {served.form}"

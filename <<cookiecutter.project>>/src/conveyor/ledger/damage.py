@@ -1,0 +1,38 @@
+"""What can be wrong with a ledger, each with the mend that is true for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conveyor.core.errors import Misuse
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One damage.
+
+    Attributes:
+        what: what is wrong.
+        mend: what a person does.
+        repair: refs by name, with the commit that each gets, where writing them needs no judgement.
+        passing: whether a writer between two refs looks the same: look again before it is called damage.
+        stops: whether a reader must not go on.
+    """
+
+    what: str
+    mend: str
+    repair: tuple[tuple[str, str], ...] = ()
+    passing: bool = False
+    stops: bool = True
+
+    @property
+    def line(self) -> str:
+        return f"{self.what}; {self.mend}"
+
+
+class Damaged(Misuse):
+    """The ledger is damaged. Damage is never "no champion"."""
+
+    def __init__(self, damage: Damage) -> None:
+        super().__init__(f"ledger: {damage.line}")
+        self.damage = damage

@@ -1,0 +1,261 @@
+"""The bytes of models: commits under refs/models, or, with `ledger.models`, files in a folder or at an fsspec URL.
+
+A file over 50 MB is stored in git in pieces, for GitHub refuses blobs over 100 MB. At a URL the bytes of a bundle are
+one file, named by the bundle's digest. Whatever is read is checked against that digest.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from conveyor.core import environment
+from conveyor.core.errors import Misuse
+from conveyor.core.files import new_directory
+from conveyor.core.git import GitError
+from conveyor.ledger.chain import contents_of
+from conveyor.ledger.damage import Damage
+from conveyor.ledger.events import Event
+from conveyor.ledger.store import MODELS, Store
+from conveyor.model.bundle import Bundle, digest_of
+
+PIECE = 50_000_000
+MOST = 1_900_000_000  # of one push: GitHub refuses 2 GB
+# Equal bytes make an equal commit, whenever and by whom it is made.
+NOBODY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "ledger"), ("EMAIL", "ledger@invalid"), ("DATE", "@0 +0000"))
+}
+
+
+class Models:
+    """The bytes of the models of a ledger."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.git = store.git
+        self.url = store.project.params.ledger.models
+
+    # Keeping
+
+    def check_size(self, bundle: Bundle) -> None:
+        """Check that the bytes of a bundle can be stored.
+
+        Raises:
+            Misuse: they are more than origin takes in one push.
+        """
+        size = sum(map(len, bundle.files.values()))
+        if self.url is None and self.store.remote and size > MOST:
+            raise Misuse(
+                f"the model has {size / 1e9:.1f} GB, and origin takes at most {MOST / 1e9:.1f} GB; set ledger.models in"
+                " params.yaml to a folder or a URL; build/candidate keeps this model"
+            )
+
+    def keep(self, bundle: Bundle) -> str | None:
+        """Store the bytes of a bundle; returns their commit, which still has to be pushed, None: they are at the URL.
+
+        Raises:
+            Misuse: they cannot be stored.
+            GitError: git cannot store them.
+        """
+        self.check_size(bundle)
+        if self.url is not None:
+            self._put(bundle)
+            return None
+        lines = []
+        for name, content in bundle.files.items():
+            if len(content) <= PIECE:
+                lines.append(f"100644 blob {self._blob(content)}\t{name}")
+                continue
+            pieces = [self._blob(content[place : place + PIECE]) for place in range(0, len(content), PIECE)]
+            tree = self._tree(f"100644 blob {piece}\t{number:06d}" for number, piece in enumerate(pieces))
+            lines.append(f"040000 tree {tree}\t{name}")
+        words = ["commit-tree", "--no-gpg-sign", self._tree(lines), "-m", f"Model {bundle.key}"]
+        return self.git(*words, more=NOBODY)
+
+    def _blob(self, content: bytes) -> str:
+        return self.git("hash-object", "-w", "--stdin", "--no-filters", stdin=content)
+
+    def _tree(self, lines: Any) -> str:
+        return self.git("mktree", stdin="".join(f"{line}\n" for line in lines).encode())
+
+    # Reading
+
+    def extract(self, event: Event, path: Any) -> None:
+        """Write the bytes of an event's model to a folder, fetched if this clone lacks them.
+
+        Raises:
+            Misuse: they are missing, damaged, or do not have the event's digest.
+        """
+        files = self._files(event)
+        if (found := digest_of(files)) != event.digest:
+            raise Misuse(
+                f"ledger: the bytes of model {event.key[:12]} have digest {found[:12]}…, event {event.number} says"
+                f" {event.digest[:12]}…; restore them, `make fsck` says how"
+            )
+        with new_directory(path) as new:
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+
+    def _files(self, event: Event) -> dict[str, bytes]:
+        if event.model is None and self.url is not None:
+            content = self._got(event.digest)
+            if content is not None:
+                return _unpacked(content, event)
+        known = self.store.seen().models
+        # An event of schema 1 does not name the commit of its bytes.
+        if self.store.remote and known.get(event.key) != (event.model or ""):
+            known = self.store.look(models=[event.key], witnesses=()).models
+        at = known.get(event.key)
+        if at is None:
+            raise Misuse(f"ledger: {self.lost(event)}; `make fsck` says what brings them back")
+        if event.model and at != event.model:
+            raise Misuse(
+                f"ledger: {MODELS}{event.key} is commit {at[:12]}, event {event.number} says {event.model[:12]};"
+                " `make fsck` says what brings it back"
+            )
+        try:
+            return self._read(at)
+        except GitError as error:
+            raise Misuse(f"ledger: {MODELS}{event.key} is damaged: {error}; restore it, `make fsck` says how") from None
+
+    def lost(self, event: Event) -> str:
+        place = self.url if event.model is None and self.url else f"{MODELS}{event.key} of {self.store.where}"
+        return f"{place} is missing, the bytes of model {event.key[:12]} of event {event.number}"
+
+    def _read(self, commit: str) -> dict[str, bytes]:
+        blobs: dict[str, list[str]] = {}
+        for entry in self.git("ls-tree", "-r", "-z", "--full-tree", commit).split("\0"):
+            about, _, name = entry.partition("\t")
+            if name:
+                blobs.setdefault(name.partition("/")[0], []).append(about.split()[2])
+        contents = contents_of(self.git, [blob for pieces in blobs.values() for blob in pieces])
+        return {name: b"".join(contents[blob] or b"" for blob in pieces) for name, pieces in blobs.items()}
+
+    # At a URL
+
+    @contextmanager
+    def _system(self) -> Iterator[tuple[Any, str]]:
+        from fsspec.core import url_to_fs
+
+        url = str(self.url)
+        try:
+            if "://" not in url:
+                url = str(self.store.project.root / url)
+                yield url_to_fs(url)
+            else:
+                yield url_to_fs(url, **environment.data_options())
+        except Misuse:
+            raise
+        except Exception as error:  # each file system raises its own library's exceptions
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise Misuse(f"ledger.models: {self.url}: {reason}; mend it in params.yaml, or its credentials") from None
+
+    def _put(self, bundle: Bundle) -> None:
+        with self._system() as (system, place):
+            name = f"{place}/{bundle.digest}.tar"
+            if self._content(system, name, bundle.digest) is not None:
+                return
+            system.makedirs(place, exist_ok=True)
+            # A new name first: a file system that is cut off leaves no half file under the right one.
+            system.pipe_file(f"{name}.writing", _packed(bundle.files))
+            system.mv(f"{name}.writing", name)
+            if self._content(system, name, bundle.digest) is None:
+                raise OSError("what was written there cannot be read back")
+
+    def _got(self, digest: str) -> bytes | None:
+        with self._system() as (system, place):
+            return self._content(system, f"{place}/{digest}.tar")
+
+    @staticmethod
+    def _content(system: Any, name: str, digest: str | None = None) -> bytes | None:
+        """The bytes of a file; None: it is not there, or holds no bundle of this digest."""
+        try:
+            content: bytes = system.cat_file(name)
+        except FileNotFoundError:
+            return None
+        if digest is None or (files := _parts(content)) is None or digest_of(files) != digest:
+            return content if digest is None else None
+        return content
+
+    def delete(self, events: list[Event]) -> None:
+        """Delete the bytes of models at the URL; those in git go with their refs."""
+        if self.url is None or all(event.model for event in events):
+            return
+        with self._system() as (system, place):
+            for event in events:
+                if event.model is None and system.exists(f"{place}/{event.digest}.tar"):
+                    system.rm_file(f"{place}/{event.digest}.tar")
+
+    def damages(self, events: list[Event]) -> list[Damage]:
+        """The models whose bytes are missing or are others; the bytes themselves are not read."""
+        in_git = [event for event in events if event.model or self.url is None]
+        if self.store.remote:
+            refs = self.store.at_origin(f"{MODELS}*") if in_git else {}
+        else:
+            refs = {f"{MODELS}{key}": at for key, at in self.store.seen().models.items()}
+        here = self.store.seen().models
+        found = []
+        for event in in_git:
+            at, ref = refs.get(f"{MODELS}{event.key}"), f"{MODELS}{event.key}"
+            if at and (event.model is None or at == event.model):
+                continue
+            what = self.lost(event) if at is None else f"{ref} holds other bytes than event {event.number} stored"
+            if event.model and self.git.succeeds("cat-file", "-e", f"{event.model}^{{tree}}"):
+                mend = "`make fsck REPAIR=1` puts them back" + (" (with PUSH=1)" if self.store.remote else "")
+                found.append(Damage(what, mend, ((ref, event.model),), stops=False))
+            elif event.model is None and event.key in here and at is None:
+                mend = f"`git push origin {here[event.key]}:{ref}` puts them back"
+                found.append(Damage(what, mend, stops=False))
+            else:
+                mend = "`make fsck REPAIR=1 PUSH=1` in a clone that has judged or served the model puts them back"
+                found.append(Damage(what, mend, stops=False))
+        outside = [event for event in events if event not in in_git]
+        if outside:
+            with self._system() as (system, place):
+                gone = [event for event in outside if not system.exists(f"{place}/{event.digest}.tar")]
+            found += [
+                Damage(self.lost(event), f"restore {event.digest}.tar there from a back-up", stops=False)
+                for event in gone
+            ]
+        return found
+
+
+def _packed(files: dict[str, bytes]) -> bytes:
+    """Files as a tar file; equal files make equal bytes."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in sorted(files):
+            about = tarfile.TarInfo(name)
+            about.size = len(files[name])
+            archive.addfile(about, io.BytesIO(files[name]))
+    return packed.getvalue()
+
+
+def _parts(content: bytes) -> dict[str, bytes] | None:
+    """The files of a tar file; None: it is none, or holds anything but plain files."""
+    files = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            for entry in archive:
+                part = archive.extractfile(entry) if entry.isfile() else None
+                if part is None or "/" in entry.name:
+                    return None
+                files[entry.name] = part.read()
+    except (tarfile.TarError, EOFError, ValueError):
+        return None
+    return files
+
+
+def _unpacked(content: bytes, event: Event) -> dict[str, bytes]:
+    files = _parts(content)
+    if files is None:
+        raise Misuse(
+            f"ledger.models: {event.digest}.tar, the bytes of model {event.key[:12]} of event {event.number}, is"
+            " damaged; restore it from a back-up"
+        )
+    return files

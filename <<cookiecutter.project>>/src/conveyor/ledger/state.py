@@ -1,0 +1,180 @@
+"""The state that follows from the events of a ledger, one after another: each question takes the same time in any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conveyor.ledger.events import SCHEMA, Champion, Event, Unsound
+from conveyor.model.bundle import Bundle
+
+
+class State:
+    """What holds after some events; reads nothing else.
+
+    Attributes:
+        events: all of them, in order.
+        lived: the ``live`` ones.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, without an event."""
+        self.events: list[Event] = []
+        self.lived: list[Event] = []
+        self._waiting: Event | None = None
+        self._quarantined: dict[str, Event] = {}
+        self._before: dict[str, Event | None] = {}  # quarantines as they were before the roll-back on its way
+        self._stored: dict[str, Event] = {}
+        self._judged: dict[str, set[str]] = {}
+        self._kept: set[tuple[str, str | None]] = set()
+        self._approved: dict[tuple[str, str], Event] = {}
+        self._released: dict[str, Event] = {}
+        self._by_id: dict[str, Event] = {}
+
+    def add(self, event: Event) -> None:
+        """Take the next event.
+
+        Raises:
+            Unsound: it does not follow from the events before it.
+        """
+        if event.number != self.number + 1:
+            raise Unsound(f"says it is event {event.number}")
+        waits = self._waiting
+        if event.type in ("live", "aborted") and (waits is None or waits.key != event.key):
+            raise Unsound("does not follow from the events before it")
+        if event.schema_ == SCHEMA:
+            self._in_order(event)
+        elif self.events and self.events[-1].schema_ > event.schema_:
+            raise Unsound(f"has schema {event.schema_} after schema {self.events[-1].schema_}")
+        self._carry(event)
+        self.events.append(event)
+
+    def _in_order(self, event: Event) -> None:
+        """The rules that events of schema 1 did not have."""
+        last = self.events[-1] if self.events else None
+        if last and event.time < last.time:
+            raise Unsound(f"is of {event.time}, before event {last.number}")
+        if event.id is None or event.id in self._by_id:
+            raise Unsound(f"has the id of event {self._by_id[event.id].number}" if event.id else "has no id")
+        if (event.type == "migrated") != bool(last and last.schema_ < SCHEMA):
+            raise Unsound("does not follow from the layout before it")
+        self._by_id[event.id] = event
+
+    def _carry(self, event: Event) -> None:
+        match event.type:
+            case "accepted" | "approved":
+                self._stored[event.key] = event
+                if event.type == "approved":
+                    self._approved[event.key, event.digest] = event
+            case "rolled_back":
+                # A roll-back to a model lifts its quarantine.
+                touched = (event.key, event.replaces or "")
+                self._before = {key: self._quarantined.get(key) for key in touched}
+                self._quarantined.pop(event.key, None)
+                if event.replaces:
+                    self._quarantined[event.replaces] = event
+            case "quarantined":
+                self._quarantined[event.key] = event
+                self._before.pop(event.key, None)
+            case "live":
+                self.lived.append(event)
+                self._approved.clear()
+            case "aborted" if self._waiting and self._waiting.type == "rolled_back":
+                # The roll-back did not come to serve: it changes no quarantine.
+                for key, before in self._before.items():
+                    if before:
+                        self._quarantined[key] = before
+                    else:
+                        self._quarantined.pop(key, None)
+            case "kept":
+                self._kept.add((event.key, event.holdout))
+            case "pruned":
+                for key in event.keys:
+                    self._stored.pop(key, None)
+            case "released" if event.tag:
+                self._released.setdefault(event.tag, event)
+        if event.holdout:
+            self._judged.setdefault(event.holdout, set()).add(event.key)
+            self._kept.add((event.key, event.holdout))
+        self._waiting = self._waits(event)
+
+    def _waits(self, event: Event) -> Event | None:
+        """The model on its way after one more event."""
+        if event.type in ("accepted", "rolled_back"):
+            return event
+        ended = event.type in ("live", "aborted")
+        banned = event.type == "quarantined" and self._waiting and event.key == self._waiting.key
+        return None if ended or banned else self._waiting
+
+    @property
+    def number(self) -> int:
+        """The number of the last event, 0 for a new ledger."""
+        return len(self.events)
+
+    def champion(self) -> Champion | None:
+        """The model of the last ``live`` event."""
+        return self.lived[-1].champion if self.lived else None
+
+    def pending(self) -> Event | None:
+        """A model on its way: ``accepted`` or ``rolled_back``, and neither ``live`` nor ``aborted`` yet."""
+        return self._waiting
+
+    def to_serve(self) -> Event | None:
+        """The event of the model that is to serve: the one on its way, else the champion's."""
+        return self._waiting or (self.lived[-1] if self.lived else None)
+
+    def by_id(self, identity: str) -> Event | None:
+        """The event of an id; None: it was not written."""
+        return self._by_id.get(identity)
+
+    def quarantine_of(self, key: str) -> Event | None:
+        """The event that quarantined a model; None if there is none, or a later roll-back to the model lifted it."""
+        return self._quarantined.get(key)
+
+    def decisions(self, holdout: str, besides: str) -> int:
+        """How many other models were judged on these rows: each makes the next verdict a little less reliable."""
+        return len(self._judged.get(holdout, set()) - {besides})
+
+    def is_judged(self, key: str, holdout: str | None) -> bool:
+        """Whether a verdict on this model and these rows is on record."""
+        return (key, holdout) in self._kept
+
+    def approval_of(self, bundle: Bundle) -> Event | None:
+        """The ``approved`` event of exactly these bytes, unless there is a champion since."""
+        return self._approved.get((bundle.key, bundle.digest))
+
+    def stored(self, key: str) -> Event | None:
+        """The last event that stored the bytes of this model, unless they were deleted since."""
+        return self._stored.get(key)
+
+    def all_stored(self) -> list[Event]:
+        """The events of all models whose bytes are to be there."""
+        return list(self._stored.values())
+
+    def released_as(self, tag: str) -> Event | None:
+        """The ``released`` event of a version."""
+        return self._released.get(tag)
+
+    def why_quarantined(self, event: Event) -> str:
+        what = "rolled back" if event.type == "rolled_back" else "put under quarantine"
+        key = event.replaces if event.type == "rolled_back" else event.key
+        return f"model {str(key)[:12]} was {what} by {event.by} in event {event.number}: {event.reason}"
+
+    def summary(self, event: Event | None = None) -> dict[str, Any]:
+        """The content of champion.json: the champion, and the events of the one before it and of a model on its way.
+
+        Args:
+            event: one more event that comes after these.
+        """
+        last = [event] if event else self.events[-1:]
+        lived = [*self.lived[-2:], *(each for each in last if event and each.type == "live")]
+        waiting = self._waits(event) if event else self._waiting
+        return {
+            "schema": SCHEMA,
+            "event": self.number + bool(event),
+            "champion": lived[-1].champion.model_dump() if lived else None,
+            "previous": lived[-2].number if len(lived) > 1 else None,
+            "accepted": waiting.number if waiting else None,
+        }

@@ -1,0 +1,127 @@
+"""Risk: the bytes of a model are lost, cannot be stored, or are others than those that were judged."""
+
+import os
+import sys
+
+import pytest
+
+from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+from conveyor.ledger import fsck, models
+from conveyor.model.bundle import Bundle
+
+
+def large(place, name: str, size: int) -> Bundle:
+    path = place.bundle(name).path
+    (path / "model.skops").write_bytes(os.urandom(size))
+    return Bundle(path)
+
+
+def accepted(place, bundle: Bundle):
+    ledger = place.open(push=True)
+    ledger.live(ledger.accept(bundle, ledger.number, "promote", "it is better"))
+    return ledger
+
+
+def outside(place, url: str):
+    """The repository, with the bytes of its models at a URL."""
+    place.project.set_param("ledger.models", url)
+    return place
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "at origin"])
+def test_a_large_file_is_stored_in_pieces_and_comes_back_whole(place, monkeypatch, remote):
+    monkeypatch.setattr(models, "PIECE", 1000)
+    if remote:
+        place.remote()
+    bundle = large(place, "first", 2500)
+    ledger = accepted(place, bundle)
+    listed = place.project.git("ls-tree", "-r", "-l", ledger.events[0].model).stdout.splitlines()
+    sizes = {line.split("\t")[1]: int(line.split()[3]) for line in listed}
+    assert [sizes[f"model.skops/{number:06d}"] for number in range(3)] == [1000, 1000, 500]
+    assert max(sizes.values()) <= 1000
+    reader = place.open(place.clone("colleague")) if remote else place.open()
+    assert reader.bundle(reader.champion()).files == bundle.files
+
+
+def test_a_model_beyond_what_origin_takes_is_told_before_it_is_pushed_and_stays(place, monkeypatch):
+    monkeypatch.setattr(models, "MOST", 5000)
+    bare = place.remote()
+    bundle, before = large(place, "first", 6000), place.refs(bare)
+    ledger = place.open(push=True)
+    message = "^the model has 0.0 GB, and origin takes at most 0.0 GB; set ledger.models in params.yaml .* keeps this"
+    with pytest.raises(Misuse, match=message):
+        ledger.accept(bundle, 0, "bootstrap", "")
+    assert place.refs(bare) == before
+    outside(place, f"file://{place.folder}/models")
+    assert accepted(place, bundle).number == 2
+
+
+def test_training_tells_it_and_keeps_the_model(sound, tmp_path):
+    sound.git("init", "--quiet", "--bare", str(tmp_path / "remote.git"))
+    sound.git("remote", "add", "origin", str(tmp_path / "remote.git"))
+    small = "import sys; from conveyor.ledger import models; models.MOST = 5000; from conveyor import cli; cli.main()"
+    done = sound.run(sys.executable, "-c", small, "train", check=False, env={"PYTHONPATH": "src"})
+    assert done.returncode == 2 and "error: the model has 0.0 GB, and origin takes at most" in done.stderr
+    assert Bundle(sound.path / "build" / "candidate").key
+
+
+@pytest.mark.parametrize("where", ["kept/models", "file://{}/models", "memory://models"])
+def test_bytes_can_be_kept_in_a_folder_or_at_a_url(place, where):
+    bare = place.remote()
+    outside(place, where.format(place.folder))
+    ledger = place.promote("first", push=True)
+    assert ledger.events[0].model is None
+    assert not [ref for ref in place.refs(bare) if "models" in ref]
+    assert ledger.bundle(ledger.champion()).files == place.bundle("first").files
+    assert fsck.damages(Project(place.project.path))[1] == []
+
+
+def test_bytes_that_are_lost_or_damaged_at_a_url_are_told_and_written_again_by_who_has_them(place):
+    outside(place, f"file://{place.folder}/models")
+    ledger = place.promote("first")
+    [file] = (place.folder / "models").iterdir()
+    assert file.name == f"{place.bundle('first').digest}.tar"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    message = r"^ledger.models: \w+.tar, the bytes of model \w+ of event 1, is damaged; restore"
+    with pytest.raises(Misuse, match=message):
+        ledger.bundle(ledger.champion())
+    other = place.bundle("second")
+    file.write_bytes(models._packed(other.files))
+    with pytest.raises(Misuse, match=r"^ledger: the bytes of model \w+ have digest \w+…, event 1 says"):
+        ledger.bundle(ledger.champion())
+    file.unlink()
+    [damage] = fsck.damages(Project(place.project.path))[1]
+    assert "is missing, the bytes of model" in damage.what
+    assert damage.mend == f"restore {file.name} there from a back-up"
+    assert ledger.models.keep(place.bundle("first")) is None
+    assert file.read_bytes() == whole and fsck.damages(Project(place.project.path))[1] == []
+
+
+def test_bytes_in_git_stay_where_they_are_when_a_team_moves_to_a_url(place):
+    place.promote("first")
+    outside(place, f"file://{place.folder}/models")
+    ledger = place.promote("second")
+    first = ledger.lived[0]
+    assert ledger.restore(first.key, place.folder / "restored")
+    assert Bundle(place.folder / "restored").files == place.bundle("first").files
+    assert fsck.damages(Project(place.project.path))[1] == []
+
+
+def test_pruning_deletes_them_at_the_url_too(place):
+    outside(place, f"file://{place.folder}/models")
+    for name in ("a", "b", "c"):
+        ledger = place.promote(name)
+    place.act("prune", ledger, 2)
+    kept = {f"{place.bundle(name).digest}.tar" for name in "bc"}
+    assert {file.name for file in (place.folder / "models").iterdir()} == kept
+
+
+@pytest.mark.parametrize("url", ["nonsense://x", "file:///proc/nowhere"])
+def test_a_url_that_cannot_be_used_is_one_line_and_nothing_is_written(place, url):
+    outside(place, url)
+    before = place.refs()
+    with pytest.raises(Misuse, match=f"^ledger.models: {url}: .*; mend it in params.yaml, or its credentials$"):
+        place.promote("first")
+    assert place.refs() == before
