@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from test_ledger import Place
+from ledgers import Place
 
 from conveyor.core import errors as errors_module
 from conveyor.core.errors import Misuse

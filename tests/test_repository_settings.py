@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import OPTIONS, TEMPLATE
+from ledgers import Place
 from standins import gh
-from test_ledger import Place
 
 from conveyor.core.errors import Misuse
 from conveyor.github import setup

@@ -106,6 +106,17 @@ def act(state: dict[str, Any], method: str, path: list[str], sent: Any) -> tuple
             if sent["name"] in [each["name"] for each in branches]:
                 return 303, "See Other"
             branches.append({"id": len(branches), **sent})
+        case "GET", ["keys"]:
+            more = {"url": "", "verified": True, "created_at": ""}
+            return 200, [{"id": number, **more, **each} for number, each in enumerate(state.get("keys", []))]
+        case "POST", ["keys"]:
+            state["keys"] = [*state.get("keys", []), sent]
+        case "GET", ["actions", "variables"]:
+            named = state.get("variables", {}).items()
+            listed = [{"name": name, "value": value, "created_at": "", "updated_at": ""} for name, value in named]
+            return 200, {"total_count": len(listed), "variables": listed}
+        case "POST" | "PATCH", ["actions", "variables", *_]:
+            state["variables"] = {**state.get("variables", {}), sent["name"]: sent["value"]}
         case "GET", ["codeowners", "errors"]:
             return 200, {"errors": state["errors"]}
         case _, rest:
@@ -115,6 +126,17 @@ def act(state: dict[str, Any], method: str, path: list[str], sent: Any) -> tuple
 
 def main(file: Path, words: list[str]) -> int:
     state = json.loads(file.read_text()) if file.exists() else EMPTY
+    if words[:3] == ["secret", "set", "LEDGER_KEY"]:
+        place = words[words.index("--env") + 1]
+        code, _, told = state["fail"].get(f"secret {place}", (0, "", ""))
+        if not code:
+            state["secrets"] = {**state.get("secrets", {}), place: sys.stdin.read()}
+            file.write_text(json.dumps(state))
+        print(told, end="", file=sys.stderr)
+        return code
+    if words == ["api", "meta"]:
+        print(json.dumps({"ssh_keys": ["ssh-ed25519 AAAAgithub", "ecdsa-sha2-nistp256 AAAAother"]}))
+        return 0
     method = words[words.index("--method") + 1] if "--method" in words else "GET"
     path = next((word for word in words if word.startswith(REPOSITORY)), None)
     if words[0] != "api" or path is None:

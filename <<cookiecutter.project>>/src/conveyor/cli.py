@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-import traceback
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from conveyor.core.errors import Misuse, Refused, one_line
-from conveyor.core.git import GitError
+from conveyor.core.ending import ended
+from conveyor.core.errors import one_line
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 Pull = Annotated[Path | None, typer.Option(help="A checkout of a pull request: its data are judged by the rule here.")]
@@ -179,6 +177,7 @@ ACTS = {
     "deploy": "deploy.deployment.run",
     "fsck": "ledger.fsck.run",
     "image": "deploy.image.run",
+    "ledger-key": "github.ledger_key.run",
     "monitor": "deploy.monitor.run",
     "prune": "deploy.rollback.prune",
     "publish": "github.release.publish",
@@ -324,11 +323,15 @@ def migrate(check: Annotated[bool, typer.Option(help="Only see whether this vers
 @app.command("github-setup")
 def github_setup(
     apply: Annotated[bool, typer.Option(help="Run them through gh; settings that are there are updated.")] = False,
+    ledger_key: Annotated[bool, typer.Option(help="Make the key that alone writes the ledger.")] = False,
 ) -> None:
     """Print the one-time settings of this repository on GitHub as commands."""
     from conveyor.github import setup
 
-    setup.run(Path.cwd(), apply)
+    if ledger_key:
+        _act("ledger-key", False)
+    else:
+        setup.run(Path.cwd(), apply)
 
 
 @app.command()
@@ -346,58 +349,5 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
 
 
 def main() -> None:
-    """Run the command line; every foreseen end is one line on standard error."""
-    # Progress is shown at once, also in a file or in a workflow's log.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
-    try:
-        raise SystemExit(_run())
-    except typer.Abort:
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        # The reader has closed the pipe: the rest of the buffer has no place to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(2) from None
-    except (Refused, Misuse) as error:
-        _end(str(error), error.code)
-    except GitError as error:
-        _end(f"git: {error}; mend that and run again", Misuse.code)
-    except ImportError as error:
-        if not (error.name or "").startswith("conveyor"):
-            raise
-        _end(f"{error.name}: the machinery lacks it; `git checkout src/conveyor` brings it back", Misuse.code)
-    except OSError as error:
-        # A full disk, a folder without permission, a file in the place of a folder, in any step.
-        _end(f"{_near(error.filename)}: {error.strerror or error}; make room or mend the access, and run again", 2)
-    except Exception as error:
-        # An unknown verb or option. typer has its own click, whose classes have no public name.
-        if hasattr(error, "show") and hasattr(error, "exit_code"):
-            if not hasattr(error, "format_message") or not error.format_message():
-                error.show()
-                raise SystemExit(error.exit_code) from None
-            _end(f"{error.format_message().rstrip('.')}; `make` lists the verbs with what they take", error.exit_code)
-        # Not foreseen: show a traceback, and never the exit code of the gate.
-        traceback.print_exc()
-        raise SystemExit(2) from None
-
-
-def _run() -> str | int | None:
-    try:
-        code: int | None = app(sys.argv[1:] or ["--help"], prog_name="conveyor", standalone_mode=False)
-        return code
-    except SystemExit as error:
-        # Here 1 only means that the reader has closed the pipe; as exit code it would mean that the gate said no.
-        return 2 if error.code == 1 else error.code
-
-
-def _end(text: str, code: int) -> NoReturn:
-    print(f"error: {one_line(text)}", file=sys.stderr)
-    raise SystemExit(code) from None
-
-
-def _near(path: object) -> str:
-    """A path relative to the working directory, if it is inside."""
-    if not isinstance(path, str | bytes | os.PathLike):
-        return "the disk"
-    place = Path(os.fsdecode(path))
-    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)
+    """Run the command line."""
+    ended(lambda: app(sys.argv[1:] or ["--help"], prog_name="conveyor", standalone_mode=False))

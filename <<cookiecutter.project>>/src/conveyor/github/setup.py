@@ -104,7 +104,7 @@ def settings(root: Path, ask: Ask) -> Iterator[Setting]:
         yield Setting(f"ruleset {name}", "PUT" if there else "POST", there or "rulesets", file)
     environments = {there["name"]: there for there in ask("environments?per_page=100").get("environments", ())}
     for name in ("staging", "production"):
-        kept = _protection(environments.get(name, {}))
+        kept = protection(environments.get(name, {}))
         place = f"environments/{name}"
         yield Setting(f"environment {name}", "PUT", place, {**kept, "deployment_branch_policy": MAIN_ONLY})
         place += "/deployment-branch-policies"
@@ -130,7 +130,7 @@ def _name(file: Path) -> str:
     return name
 
 
-def _protection(environment: dict[str, Any]) -> dict[str, Any]:
+def protection(environment: dict[str, Any]) -> dict[str, Any]:
     """The rules that a person has added besides the branches: a PUT without them would remove them."""
     kept: dict[str, Any] = {}
     for rule in environment.get("protection_rules", ()):
@@ -184,20 +184,20 @@ def run(root: Path, apply: bool) -> None:
     def ask(path: str) -> Any:
         what = path.partition("?")[0]
         try:
-            return json.loads(_gh(root, host, ["gh", "api", f"repos/{repository}/{path}"], what))
+            return json.loads(gh(root, host, ["gh", "api", f"repos/{repository}/{path}"], what))
         except ValueError:
             raise Misuse(f"github-setup: {what}: gh answered no JSON; update gh, and run it again") from None
 
     for setting in settings(root, ask):
         given = json.dumps(setting.body).encode() if isinstance(setting.body, dict) else None
-        _gh(root, host, setting.words(repository), setting.what, given)
+        gh(root, host, setting.words(repository), setting.what, given)
         print(f"github-setup {setting.what}")
     for error in ask("codeowners/errors")["errors"]:
         mend = "name a person or an @organisation/team that may write here, push that to main, and run it again"
         raise Misuse(f"{error['path']}:{error['line']}: {error['kind']}; {mend}. All else is set")
 
 
-def _gh(root: Path, host: str, words: list[str], what: str, given: bytes | None = None) -> bytes:
+def gh(root: Path, host: str, words: list[str], what: str, given: bytes | None = None) -> bytes:
     again = "what comes before it is set; mend that, and run it again"
     try:
         done = bounded(words, root, given, {**os.environ, "GH_HOST": host, "GH_PROMPT_DISABLED": "1"}, SECONDS)

@@ -12,6 +12,7 @@ from conveyor.core.project import Project
 from conveyor.ledger.repository import place_of
 
 HOSTS = ".github/ledger/known_hosts"
+SIGNERS = ".github/ledger/signers"
 
 
 class Key:

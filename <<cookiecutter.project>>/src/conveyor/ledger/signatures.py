@@ -20,11 +20,11 @@ from conveyor.core.git import Git
 from conveyor.core.project import Project
 from conveyor.ledger.chain import contents_of
 from conveyor.ledger.events import Event
+from conveyor.ledger.key import SIGNERS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-SIGNERS = ".github/ledger/signers"
 KIND = "ssh-ed25519"
 MAGIC = b"SSHSIG"
 BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"

@@ -22,7 +22,7 @@ from conveyor.core.errors import Misuse
 from conveyor.core.git import SECONDS, GitError
 from conveyor.core.project import Project
 from conveyor.ledger.events import Moved
-from conveyor.ledger.key import Key
+from conveyor.ledger.key import SIGNERS, Key
 from conveyor.ledger.repository import Repository, credentials
 
 BRANCH, WITNESS, MODELS = "refs/heads/ledger", "refs/tags/champion/", "refs/models/"
@@ -75,7 +75,9 @@ class Store:
         self.remote = self.repository.remote
         self.where = "origin" if self.remote else "this repository"
         given = project.environment.ledger_key
-        self.key = Key(project, given) if given and project.push else None
+        # Before the signers are on main, the secret is there and not yet used.
+        wanted = project.push and (project.root / SIGNERS).is_file()
+        self.key = Key(project, given) if given and wanted else None
 
     # Looking
 
