@@ -244,7 +244,7 @@ def test_the_token_reaches_only_the_steps_that_read_or_move_the_ledger_or_write_
     assert given == READING | set(PUSHING.items())
 
 
-DATA, PACKAGES = {"DATA_OPTIONS"}, {"REGISTRY_TOKEN"}
+DATA, PACKAGES, KEY = {"DATA_OPTIONS"}, {"REGISTRY_TOKEN"}, {"LEDGER_KEY"}
 TRACKING = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
 SERVER = {"DEPLOY_HOST", "DEPLOY_KEY", "DEPLOY_KNOWN_HOSTS", "PREDICT_TOKEN"}
 
@@ -258,18 +258,21 @@ def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_a_page_names_it(bak
     host = SERVER | {"KUBECONFIG_DATA"}
     assert found == {
         "approve.judge": DATA | TRACKING,
-        "approve.record": DATA | TRACKING,
+        "approve.record": DATA | TRACKING | KEY,
         "compare.challenger": DATA,
         "compare.decide": DATA,
         "deliver.train": DATA | TRACKING,
-        "deliver.accept": DATA | TRACKING,
-        "deliver.image": PACKAGES,
-        "deliver.staging": host | TRACKING | PACKAGES,
-        "deliver.production": host | TRACKING | PACKAGES,
+        "deliver.accept": DATA | TRACKING | KEY,
+        "deliver.image": DATA | PACKAGES,
+        "deliver.staging": host | TRACKING | PACKAGES | DATA | KEY,
+        "deliver.production": host | TRACKING | PACKAGES | DATA | KEY,
+        "monitor.live": DATA,
         "release.files": DATA | PACKAGES,
-        "release.publish": PACKAGES,
-        "rollback.restore": host | TRACKING | PACKAGES,
+        "release.publish": PACKAGES | KEY,
+        "rollback.restore": host | TRACKING | PACKAGES | DATA | KEY,
     }
+    writing = {where for where, command in PUSHING.items() if "image" not in command}
+    assert writing == {where for where, names in found.items() if names >= KEY}
     page = (baked.path / "docs" / "secrets.md").read_text()
     variables = set(re.findall(r"vars\.(\w+)", str(workflows)))
     assert all(f"`{name}`" in page for name in {*set().union(*found.values()), *variables})
@@ -278,18 +281,20 @@ def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_a_page_names_it(bak
 def test_every_job_that_sees_a_secret_is_in_an_environment_and_a_host_in_that_of_its_name(workflows):
     given = {f"{name}.{job}": body["environment"] for name, job, body in jobs(workflows) if "environment" in body}
     build, pull = "${{ vars.BUILD_ENVIRONMENT }}", "${{ vars.PULL_REQUEST_ENVIRONMENT }}"
+    writes = "${{ vars.LEDGER_ENVIRONMENT || vars.BUILD_ENVIRONMENT }}"
     assert given == {
         "approve.judge": build,
-        "approve.record": build,
+        "approve.record": writes,
         "compare.challenger": pull,
         "compare.decide": pull,
         "deliver.train": build,
-        "deliver.accept": build,
+        "deliver.accept": writes,
         "deliver.image": build,
         "deliver.staging": "staging",
         "deliver.production": "production",
+        "monitor.live": build,
         "release.files": build,
-        "release.publish": build,
+        "release.publish": writes,
         "rollback.restore": "production",
     }
     assert set(given) == {f"{name}.{job}" for name, job, body in jobs(workflows) if "secrets." in str(body)}
