@@ -79,13 +79,17 @@ def run(argv: list[str], cwd: Path, env: dict[str, str], born: dict[str, str]) -
 
 @cache
 def _begin(born: tuple[tuple[str, str], ...]) -> None:
-    with patch.dict(os.environ, born, clear=True):
+    # Before Python 3.11.9 it does not take over sys.path, and it is silent about a module that it does not find.
+    place = {"PYTHONPATH": str(Path(__file__).parent)}
+    with patch.dict(os.environ, dict(born) | place, clear=True):
         forkserver.ensure_running()
 
 
 def _command(argv: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
     for number, path in enumerate((out, err), 1):
         os.dup2(os.open(path, os.O_WRONLY), number)
+    missing = [library for library in LIBRARIES if library not in sys.modules]
+    assert not missing, f"not preloaded: {missing}"
     become(argv, cwd, env)
 
 
