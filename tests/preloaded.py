@@ -18,6 +18,7 @@ import sys
 import tempfile
 from functools import cache
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest.mock import patch
 
@@ -74,17 +75,23 @@ def run(argv: list[str], cwd: Path, env: dict[str, str], born: dict[str, str]) -
         env: the whole environment of the command.
         born: the environment in which the libraries are imported, at the first call.
     """
-    _begin(tuple(born.items()))
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "stdout", Path(folder) / "stderr"
-        out.touch(), err.touch()
-        process = _forks.Process(target=_command, args=(argv, str(cwd), env, str(out), str(err)))
-        process.start()
+        process = start(argv, cwd, env, born, out, err)
         process.join(SECONDS)
         if process.exitcode is None:
             process.kill()
             raise subprocess.TimeoutExpired(argv, SECONDS)
         return subprocess.CompletedProcess(argv, process.exitcode, out.read_text(), err.read_text())
+
+
+def start(argv: list[str], cwd: Path, env: dict[str, str], born: dict[str, str], out: Path, err: Path) -> BaseProcess:
+    """The same as a process that runs, with files for its streams."""
+    _begin(tuple(born.items()))
+    out.touch(), err.touch()
+    process = _forks.Process(target=_command, args=(argv, str(cwd), env, str(out), str(err)))
+    process.start()
+    return process
 
 
 @cache
