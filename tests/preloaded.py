@@ -18,6 +18,7 @@ import sys
 import tempfile
 from functools import cache
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest.mock import patch
 
@@ -25,16 +26,23 @@ LIBRARIES = [
     "alembic.command",
     "cookiecutter.cli",
     "docker",
-    "hatchling.builders.wheel",
+    "filelock",
     "git",
     "great_expectations",
+    "great_expectations.render.renderer.site_builder",
+    "hatchling.bridge.app",
+    "hatchling.builders.wheel",
+    "hatchling.metadata.core",
     "matplotlib.backends.backend_svg",
     "matplotlib.figure",
     "matplotlib.style",
+    "mlflow.models.display_utils",
     "mlflow.pyfunc",
     "mlflow.sklearn",
-    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.tracing.processor.base_mlflow",
+    "mlflow.tracing.processor.otel",
     "onnxruntime",
+    "packaging.licenses",
     "pandas",
     "pyarrow.csv",
     "pyarrow.dataset",
@@ -47,7 +55,10 @@ LIBRARIES = [
     "sklearn.pipeline",
     "sklearn.preprocessing",
     "skops.io",
+    "trove_classifiers",
     "typer",
+    "tzdata",
+    "preloaded_first_use",
     "preloaded_mlflow",
 ]
 SECONDS = 900
@@ -64,12 +75,9 @@ def run(argv: list[str], cwd: Path, env: dict[str, str], born: dict[str, str]) -
         env: the whole environment of the command.
         born: the environment in which the libraries are imported, at the first call.
     """
-    _begin(tuple(born.items()))
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "stdout", Path(folder) / "stderr"
-        out.touch(), err.touch()
-        process = _forks.Process(target=_command, args=(argv, str(cwd), env, str(out), str(err)))
-        process.start()
+        process = start(argv, cwd, env, born, out, err)
         process.join(SECONDS)
         if process.exitcode is None:
             process.kill()
@@ -77,15 +85,28 @@ def run(argv: list[str], cwd: Path, env: dict[str, str], born: dict[str, str]) -
         return subprocess.CompletedProcess(argv, process.exitcode, out.read_text(), err.read_text())
 
 
+def start(argv: list[str], cwd: Path, env: dict[str, str], born: dict[str, str], out: Path, err: Path) -> BaseProcess:
+    """The same as a process that runs, with files for its streams."""
+    _begin(tuple(born.items()))
+    out.touch(), err.touch()
+    process = _forks.Process(target=_command, args=(argv, str(cwd), env, str(out), str(err)))
+    process.start()
+    return process
+
+
 @cache
 def _begin(born: tuple[tuple[str, str], ...]) -> None:
-    with patch.dict(os.environ, born, clear=True):
+    # Before Python 3.11.9 it does not take over sys.path, and it is silent about a module that it does not find.
+    place = {"PYTHONPATH": str(Path(__file__).parent)}
+    with patch.dict(os.environ, dict(born) | place, clear=True):
         forkserver.ensure_running()
 
 
 def _command(argv: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
     for number, path in enumerate((out, err), 1):
         os.dup2(os.open(path, os.O_WRONLY), number)
+    missing = [library for library in LIBRARIES if library not in sys.modules]
+    assert not missing, f"not preloaded: {missing}"
     become(argv, cwd, env)
 
 

@@ -1,8 +1,9 @@
 """The last import of a warm process: what MLflow works out anew in each process and for each project is done here.
 
-Two things take it seconds: which package brings which module, and the dozens of migrations that make the tables of a
-new database. Forks of a process that has imported this know the first, and copy the tables where they would make them.
-A command that is a new interpreter makes its own, as it does for users.
+It takes long to find which package brings which module, to make the tables of a new database by dozens of migrations,
+to read all migrations for the name of the last one, and to prepare its classes for a database. Forks of a process that
+has imported this know all of it, and copy the tables where they would make them. A command that is a new interpreter
+does it by itself, as it does for users.
 """
 
 import gc
@@ -11,9 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow.store.db import utils
+from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore as Registry
+from mlflow.store.tracking.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore as Tracking
 from mlflow.utils import requirements_utils
 
-make_tables = utils._initialize_tables
+make_tables, REVISION = utils._initialize_tables, utils._get_latest_schema_revision()
+utils._get_latest_schema_revision = lambda: REVISION
 
 with TemporaryDirectory() as _folder:
     _file = Path(_folder) / "tables.db"
@@ -21,6 +25,8 @@ with TemporaryDirectory() as _folder:
     make_tables(_engine)
     _engine.dispose()
     TABLES = _file.read_bytes()
+    for _store in (Tracking(f"sqlite:///{_file}", _folder), Registry(f"sqlite:///{_file}")):
+        _store.engine.dispose()
 
 
 def copy_tables(engine) -> None:
