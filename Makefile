@@ -11,7 +11,7 @@ BENCH := $(UNCOMPILED) PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test test-python bench-gate bench-faults bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
+.PHONY: help setup install demo test test-python bench-gate bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,8 +49,11 @@ test-python: setup  ## run the tests that depend on the Python and on the librar
 bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md
 	OMP_NUM_THREADS=1 $(BENCH) bench/gate.py
 
-bench-faults: setup  ## races, kills at random, a full disk: what the ledger survives
+bench-faults: setup  ## races, kills, bad servers: what the ledger survives; its table goes to docs/ledger.md
 	$(BENCH) bench/faults.py
+
+bench-ledger: setup  ## what a ledger costs as it grows; writes docs/ledger.md
+	$(BENCH) bench/ledger.py
 
 bench-image: setup  ## build and start the image and MLflow's, and write docs/image.md
 	$(OFF) $(BENCH) bench/image.py

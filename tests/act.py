@@ -206,7 +206,7 @@ def restricted(payload) -> bool:
 
 def events(remote) -> list[dict]:
     """The ledger of a remote, oldest first; no ledger is no events."""
-    names = git(remote, "ls-tree", "--name-only", "refs/heads/ledger", "events/", check=False).split()
+    names = git(remote, "ls-tree", "-r", "--name-only", "refs/heads/ledger", "events/", check=False).split()
     return [json.loads(git(remote, "show", f"refs/heads/ledger:{name}")) for name in sorted(names)]
 
 

@@ -146,10 +146,35 @@ def may_mount() -> bool:
 
 
 @pytest.mark.skipif(not may_mount(), reason="a small file system is mounted, which root may")
-def test_the_ledger_survives_races_kills_and_a_full_disk():
+def test_the_ledger_survives_what_the_script_does_to_it():
     done = run("faults.py", "0.03")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(re.findall(r"^\| [^|]+ \| \d+ \| 0 \|", done.stdout, re.M)) == 4
+    assert len(re.findall(r"^\| [^|]+ \| \d+ \| 0 \|", done.stdout, re.M)) == 10
+
+
+def test_a_ledger_costs_the_same_at_any_length():
+    """Processes and bytes; the seconds are of a machine that other tests use."""
+    done = run("ledger.py", "10", "1000")
+    rows = [dict(re.findall(r"(\w+)=([\d.]+)", line)) for line in done.stdout.splitlines()]
+    assert [(line.split()[0], row["events"]) for line, row in zip(done.stdout.splitlines(), rows, strict=True)] == [
+        (kind, length) for kind in ("plain", "signed") for length in ("10", "1000")
+    ], done.stderr
+    for row in rows:
+        assert int(row["processes"]) <= 12 and float(row["stored"]) <= 1000
+        assert int(row["fetched"]) <= 50_000 and int(row["clone"]) <= 100_000
+
+
+def test_the_page_about_the_ledger_keeps_its_bounds_and_its_faults_found_nothing(bench):
+    ledger, page = bench("ledger"), (ROOT / "docs" / "ledger.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| ([\d. |]+) \| (\d+) \| ([\d,]+) \| ([\d,]+) \|$", page, re.M)
+    assert [int(row[0].replace(",", "")) for row in rows] == [*ledger.LENGTHS] * 2
+    for events, processes, seconds, *sizes in rows:
+        times = [float(each) for each in seconds.split("|")]
+        figures = [int(each.replace(",", "")) for each in (events, processes, *sizes)]
+        row = ledger.Row(figures[0], times[0], figures[1], *times[1:], *figures[2:])
+        assert row.beyond == []
+    faults = re.findall(r"^\| ([^|]+) \| (\d+) \| (\d+) \|", page.partition("## Faults")[2], re.M)
+    assert len(faults) == 10 and all(wrong == "0" for _, _, wrong in faults)
 
 
 REFUSED = {"never healthy", "wrong answers", "right on golden rows only", "empty answers but on golden rows", "slow"}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from conveyor.ledger.events import Event
-from conveyor.ledger.ledger import Ledger
+from conveyor.ledger.state import State
 
 WORKFLOW = {"GITHUB_RUN_ID": "1", "GITHUB_REPOSITORY": "your-team/late-flights"}
 
@@ -47,9 +47,11 @@ def told():
     from conveyor.deploy.monitor import markdown
 
     def told(events, today="2013-07-11T12:00:00Z"):
-        ledger = object.__new__(Ledger)
-        ledger.events = [Event.model_validate(one) for one in events]
-        return markdown(ledger, today)
+        state = State()
+        for one in events:  # what comes before them does not matter here
+            state._carry(Event.model_validate(one))
+            state.events.append(Event.model_validate(one))
+        return markdown(state, today)
 
     return told
 
@@ -95,8 +97,8 @@ def test_what_is_on_its_way_and_what_was_judged_since_are_told(told):
 def test_a_replica_that_died_is_told():
     from conveyor.deploy.monitor import markdown
 
-    ledger = object.__new__(Ledger)
-    ledger.events = [Event.model_validate(event(1, "accepted"))]
+    ledger = State()
+    ledger.add(Event.model_validate(event(1, "accepted")))
     text = markdown(ledger, "2013-07-11T12:00:00Z", ["model-1 has died, last with exit code 3"])
     assert "**Died**:" in text and "- model-1 has died, last with exit code 3" in text.splitlines()
     assert "Died" not in markdown(ledger, "2013-07-11T12:00:00Z")
@@ -110,6 +112,7 @@ def test_what_a_person_wrote_is_shown_and_not_drawn(told):
 
 def test_a_damaged_ledger_is_an_error_and_not_nothing_live(bootstrapped, one_line):
     bootstrapped.git("update-ref", "-d", "refs/heads/ledger")
-    one_line(
-        bootstrapped.cli("monitor", check=False), 2, "ledger: this repository has the tag champion/000002 but no .*"
-    )
+    message = "monitor: 1 damage in the ledger: this repository has the witness champion/000002 and no branch .*"
+    one_line(bootstrapped.cli("monitor", check=False), 2, message)
+    text = (bootstrapped.path / "build/monitor.md").read_text()
+    assert text.startswith("**The ledger is damaged**") and "Nothing is live" not in text

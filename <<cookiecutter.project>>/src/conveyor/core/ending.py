@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,11 +19,12 @@ from conveyor.core.git import GitError
 
 def ended(run: Callable[[], int | None]) -> NoReturn:
     """Run a command line and end this process: every foreseen end is one line on standard error."""
-    # Progress is shown at once, also in a file or in a workflow's log.
-    # A text that the terminal's encoding lacks is shown escaped.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+            # Progress is shown at once, also in a file or in a workflow's log.
+            stream.reconfigure(line_buffering=True)
+            with suppress(OSError):  # a pipe that was opened as a file
+                stream.reconfigure(errors="backslashreplace")  # a text that the terminal's encoding lacks
     try:
         raise SystemExit(_code(run))
     except typer.Abort:

@@ -11,6 +11,7 @@ from conveyor.core.files import write_text
 from conveyor.core.project import Project, now
 from conveyor.deploy import deployment
 from conveyor.ledger import fsck
+from conveyor.ledger.damage import Damage
 from conveyor.ledger.events import Event
 from conveyor.ledger.state import State
 from conveyor.report.wording import escape
@@ -25,13 +26,16 @@ def days_since(time: str, today: str) -> int:
     return (until - then).days
 
 
-def markdown(ledger: State, today: str, died: Sequence[str] = (), damaged: Sequence[str] = ()) -> str:
+def markdown(ledger: State, today: str, died: Sequence[str] = (), damages: Sequence[Damage] = ()) -> str:
     """The state of the ledger; its first line says what is live.
 
     Args:
         died: a line for each replica that has died.
-        damaged: a line for each damage of the ledger.
+        damages: those of the ledger.
     """
+    damaged = ["", "**Damaged** ledger:", "", *(f"- {escape(damage.line)}" for damage in damages)] if damages else []
+    if any(damage.stops for damage in damages):  # what is live is not known
+        return "\n".join(["**The ledger is damaged** — what is live cannot be said", *damaged, ""])
     live = ledger.lived[-1] if ledger.lived else None
     if live is None:
         text = ["**Nothing is live** — no model has become champion yet"]
@@ -50,8 +54,7 @@ def markdown(ledger: State, today: str, died: Sequence[str] = (), damaged: Seque
         text += ["", f"**On its way**: model {waiting.key[:12]}, {_told(waiting)}; the next `deliver` finishes it"]
     if died:
         text += ["", "**Died**:", "", *(f"- {escape(line)}" for line in died)]
-    if damaged:
-        text += ["", "**Damaged** ledger:", "", *(f"- {escape(line)}" for line in damaged)]
+    text += damaged
     if ledger.events:
         text += ["", "| event | when | what | model | by | why |", "|--:|---|---|---|---|---|"]
         for event in reversed(ledger.events[-LAST:]):
@@ -72,7 +75,7 @@ def run(project: Project) -> str:
     """
     ledger, damages = fsck.damages(project, whole=False)
     today, died = now(), deployment.died(project)
-    text = markdown(ledger, today, died, [damage.line for damage in damages])
+    text = markdown(ledger, today, died, damages)
     write_text(project.build / "monitor.md", text)
     summarise(project.environment, text)
     for line in died:
