@@ -327,13 +327,13 @@ def lost(folder: Path, rounds: int) -> Row:
 
 
 def flaky(folder: Path, rounds: int) -> Row:
-    """A proxy before git's server that cuts two of five connections."""
-    row, place = Row("a proxy cuts two of five connections"), Place(folder)
+    """A proxy before git's server that cuts one of seven connections."""
+    row, place = Row("a proxy cuts one of seven connections"), Place(folder)
     with served(folder, folder / "remote.git") as port:
         place.git("remote", "set-url", "origin", f"git://127.0.0.1:{port}/remote.git")
         for name in ("first", "second"):
             place.start(place.root, name).communicate()
-        proxy = Proxy(port, 0.4, seed=7)
+        proxy = Proxy(port, 0.15, seed=7)
         proxy.start()
         for turn in range(rounds):
             place.git("remote", "set-url", "origin", f"git://127.0.0.1:{proxy.port}/remote.git")

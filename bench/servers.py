@@ -86,11 +86,13 @@ class Proxy(threading.Thread):
                     passed[0] += len(content)
                     if most is not None and passed[0] > most:
                         self.cut += 1
-                        for end in (caller, server):
-                            end.close()
-                        return
+                        break
                     target.sendall(content)
-                target.shutdown(socket.SHUT_WR)
+                else:
+                    return target.shutdown(socket.SHUT_WR)
+            for end in (caller, server):  # a close alone would not wake the other direction
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
 
         back = threading.Thread(target=copy, args=(server, caller), daemon=True)
         back.start()

@@ -376,3 +376,17 @@ def test_a_push_may_take_the_longer_the_more_it_brings(place, monkeypatch):
     ledger.accept(Bundle(bundle.path), 0, "bootstrap", "")
     ledger.live(ledger.pending())
     assert limits == [pytest.approx(git_module.SECONDS + 15, abs=0.1), git_module.SECONDS]
+
+
+def test_the_ledger_of_a_laptop_is_not_taken_for_an_older_state_of_the_one_at_origin(place):
+    """It bootstraps alone, is then given an origin, and there the workflows have bootstrapped their own."""
+    for number in range(30):  # so many that it is noted how far they were verified
+        place.promote(f"local {number}")
+    assert "refs/conveyor/verified/2-here" in place.refs()
+    place.remote()
+    for ref in place.refs(place.folder / "remote.git"):
+        if ref != "refs/heads/main":
+            place.project.run("git", "--git-dir", str(place.folder / "remote.git"), "update-ref", "-d", ref)
+    assert place.open().number == 0
+    place.promote("first", place.clone("colleague"), push=True)
+    assert place.open().champion().key == place.key("first")

@@ -128,12 +128,7 @@ class Journal(State):
             **told,
         }
         given["reason"] = given["reason"][:REASON]
-        # Half of a surrogate pair, as from an argument that is no UTF-8, cannot be stored.
-        whole = {
-            name: value.encode(errors="replace").decode() if isinstance(value, str) else value
-            for name, value in given.items()
-        }
-        return Event.model_validate(whole)
+        return Event.model_validate({name: _whole(value) for name, value in given.items()})
 
     def _write(self, event: Event, refs: dict[str, str], size: int) -> None:
         """Push an event, and look whether it is there: an answer can be lost, and a server can write half."""
@@ -197,18 +192,23 @@ class Journal(State):
 
     def _who(self) -> str:
         """The author of an event: GitHub's actor, else git's user name, else the account's."""
-        if self.project.environment.actor:
-            return self.project.environment.actor
+        given = self.project.environment.actor
         try:
-            return (self.store.git("config", "user.name") or getpass.getuser())[:200]
+            name: str = _whole(given or self.store.git("config", "user.name") or getpass.getuser())
         except (GitError, OSError, KeyError):
             return "unknown"
+        return name[:200]
 
     def _untaken(self, error: GitError) -> Misuse:
         waiting = self.pending()
         state = f"event {waiting.number} waits for the next run" if waiting else "nothing was changed"
         mend = "; delete that .lock file if no git is at work" if ".lock'" in str(error) else ""
         return Misuse(f"ledger: {self.store.where} did not take the event: {error}{mend}; {state}")
+
+
+def _whole(value: Any) -> Any:
+    """A text without halves of surrogate pairs, as from an argument that is no UTF-8: they cannot be stored."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def repeated(event: Event) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def examine(store: Store, state: State, whole: bool = False) -> Reading:
 def _once(store: Store, state: State, whole: bool) -> Reading:
     state.reset()
     signatures = Signatures(store.project)
-    rules = f"{RULES}{signatures.rules}"
+    # A laptop's own ledger is not the beginning of the one that it finds at an origin later.
+    rules = f"{RULES}{signatures.rules}{'' if store.remote else '-here'}"
     known = store.seen()
     base = None if whole else known.verified.get(rules)
     look = store.look(_hundreds(known) if base else ("",))
@@ -143,7 +144,9 @@ def _take(store: Store, reading: Reading, base: str | None, signatures: Signatur
         reading.damages.append(_unsound(store, broken))
     except Unsound as fault:
         where = f"the events up to {str(base)[:12]} cannot be read: one {fault}"
-        reading.damages.append(Damage(where, f"`git update-ref -d refs/conveyor/verified/{RULES}` verifies them again"))
+        reading.damages.append(
+            Damage(where, f"`git update-ref -d refs/conveyor/verified/{reading.rules}` verifies them again")
+        )
     return len(chain)
 
 
