@@ -538,8 +538,12 @@ BASE = "a\nb\nc\nd\n"
         ("a\nB\nc\nd\n", "a\nbb\nc\nd\n", None),
         ("a\nx\nb\nc\nd\n", "a\ny\nb\nc\nd\n", None),
         ("a\nd\n", "a\nb\nC\nd\n", None),
-        ("a\nb\nc\nd", "a\nb\nc\nD\n", None),
+        ("a\nb\nc\nd", "a\nb\nc\nD\n", "a\nb\nc\nD\n"),
+        ("a\nb\nc\nD", "a\nb\nc\nd\nnew\n", "a\nb\nc\nD\nnew\n"),
+        ("a\nb\nc\nd\nours", "A\nb\nc\nd", "A\nb\nc\nd\nours\n"),
+        ("a\nb\nc\nd\nours", "a\nb\nc\nd\nnew\n", None),
     ],
 )
 def test_lines_that_touch_are_merged_and_lines_that_overlap_are_not(ours, theirs, both):
     assert merged(BASE, ours, theirs) == merged(BASE, theirs, ours) == both
+    assert merged(BASE[:-1], ours, theirs) == both
