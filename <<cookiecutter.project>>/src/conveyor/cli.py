@@ -338,9 +338,11 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
 
 def main() -> None:
     """Run the command line; every foreseen end is one line on standard error."""
-    # Progress is shown at once, also in a file or in a workflow's log.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    # Progress is shown at once, also in a file or in a workflow's log. A name that has no place in the terminal's
+    # encoding is shown with escapes.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         raise SystemExit(_run())
     except typer.Abort:
