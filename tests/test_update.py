@@ -443,6 +443,15 @@ def test_an_environment_whose_python_is_gone_is_made_again(tmp_path):
     assert subprocess.run([holding(place, lock), "-c", "pass"]).returncode == 0
 
 
+def test_libraries_that_cannot_be_installed_end_with_a_remedy(tmp_path, monkeypatch):
+    def fail(*words):
+        raise subprocess.CalledProcessError(1, words, stderr=b"...\nNo network\n")
+
+    monkeypatch.setattr("conveyor.core.venv._run", fail)
+    with pytest.raises(Misuse, match=".*: No network; see that the package index answers, and run it again$"):
+        holding(tmp_path / "environment", tmp_path / "lock.txt")
+
+
 def test_the_repository_of_a_caller_s_git_is_left_alone(team, tmp_path):
     """As where git runs an alias."""
     released.git(tmp_path, "init", "--quiet", "other")
