@@ -25,6 +25,7 @@ from conveyor.core.migrations import Renamed, renamed
 from conveyor.core.venv import holding
 from conveyor.update import merge, tree
 from conveyor.update.lines import merged
+from conveyor.update.template import Origin, fetched, unpacked
 from conveyor.update.update import _advice
 
 DESCRIPTION = 'Sagt "zu spät" \\ 50 % 😀'
@@ -898,6 +899,24 @@ def test_a_bisect_is_no_reason_to_wait(small):
     project = small({}, {"a": "1\n"}, {})
     project.git("bisect", "start")
     tree.check(Git(project.path))
+
+
+@pytest.mark.parametrize("conditional", [False, True], ids=["of the repository", "for its folder"])
+def test_a_release_is_fetched_with_the_settings_of_git_that_hold_in_the_repository(
+    small, template, tmp_path, monkeypatch, conditional
+):
+    project = small({}, {}, {})
+    file = tmp_path / "settings"
+    words = ["config", "--file", str(file) if conditional else ".git/config", f"url.{template}.insteadOf", 'a "b" \\c']
+    project.git(*words)
+    everywhere = tmp_path / "everywhere"
+    everywhere.write_text(
+        f'[safe]\n\tbareRepository = explicit\n\tdirectory = *\n[includeIf "gitdir:{project.path}/"]\n\tpath = {file}\n'
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(everywhere))
+    bare = fetched(Git(project.path), Origin('a "b" \\c', OLD, {}), [OLD, NEW], tmp_path / "git")
+    assert (unpacked(bare, OLD, tmp_path / "files") / "cookiecutter.json").is_file()
+    assert project.git("tag").stdout == "" and not (project.path / ".git/shallow").exists()
 
 
 def test_a_path_that_cannot_be_printed_is_one_line_with_escapes(team, one_line):

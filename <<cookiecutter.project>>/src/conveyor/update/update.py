@@ -50,7 +50,7 @@ def run(root: Path, to: str) -> str:
     print(f"update    {origin.release} -> {target}: rendering both with your answers (about half a minute)")
     with tempfile.TemporaryDirectory() as folder:
         scratch, both = Path(folder), [origin.release, target]
-        bare = template.fetched(origin, both, scratch / "git")
+        bare = template.fetched(git, origin, both, scratch / "git")
         write_text(root / "build/update.md", template.changelog(bare, target, origin.release) + "\n")
         python = holding(_environment(root, root / LOCK), root / LOCK)
         with ThreadPoolExecutor() as pool:
