@@ -1,16 +1,21 @@
 """Risk: a repository cannot get a newer release of the template, or an update loses what its team wrote."""
 
 import json
+import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from hashlib import sha256
+from pathlib import Path
 
 import copier
 import pytest
 import released
-from conftest import ROOT, BakedProject, generate, once
+from conftest import ROOT, TEMPLATE, BakedProject, environment, generate, once
 from released import NEW, OLD
 
 from conveyor.core import seal
@@ -18,8 +23,10 @@ from conveyor.core.errors import Misuse
 from conveyor.core.git import Git
 from conveyor.core.migrations import Renamed, renamed
 from conveyor.core.venv import holding
-from conveyor.update import merge
+from conveyor.update import merge, tree
 from conveyor.update.lines import merged
+from conveyor.update.template import Origin, fetched, unpacked
+from conveyor.update.update import _advice
 
 DESCRIPTION = 'Sagt "zu spät" \\ 50 % 😀'
 CI, DELIVER = ".github/workflows/ci.yml", ".github/workflows/deliver.yml"
@@ -305,6 +312,16 @@ def answers(text, instead):
     return lambda project: project.edit(".copier-answers.yml", text, instead)
 
 
+def no_room_for_news(project):
+    readme(project)
+    (project.path / "build/update.md").mkdir()
+
+
+def linked_params(project):
+    (project.path / "params.yaml").rename(project.path.parent / "params.yaml")
+    (project.path / "params.yaml").symlink_to(project.path.parent / "params.yaml")
+
+
 @pytest.mark.parametrize(
     ("spoil", "words", "said"),
     [
@@ -319,7 +336,21 @@ def answers(text, instead):
         (answers("_commit: v0.1.0", "_commit: main"), [], ".copier-answers.yml: _commit: 'main' is no release; .*"),
         (answers("_src_path:", "_src_path: /nowhere\nwas:"), [], ".copier-answers.yml: _src_path: /nowhere: .*"),
         (answers("_src_path:", "_src_path: --upload-pack=x\nwas:"), [], ".copier-answers.yml: _src_path: names no .*"),
-        (answers('project: "late-flights"', 'project: "a--b"'), [], ".* release v0.1.0 cannot be rendered: .*hyphen.*"),
+        (
+            answers('project: "late-flights"', 'project: "a--b"'),
+            [],
+            ".copier-answers.yml: project: release v0.1.0 does not take it: .*hyphen.*; correct it and commit",
+        ),
+        (
+            answers('project: "late-flights"', "project: [a, b]"),
+            [],
+            ".copier-answers.yml: project: release v0.1.0 does not take it: .*; correct it and commit",
+        ),
+        (
+            answers('deploy: "docker"', 'deploy: "nowhere"'),
+            [],
+            ".copier-answers.yml: deploy: release v0.1.0 does not take it: .*'kubernetes'.*; correct it and commit",
+        ),
         (lambda project: (project.path / ".copier-answers.yml").unlink(), [], ".copier-answers.yml: missing; .*"),
         (
             lambda project: project.edit("src/conveyor/gate/decide.py", "import", "import  "),
@@ -327,6 +358,8 @@ def answers(text, instead):
             "seal: src/conveyor/gate/decide.py differs: .*",
         ),
         (lambda project: (project.path / "params.yaml").write_text("a: [\n"), [], "params.yaml:2: not YAML: .*"),
+        (no_room_for_news, [], "build/.*: Is a directory; make room or mend the access, and run again"),
+        (linked_params, [], "params.yaml: is a link, .*; put the file itself here and commit it"),
     ],
     ids=[
         "no-such",
@@ -337,9 +370,13 @@ def answers(text, instead):
         "nowhere",
         "hostile",
         "answer",
+        "list",
+        "choice",
         "none",
         "seal",
         "yaml",
+        "news",
+        "link",
     ],
 )
 def test_what_cannot_be_updated_is_one_line_and_changes_nothing(team, one_line, spoil, words, said):
@@ -356,8 +393,10 @@ def test_a_tree_that_is_not_committed_is_refused_in_one_line(team, one_line, sta
     (team.path / "notes.txt").write_text("ours\n")
     if staged:
         team.git("add", "--all")
-    one_line(update(team, check=False), 2, r"update: \S+ and 1 more: not committed; commit or stash it first")
+    one_line(update(team, check=False), 2, r"update: \S+ and 1 more: not committed; commit it, or `git stash -u`")
     assert "seed: 8" in (team.path / "params.yaml").read_text() and (team.path / "notes.txt").read_text() == "ours\n"
+    team.git("stash", "-u")
+    tree.check(Git(team.path))
 
 
 def test_a_file_that_git_does_not_know_and_the_release_adds_stops_the_update_and_is_left(
@@ -429,7 +468,7 @@ def test_a_commit_that_is_made_during_the_merge_stops_it(team):
     head = git("rev-parse", "HEAD")
     team.git("commit", "--quiet", "--allow-empty", "--message", "More")
     with pytest.raises(Misuse, match="^update: HEAD was changed meanwhile; run it again$"):
-        merge._put(git, head, f"{head}^{{tree}}", {})
+        tree.put(git, head, f"{head}^{{tree}}", {})
     assert team.git("status", "--porcelain").stdout == ""
 
 
@@ -441,6 +480,15 @@ def test_an_environment_whose_python_is_gone_is_made_again(tmp_path):
     (place / "complete").touch()
     lock.touch()
     assert subprocess.run([holding(place, lock), "-c", "pass"]).returncode == 0
+
+
+def test_libraries_that_cannot_be_installed_end_with_a_remedy(tmp_path, monkeypatch):
+    def fail(*words):
+        raise subprocess.CalledProcessError(1, words, stderr=b"...\nNo network\n")
+
+    monkeypatch.setattr("conveyor.core.venv._run", fail)
+    with pytest.raises(Misuse, match=".*: No network; see that the package index answers, and run it again$"):
+        holding(tmp_path / "environment", tmp_path / "lock.txt")
 
 
 def test_the_repository_of_a_caller_s_git_is_left_alone(team, tmp_path):
@@ -472,6 +520,8 @@ def test_outside_a_repository_or_in_a_folder_of_one_it_is_refused(team, one_line
     one_line(update(team, check=False), 2, "update: run it in the root of a git repository that has a commit")
     released.git(tmp_path, "init", "--quiet")
     one_line(update(team, check=False), 2, "update: run it in the root of a git repository that has a commit")
+    released.git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "Others")
+    one_line(update(team, check=False), 2, "update: this folder is inside another git repository, .*")
 
 
 def test_a_key_that_has_another_name_is_named_by_the_new_release(updated, one_line):
@@ -538,8 +588,346 @@ BASE = "a\nb\nc\nd\n"
         ("a\nB\nc\nd\n", "a\nbb\nc\nd\n", None),
         ("a\nx\nb\nc\nd\n", "a\ny\nb\nc\nd\n", None),
         ("a\nd\n", "a\nb\nC\nd\n", None),
-        ("a\nb\nc\nd", "a\nb\nc\nD\n", None),
+        ("a\nb\nc\nd", "a\nb\nc\nD\n", "a\nb\nc\nD\n"),
+        ("a\nb\nc\nD", "a\nb\nc\nd\nnew\n", "a\nb\nc\nD\nnew\n"),
+        ("a\nb\nc\nd\nours", "A\nb\nc\nd", "A\nb\nc\nd\nours\n"),
+        ("a\nb\nc\nd\nours", "a\nb\nc\nd\nnew\n", None),
     ],
 )
 def test_lines_that_touch_are_merged_and_lines_that_overlap_are_not(ours, theirs, both):
     assert merged(BASE, ours, theirs) == merged(BASE, theirs, ours) == both
+    assert merged(BASE[:-1], ours, theirs) == both
+
+
+# The merge of small repositories, and how its result gets into the working tree
+
+
+@pytest.fixture
+def small(tmp_path):
+    """small(old, ours, new) -> a repository with the files ``ours``; a path as content makes a link."""
+
+    def small(old, ours, new):
+        for place, files in (("old", old), ("ours", ours), ("new", new)):
+            for name, content in ({"params.yaml": "a: 1\n"} | files).items():
+                file = tmp_path / place / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.symlink_to(content) if isinstance(content, Path) else file.write_text(content)
+        project = BakedProject(tmp_path / "ours", {}, tmp_path)
+        project.git("init", "--quiet")
+        committed(project)
+        return project
+
+    return small
+
+
+def merge_small(project):
+    place = project.path.parent
+    scratch = Path(tempfile.mkdtemp(dir=place))
+    return merge.merge(project.path, place / "old", place / "new", [], NEW, lambda _: None, scratch)
+
+
+def contents(project):
+    """What is in the working tree, with what git ignores, by path."""
+    return {file.as_posix(): read(project.path / file) for file in project.files()}
+
+
+def read(file):
+    return file.readlink() if file.is_symlink() else (file.read_bytes(), file.stat().st_mode & 0o111)
+
+
+def test_a_last_line_without_an_end_and_a_line_that_the_release_adds_after_it_stay_two_lines(small):
+    project = small(
+        {"params.yaml": "a: 1\nb: 2\n"}, {"params.yaml": "a: 1\nb: 3"}, {"params.yaml": "a: 1\nb: 2\nc: 4\n"}
+    )
+    assert merge_small(project).conflicts == []
+    assert (project.path / "params.yaml").read_text() == "a: 1\nb: 3\nc: 4\n"
+
+
+def test_ignored_files_in_a_folder_that_the_release_makes_a_file_stop_it_and_stay(small):
+    old = {"more/known.md": "Known.\n", ".gitignore": "*.own\n"}
+    project = small(old, old, {"more": "Theirs.\n", ".gitignore": "*.own\n"})
+    (project.path / "more/deep").mkdir()
+    (project.path / "more/deep/notes.own").write_text("Ours.\n")
+    before = contents(project)
+    with pytest.raises(Misuse, match="^more/deep/notes.own: is in the way of a file of the release, "):
+        merge_small(project)
+    assert contents(project) == before and project.git("status", "--porcelain").stdout == ""
+    shutil.rmtree(project.path / "more/deep")
+    assert merge_small(project).conflicts == [] and (project.path / "more").read_text() == "Theirs.\n"
+
+
+OLD_FILES = {"a": "1\n", "gone": "1\n", "kept": "1\n", "more/known": "1\n", "z": "1\n"}
+NEW_FILES = {"a": "2\n", "added/deep/file": "2\n", "b": "2\n", "kept": "1\n", "more": "2\n", "z": "2\n"}
+
+
+def failing(project):
+    """Let git fail once to write z in the working tree, which is the last of the files."""
+    once_, script = project.path.parent / "once", project.path.parent / "smudge"
+    once_.touch()
+    script.write_text(f'#!/bin/sh\n[ "$PWD" = {project.path} ] && rm {once_} 2>/dev/null && exit 1\nexec cat\n')
+    script.chmod(0o755)
+    for name, value in {"smudge": script, "clean": "cat", "required": "true"}.items():
+        project.git("config", f"filter.full.{name}", str(value))
+    (project.path / ".git/info").mkdir(exist_ok=True)
+    (project.path / ".git/info/attributes").write_text("z filter=full\n")
+
+
+@pytest.mark.parametrize("clash", [False, True])
+def test_a_write_that_fails_is_undone(small, clash):
+    project = small(OLD_FILES, OLD_FILES | ({"a": "3\n"} if clash else {}), NEW_FILES)
+    before = contents(project)
+    failing(project)
+    with pytest.raises(Misuse, match="^update: .*; nothing was changed: mend that, then run it again$"):
+        merge_small(project)
+    assert contents(project) == before and not (project.path / "added").exists()
+    assert project.git("status", "--porcelain", "--ignored").stdout == ""
+    tree.check(Git(project.path))
+    assert len(merge_small(project).conflicts) == clash and (project.path / "z").read_text() == "2\n"
+
+
+def test_a_write_that_fails_and_cannot_be_undone_says_what_undoes_it(small):
+    project = small(OLD_FILES, OLD_FILES, NEW_FILES)
+    before = contents(project)
+    failing(project)
+    real = Git.succeeds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Git, "succeeds", lambda self, *words: words[1] != "--reset" and real(self, *words))
+        with pytest.raises(Misuse, match="^update: .*; files are half-written: mend that, then `git reset --hard`$"):
+            merge_small(project)
+    assert contents(project) != before
+    with pytest.raises(Misuse, match="^update: an update was killed; `git reset --hard` undoes it and what was "):
+        tree.check(Git(project.path))
+    project.git("commit", "--quiet", "--message", "As git has it")
+    with pytest.raises(Misuse, match="^update: .* not committed; commit it, or `git stash -u`$"):
+        tree.check(Git(project.path))
+    project.git("reset", "--quiet", "--hard", "HEAD~1")
+    assert contents(project) == before
+    tree.check(Git(project.path))
+    (project.path / "a").write_text("Ours.\n")
+    with pytest.raises(Misuse, match="^update: a: not committed; commit it, or `git stash -u`$"):
+        tree.check(Git(project.path))
+
+
+def test_a_file_that_git_cannot_delete_undoes_the_update(small, monkeypatch):
+    """git only warns of it."""
+    project = small(OLD_FILES, OLD_FILES, NEW_FILES)
+    before = contents(project)
+    real = Git.bytes
+
+    def bytes_(self, *words, **more):
+        done = real(self, *words, **more)
+        if words[:3] == ("read-tree", "-m", "-u") and "--dry-run" not in words:
+            (project.path / "gone").write_text("1\n")
+        return done
+
+    monkeypatch.setattr(Git, "bytes", bytes_)
+    with pytest.raises(Misuse, match="^update: unable to delete gone; nothing was changed: "):
+        merge_small(project)
+    assert contents(project) == before and project.git("status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_while_git_writes_leaves_no_conflict_that_looks_merged(small, tmp_path, name):
+    project = small(OLD_FILES, OLD_FILES | {"a": "3\n"}, NEW_FILES)
+    before = contents(project)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "bin").mkdir()
+    wrapper = tmp_path / "bin/git"
+    kill = f'case "$*" in "read-tree -m -u "[0-9a-f]*) kill -{name[3:]} $PPID; sleep 0.2;; esac'
+    wrapper.write_text(f'#!/bin/sh\n{kill}\nexec {shutil.which("git")} "$@"\n')
+    if name == "SIGKILL":
+        wrapper.write_text(wrapper.read_text().replace("sleep 0.2", "exit 1"))
+    wrapper.chmod(0o755)
+    code = (
+        "from pathlib import Path; from conveyor.update.merge import merge; here = Path();"
+        "merge(here / 'ours', here / 'old', here / 'new', [], 'new', lambda _: None, (here / 'scratch').resolve())"
+    )
+    more = {"PYTHONPATH": str(TEMPLATE / "src"), "PATH": f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}"}
+    words = [sys.executable, "-B", "-c", code.replace("Path();", "Path.cwd();")]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(**more), capture_output=True, text=True)
+    assert done.returncode == (-signal.SIGKILL if name == "SIGKILL" else 0), done.stderr
+    assert project.git("diff", "--name-only", "--diff-filter=U").stdout == "a\n"
+    if name == "SIGKILL":
+        with pytest.raises(
+            Misuse, match="^update: an update was killed; `git reset --hard` undoes it and what was edited "
+        ):
+            tree.check(Git(project.path))
+    else:
+        assert (project.path / "z").read_text() == "2\n" and "<<<<<<<" in (project.path / "a").read_text()
+    project.git("reset", "--quiet", "--hard")
+    assert contents(project) == before
+    tree.check(Git(project.path))
+
+
+@pytest.mark.parametrize(
+    ("old", "ours", "new"),
+    [
+        ("1\n", Path("other"), "2\n"),
+        ("1\n", Path("other"), Path("another")),
+        ("1\n", "3\n", Path("other")),
+        (None, Path("other"), "2\n"),
+    ],
+)
+def test_a_link_at_a_conflict_stays_and_the_advice_brings_that_of_the_release(small, old, ours, new):
+    project = small({"a file": old} if old else {}, {"a file": ours, "other": "Ours.\n"}, {"a file": new})
+    before = contents(project)
+    [conflict] = merge_small(project).conflicts
+    assert contents(project) == before and project.git("diff", "--name-only", "--diff-filter=U").stdout == "a file\n"
+    said = _advice(conflict, [])
+    assert said.startswith("one version is a link, and yours stays; `git checkout --theirs -- 'a file'` takes that of ")
+    project.git(*shlex.split(re.search("`git (.*?)`", said)[1]))
+    project.git("add", "--all")
+    file = project.path / "a file"
+    assert (file.readlink() if isinstance(new, Path) else file.read_text()) == new
+
+
+def test_a_link_that_the_release_deletes_stays_and_the_advice_is_about_that(small):
+    project = small({"link": Path("a")}, {"link": Path("b")}, {})
+    [conflict] = merge_small(project).conflicts
+    assert (project.path / "link").readlink() == Path("b") and _advice(conflict, []).startswith("you changed it, and ")
+
+
+def test_a_file_of_one_side_that_is_a_folder_of_the_other_stops_it_and_the_advice_works(small):
+    project = small({}, {"more/ours": "Ours.\n"}, {"more": "Theirs.\n"})
+    with pytest.raises(Misuse, match="^more: the release has a file of this name; `git mv` yours, commit, then run it"):
+        merge_small(project)
+    assert project.git("status", "--porcelain").stdout == ""
+    project.git("mv", "more", "ours")
+    committed(project)
+    assert merge_small(project).conflicts == []
+    assert (project.path / "more").read_text() == "Theirs.\n" and (project.path / "ours/ours").is_file()
+
+
+def test_a_folder_of_the_release_that_is_a_file_of_the_team_stops_it_and_the_advice_works(small):
+    project = small({}, {"more": "Ours.\n"}, {"more/theirs": "Theirs.\n"})
+    with pytest.raises(Misuse, match="^more: the release has a folder of this name; `git mv` yours, commit, then run "):
+        merge_small(project)
+    assert project.git("status", "--porcelain").stdout == "" and (project.path / "more").read_text() == "Ours.\n"
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_folder_becomes_a_link_to_one_that_has_the_same_files_or_the_reverse(small, reverse):
+    """What is seen through the link is neither a file that was not deleted nor one in the way."""
+    folder, link = {"more/a": "1\n", "other/a": "1\n"}, {"more": Path("other"), "other/a": "1\n"}
+    old, new = (link, folder) if reverse else (folder, link)
+    project = small(old, old, new)
+    assert merge_small(project).conflicts == []
+    assert (project.path / "more").is_symlink() == (new is link) and (project.path / "more/a").read_text() == "1\n"
+
+
+@pytest.mark.parametrize("name", ["file", "params.yaml"])
+@pytest.mark.parametrize("side", ["ours", "new"])
+def test_the_executable_bit_that_one_side_sets_stays_at_a_conflict_and_without_one(small, side, name):
+    both = {"file": ("1\n", "2\n", "3\n"), "params.yaml": ("a: 1\nb: 1\n", "a: 2\nb: 1\n", "a: 1\nb: 2\n")}
+    project = small(*({name: text} for text in both[name]))
+    (project.path.parent / side / name).chmod(0o755)
+    committed(project) if side == "ours" else None
+    assert len(merge_small(project).conflicts) == (name == "file")
+    assert os.access(project.path / name, os.X_OK)
+
+
+def test_a_file_that_the_team_owns_and_the_release_deletes_can_be_kept_as_the_advice_says(small):
+    project = small({"src/conveyor/x.py": "1\n"}, {"src/conveyor/x.py": "2\n"}, {})
+    [conflict] = merge_small(project).conflicts
+    said = "`git add` it and `git mv` it into a folder of yours; remove it from `owned` in pyproject.toml"
+    assert said in _advice(conflict, ["src/conveyor/x.py"]) and said not in _advice(conflict, [])
+    project.git("add", "src/conveyor/x.py")
+    project.git("mv", "src/conveyor/x.py", "src/x.py")
+    assert project.git("status", "--porcelain").stdout == "R  src/conveyor/x.py -> src/x.py\n"
+
+
+def begun(*words):
+    """A merge, rebase or cherry-pick with a conflict that is solved, not finished: the tree is clean."""
+
+    def begin(project):
+        project.git("switch", "--quiet", "--create", "other")
+        (project.path / "a").write_text("2\n")
+        committed(project)
+        project.git("switch", "--quiet", "-")
+        (project.path / "a").write_text("3\n")
+        committed(project)
+        project.git(*words, check=False)
+        project.git("checkout", "HEAD", "--", "a")
+        assert project.git("status", "--porcelain").stdout == ""
+
+    return begin
+
+
+def marked(option):
+    return lambda project: project.git("update-index", option, "a")
+
+
+@pytest.mark.parametrize(
+    ("begin", "said", "end"),
+    [
+        (begun("merge", "other"), "update: a merge is in progress; .* `git merge --abort`", ["merge", "--abort"]),
+        (begun("rebase", "other"), "update: a rebase is in progress; .* `git rebase --abort`", ["rebase", "--abort"]),
+        (begun("cherry-pick", "other"), "update: a cherry-pick is .* `git cherry-pick .*`", ["cherry-pick", "--abort"]),
+        (
+            marked("--assume-unchanged"),
+            "a: is marked assume-unchanged, .*; `git update-index --no-assume-unchanged -- a`, .*",
+            ["update-index", "--no-assume-unchanged", "--", "a"],
+        ),
+        (
+            marked("--skip-worktree"),
+            "a: is marked skip-worktree, .*; `git update-index --no-skip-worktree -- a`, then .*",
+            ["update-index", "--no-skip-worktree", "--", "a"],
+        ),
+        (
+            lambda project: project.git("sparse-checkout", "set", "nothing"),
+            "update: this checkout is sparse; `git sparse-checkout disable`, then run it again",
+            ["sparse-checkout", "disable"],
+        ),
+        (
+            lambda project: (project.path / ".git/index.lock").touch(),
+            ".git/index.lock: git is at work here; if no git is, delete this file, then run it again",
+            None,
+        ),
+    ],
+    ids=["merge", "rebase", "cherry-pick", "assume-unchanged", "skip-worktree", "sparse", "lock"],
+)
+def test_where_git_is_not_ready_an_update_does_not_begin_and_the_advice_helps(small, begin, said, end):
+    project = small({}, {"a": "1\n", "more/b": "1\n"}, {})
+    begin(project)
+    with pytest.raises(Misuse, match=f"^{said}$"):
+        tree.check(Git(project.path))
+    project.git(*end) if end else (project.path / ".git/index.lock").unlink()
+    tree.check(Git(project.path))
+
+
+def test_a_bisect_is_no_reason_to_wait(small):
+    project = small({}, {"a": "1\n"}, {})
+    project.git("bisect", "start")
+    tree.check(Git(project.path))
+
+
+@pytest.mark.parametrize("conditional", [False, True], ids=["of the repository", "for its folder"])
+def test_a_release_is_fetched_with_the_settings_of_git_that_hold_in_the_repository(
+    small, template, tmp_path, monkeypatch, conditional
+):
+    project = small({}, {}, {})
+    file = tmp_path / "settings"
+    words = ["config", "--file", str(file) if conditional else ".git/config", f"url.{template}.insteadOf", 'a "b" \\c']
+    project.git(*words)
+    everywhere = tmp_path / "everywhere"
+    everywhere.write_text(
+        f'[safe]\n\tbareRepository = explicit\n\tdirectory = *\n[includeIf "gitdir:{project.path}/"]\n\tpath = {file}\n'
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(everywhere))
+    bare = fetched(Git(project.path), Origin('a "b" \\c', OLD, {}), [OLD, NEW], tmp_path / "git")
+    assert (unpacked(bare, OLD, tmp_path / "files") / "cookiecutter.json").is_file()
+    assert project.git("tag").stdout == "" and not (project.path / ".git/shallow").exists()
+
+
+def test_a_path_that_cannot_be_printed_is_one_line_with_escapes(team, one_line):
+    odd = ".github/workflows/c\udcff\ni.yml"
+    clash(team)
+    team.git("mv", CI, odd)
+    committed(team)
+    plain = {"PYTHONPATH": "src", "PYTHONIOENCODING": "ascii"}
+    done = update(team, **plain)
+    [line] = [line for line in done.stdout.splitlines() if "conflict in" in line]
+    assert r"conflict in .github/workflows/c\udcff\ni.yml: both versions are marked in it" in line
+    team.git("reset", "--quiet", "--hard")
+    (team.path / odd).write_text("Ours.\n")
+    one_line(update(team, check=False, **plain), 2, r"update: \.github/workflows/c\\udcff\\ni\.yml: not committed; .*")

@@ -35,7 +35,10 @@ def holding(place: Path, lock: Path) -> str:
             _run(str(python), "-m", "pip", *hashed)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
-        raise Misuse(f"{lock}: cannot be installed: {said[-1] if said else error}") from None
+        why = said[-1] if said else error
+        raise Misuse(
+            f"{lock}: cannot be installed: {why}; see that the package index answers, and run it again"
+        ) from None
     write_bytes(complete, b"")
     return str(python)
 

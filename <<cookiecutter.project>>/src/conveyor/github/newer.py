@@ -28,7 +28,8 @@ def run(root: Path, issue: bool) -> str:
     """
     template.forget_callers_git()
     origin = template.origin(root)
-    newest = (template.releases(origin, Git(root)) or [origin.release])[-1]
+    git = Git(root)
+    newest = (template.releases(origin, git) or [origin.release])[-1]
     if template.order(newest) <= template.order(origin.release):
         closed = _close(GitHub(Environment.read()), origin.release) if issue else 0
         return f"{origin.release} is the newest release" + ("; its issue is closed" if closed else "")
@@ -36,7 +37,7 @@ def run(root: Path, issue: bool) -> str:
     if not issue:
         return told
     with tempfile.TemporaryDirectory() as scratch:
-        bare = template.fetched(origin, [newest], Path(scratch, "git"))
+        bare = template.fetched(git, origin, [newest], Path(scratch, "git"))
         news = template.changelog(bare, newest, origin.release)
     if len(news) > LENGTH:
         news = news[:LENGTH].rpartition("\n")[0] + "\n\nIt goes on in the template's CHANGELOG.md."

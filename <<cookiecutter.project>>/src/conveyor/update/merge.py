@@ -10,18 +10,16 @@ that no file is in the way and that nothing was edited meanwhile.
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from conveyor.core.errors import Misuse
-from conveyor.core.files import write_text
 from conveyor.core.git import Git, GitError
 from conveyor.update.lines import merged
+from conveyor.update.tree import folder_of, parts, put
 
+LINK = "120000"  # the mode of a symbolic link
 # The commits that git merges are temporary.
 NOBODY = {
     f"GIT_{role}_{what}": value
@@ -45,11 +43,13 @@ class Conflict:
         path: where it is.
         stages: which versions there are, of 1 (old release), 2 (this repository) and 3 (new release).
         marked: whether the file holds both versions, with git's marks.
+        link: whether a version is a link, so the one of this repository stays.
     """
 
     path: str
     stages: frozenset[int]
     marked: bool
+    link: bool
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Apart:
                 **NOBODY,
                 **given,
                 "GIT_CONFIG_COUNT": str(len(SETTINGS)),
-                "GIT_DIR": git("rev-parse", "--absolute-git-dir"),
+                "GIT_DIR": str(folder_of(git)),
                 "GIT_WORK_TREE": str(tree),
                 "GIT_INDEX_FILE": str(index),
                 "GIT_LFS_SKIP_SMUDGE": "1",  # pointers are merged, not what they point to
@@ -100,10 +100,17 @@ class Apart:
     def commit(self, tree: str) -> str:
         return self.git("commit-tree", tree, "-m", "update")
 
+    def enter(self, path: str, entry: str | None) -> None:
+        """Say in the index what is at a path: its mode and id, or nothing."""
+        if entry:
+            self.git("update-index", "-z", "--index-info", stdin=os.fsencode(f"{entry}\t{path}\0"))
+        else:
+            self.git("update-index", "--force-remove", "--", path)
+
     def unmerged(self) -> dict[str, dict[int, str]]:
         """The mode and id of each version of a path that is not merged, by path and stage."""
         found: dict[str, dict[int, str]] = {}
-        for entry in _parts(self.git.bytes("ls-files", "--unmerged", "-z")):
+        for entry in parts(self.git.bytes("ls-files", "--unmerged", "-z")):
             about, _, path = entry.partition("\t")
             mode, identity, stage = about.split()
             found.setdefault(path, {})[int(stage)] = f"{mode} {identity}"
@@ -136,7 +143,7 @@ def merge(
     for place in (old, here.tree):
         migrate(place)
     here.git("add", "--update", "--", "params.yaml")
-    known = {entry.partition("\t")[2]: entry for entry in _parts(git.bytes("ls-files", "--stage", "-z"))}
+    known = {entry.partition("\t")[2]: entry for entry in parts(git.bytes("ls-files", "--stage", "-z"))}
     as_here = "".join(f"{known[path]}\0" for path in replaced if path in known)
     ours = here.commit(here.git("write-tree"))
     base = here.commit(Apart(git, old, scratch / "old").tree_of_files(os.fsencode(as_here)))
@@ -150,18 +157,14 @@ def merge(
     for path, versions in here.unmerged().items():
         _settle(here, path, versions)
     unmerged = here.unmerged()
-    _put(git, head, _result(here, unmerged), unmerged)
+    put(git, head, _result(here, unmerged), unmerged)
     conflicts = [_conflict(here, path, versions) for path, versions in unmerged.items()]
-    return Merged(_parts(git.bytes("diff", "--name-only", "-z", "HEAD")), conflicts)
-
-
-def _parts(listed: bytes) -> list[str]:
-    return [part for part in os.fsdecode(listed).split("\0") if part]
+    return Merged(parts(git.bytes("diff", "--name-only", "-z", "HEAD")), conflicts)
 
 
 def _settle(here: Apart, path: str, versions: dict[int, str]) -> None:
     """Merge what is no conflict: neighbouring lines of settings. A lock is that of the release: it is made again."""
-    if versions.keys() != {1, 2, 3} or not path.startswith(ALONE):
+    if versions.keys() != {1, 2, 3} or not path.startswith(ALONE) or _linked(versions):
         return
     if path.startswith("requirements/") and path.endswith(".txt"):
         here.git("checkout-index", "--force", "--stage=3", "--", path)
@@ -171,84 +174,46 @@ def _settle(here: Apart, path: str, versions: dict[int, str]) -> None:
         return
     text = merged(*texts)
     if text is not None:
-        write_text(here.tree / path, text)
-        here.git("add", "--", path)
+        (here.tree / path).write_bytes(text.encode())
+        here.enter(path, _entry(here, path, versions))
 
 
 def _result(here: Apart, unmerged: dict[str, dict[int, str]]) -> str:
-    """The tree of the merge; a file with a conflict is as git left it."""
+    """The tree of the merge; a file with a conflict is as git left it.
+
+    Raises:
+        Misuse: a file of one side is a folder of the other.
+    """
     for path, versions in unmerged.items():
-        file = here.tree / path
-        if file.is_file() and not file.is_symlink():
-            mode = versions[max(versions)].split()[0]
-            here.git("update-index", "--add", "--cacheinfo", f"{mode},{here.git('hash-object', '-w', path)},{path}")
-        else:
-            here.git("update-index", "--force-remove", "--", path)
+        here.enter(path, _entry(here, path, versions))
     return here.git("write-tree")
 
 
-def _put(git: Git, head: str, result: str, unmerged: dict[str, dict[int, str]]) -> None:
-    """Bring a result into the working tree, and mark in the index what is not merged.
+def _entry(here: Apart, path: str, versions: dict[int, str]) -> str | None:
+    """The mode and id of what is at the path now; None for nothing.
 
-    Raises:
-        Misuse: see ``merge``.
+    git merges no link: that of this repository stays, and so does a file that git put under another name.
     """
-    changed = [line[3:] for line in git("status", "--porcelain").splitlines()]
-    if git("rev-parse", "HEAD") != head:
-        changed = ["HEAD"]
-    if changed:
-        raise Misuse(f"update: {changed[0]} was changed meanwhile; run it again")
-    _free(git, head, result)
-    # What is not merged has no entry of its own, and then one for each version.
-    stages = "".join(
-        [f"0 {'0' * len(head)}\t{path}\0" for path in unmerged]
-        + [f"{entry} {stage}\t{path}\0" for path, versions in unmerged.items() for stage, entry in versions.items()]
-    )
-    with _undisturbed():
-        try:
-            git("update-index", "-q", "--refresh")  # a copied repository has other times
-            git("read-tree", "-m", "-u", head, result)
-        except GitError as error:
-            raise Misuse(f"update: {error}; nothing was changed: move that file away, or commit it") from None
-        if stages:
-            git("update-index", "-z", "--index-info", stdin=os.fsencode(stages))
+    file = here.tree / path
+    if file.is_dir() and not file.is_symlink():
+        kind = "folder" if 2 in versions else "file"
+        raise Misuse(f"{path}: the release has a {kind} of this name; `git mv` yours, commit, then run it again")
+    if not os.path.lexists(file) or _linked(versions):
+        return versions.get(2) or (versions.get(3) if _linked(versions) else None)
+    return f"{_mode(versions)} {here.git('hash-object', '-w', '--', path)}"
 
 
-def _free(git: Git, head: str, result: str) -> None:
-    """Check that no file of a person is in the way of a new one: git itself writes over files that it ignores.
-
-    Raises:
-        Misuse: one is, with its path.
-    """
-    new = _parts(git.bytes("diff-tree", "-r", "--no-renames", "--name-only", "--diff-filter=A", "-z", head, result))
-    known = set(_parts(git.bytes("ls-files", "-z")))
-    folders = {parent.as_posix() for path in known for parent in PurePosixPath(path).parents}
-    for path in new:
-        for place in (path, *(parent.as_posix() for parent in PurePosixPath(path).parents)):
-            found = git.root / place
-            if place in known or place in folders or not os.path.lexists(found):
-                continue
-            if place == path or found.is_symlink() or not found.is_dir():
-                raise Misuse(
-                    f"{place}: is in the way of a file of the release, and git does not know it; move it away or commit"
-                    " it"
-                )
+def _linked(versions: dict[int, str]) -> bool:
+    return any(version.startswith(LINK) for version in versions.values())
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C wait: git must not be stopped while it writes files."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _mode(versions: dict[int, str]) -> str:
+    """The mode that one side gave the file; where both did, that of this repository."""
+    old, ours, theirs = (versions.get(stage, "").partition(" ")[0] for stage in (1, 2, 3))
+    return theirs if theirs and ours in ("", old) else ours
 
 
 def _conflict(here: Apart, path: str, versions: dict[int, str]) -> Conflict:
-    file = here.tree / path
-    marked = file.is_file() and b"<" * 7 in file.read_bytes() if not file.is_symlink() else False
-    return Conflict(path, frozenset(versions), marked)
+    file, linked = here.tree / path, _linked(versions)
+    marked = not linked and file.is_file() and b"<" * 7 in file.read_bytes()
+    return Conflict(path, frozenset(versions), marked, linked and {2, 3} <= versions.keys())

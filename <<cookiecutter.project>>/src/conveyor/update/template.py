@@ -14,10 +14,13 @@ from conveyor.core import seal
 from conveyor.core.errors import Misuse
 from conveyor.core.git import Git, GitError
 from conveyor.core.yaml_file import read_yaml
+from conveyor.update.tree import parts
 
 ANSWERS = ".copier-answers.yml"
 TAG = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 SHORT = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/", "git+": ""}
+# Settings of a repository that say what it is; and what its other settings were read from.
+OWN = re.compile(r"core\.(bare|worktree|repositoryformatversion)$|(extensions|remote|branch|include|includeif)\.")
 HEADING = re.compile(r"^## \[?v?(\d+\.\d+\.\d+)\b[^\n]*$", re.M)
 
 
@@ -57,7 +60,7 @@ def origin(root: Path) -> Origin:
     release, source = said.pop("_commit", None), said.pop("_src_path", None)
     if not isinstance(release, str) or not TAG.fullmatch(release):
         raise Misuse(f"{ANSWERS}: _commit: {release!r} is no release; write the one that is here, as v1.0.0")
-    if not isinstance(source, str) or not source or source.startswith("-"):
+    if not isinstance(source, str) or not source.isprintable() or source[:1] in ("", "-"):
         raise Misuse(f"{ANSWERS}: _src_path: names no template; write its address")
     for short, long in SHORT.items():
         source = long + source.removeprefix(short) if source.startswith(short) else source
@@ -83,21 +86,38 @@ def releases(origin: Origin, git: Git) -> list[str]:
     return sorted(filter(TAG.fullmatch, (line.rpartition("/")[2] for line in lines)), key=order)
 
 
-def fetched(origin: Origin, tags: list[str], place: Path) -> Git:
-    """A bare repository at ``place`` that holds these tags and no history.
+def fetched(git: Git, origin: Origin, tags: list[str], place: Path) -> Git:
+    """A bare repository at ``place`` that holds these tags and no history; ``git`` is that of this repository.
 
     Raises:
         Misuse: the template does not have one of them.
     """
     place.mkdir(parents=True)
-    git = Git(place)
-    git("init", "--quiet", "--bare")
+    settings = place / "settings"
+    settings.write_bytes(os.fsencode(_settings(git)))
+    only = {"GIT_CONFIG_GLOBAL": str(settings), "GIT_CONFIG_NOSYSTEM": "1"}
+    bare = Git(git.root, {"GIT_DIR": str(place), **only})
+    bare("init", "--quiet", "--bare")
     for tag in tags:
         try:
-            git("fetch", "--quiet", "--depth=1", origin.address, f"refs/tags/{tag}:refs/tags/{tag}")
+            bare("fetch", "--quiet", "--depth=1", origin.address, f"refs/tags/{tag}:refs/tags/{tag}")
         except GitError as error:
             raise Misuse(f"{origin.address}: release {tag} cannot be fetched: {error}") from None
-    return git
+    return bare
+
+
+def _settings(git: Git) -> str:
+    """All settings of git that hold in this repository, as a file of them: they say how to reach an address."""
+    entries = [entry.partition("\n") for entry in parts(git.bytes("config", "--list", "-z"))]
+    return "".join(_setting(key, value if said else "true") for key, said, value in entries if not OWN.match(key))
+
+
+def _setting(key: str, value: str) -> str:
+    section, _, rest = key.partition(".")
+    about, _, name = rest.rpartition(".")
+    about, value = (text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for text in (about, value))
+    head = f'{section} "{about}"' if about else section
+    return f'[{head}]\n{name} = "{value}"\n'
 
 
 def unpacked(git: Git, tag: str, place: Path) -> Path:
