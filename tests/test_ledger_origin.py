@@ -390,3 +390,18 @@ def test_the_ledger_of_a_laptop_is_not_taken_for_an_older_state_of_the_one_at_or
     assert place.open().number == 0
     place.promote("first", place.clone("colleague"), push=True)
     assert place.open().champion().key == place.key("first")
+
+
+def test_a_server_without_atomic_pushes_deletes_nothing_for_an_event_that_lost_the_race(place):
+    bare = three(place)
+    place.project.run("git", "--git-dir", str(bare), "config", "receive.advertiseAtomic", "false")
+    late = place.open(place.clone("late"), push=True)
+    place.promote("fourth", push=True)
+    before = place.refs(bare)
+    with pytest.raises(Moved):
+        late.prune(2)
+    assert place.refs(bare) == before
+    late.read()
+    assert late.prune(2) == sorted(place.key(name) for name in ("first", "second"))
+    kept = {f"refs/models/{place.key(name)}" for name in ("third", "fourth")}
+    assert {ref for ref in place.refs(bare) if "models" in ref} == kept

@@ -162,7 +162,6 @@ class Store:
         """Write all refs or none, the branch only if its head is ``head``. A ref without a commit is deleted.
 
         Args:
-            refs: by name, in the order in which a server without atomic pushes gets them.
             size: the bytes that a push has to bring.
 
         Raises:
@@ -179,8 +178,9 @@ class Store:
         except GitError as error:
             if "does not support --atomic" not in str(error):
                 raise
-            # One after another: bytes without an event harm nobody, and the branch is the compare-and-swap.
-            for pair in pairs:
+            # One after another: bytes without an event harm nobody, the branch is the compare-and-swap, and nothing is
+            # deleted before it.
+            for pair in sorted(pairs, key=_turn):
                 self._push([], [pair], seconds)
 
     def put(self, refs: dict[str, str]) -> None:
@@ -249,3 +249,11 @@ class Store:
 
 def _under(refs: dict[str, str], prefix: str) -> dict[str, str]:
     return {name.removeprefix(prefix): at for name, at in refs.items() if name.startswith(prefix)}
+
+
+def _turn(pair: str) -> int:
+    """When a server without atomic pushes gets a ref: bytes, the branch, its witness, what is deleted."""
+    at, _, ref = pair.partition(":")
+    if not at:
+        return 3
+    return 0 if ref.startswith(MODELS) else 1 if ref == BRANCH else 2
