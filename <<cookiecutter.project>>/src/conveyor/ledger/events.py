@@ -149,3 +149,15 @@ def read(content: bytes) -> Event:
         return Event.model_validate(value)
     except ValidationError as error:
         raise Unsound(f"is damaged (key {'.'.join(map(str, error.errors()[0]['loc']))})") from None
+
+
+def read_again(content: bytes) -> Event:
+    """An event that was read before from the same bytes: several times as fast.
+
+    Raises:
+        Unsound: it is not as it was.
+    """
+    try:
+        return Event.model_validate_json(content)
+    except ValidationError:
+        raise Unsound("is not what it was when it was verified") from None

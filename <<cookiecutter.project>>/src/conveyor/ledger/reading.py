@@ -24,7 +24,7 @@ from conveyor.ledger.chain import (
     shaped,
 )
 from conveyor.ledger.damage import Damage, Damaged
-from conveyor.ledger.events import SCHEMA, Unsound, plain
+from conveyor.ledger.events import SCHEMA, Unsound, plain, read_again
 from conveyor.ledger.signatures import Signatures
 from conveyor.ledger.state import State
 from conveyor.ledger.store import BRANCH, WITNESS, Look, Store
@@ -129,7 +129,7 @@ def _take(store: Store, reading: Reading, base: str | None, signatures: Signatur
         # What was verified has the layout that it had; the last event says which one is next.
         old = contents_of(git, blobs.values()) if base else {}
         for number in sorted(blobs):
-            state.add(event_of(old[blobs[number]]))
+            state.add(read_again(old[blobs[number]] or b""))
         added, broken = shaped(chain, state, base)
         summaries = [change.new for link in chain[-1:] for change in link.changes if change.path == SUMMARY]
         summary = summaries[0] if summaries else summary
