@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from conveyor.core import params
 from conveyor.core.frozen import Frozen
 from conveyor.core.tasks import Task
-from conveyor.gate import guards
+from conveyor.gate import guards, inputs
 from conveyor.gate.guards import Guard
 from conveyor.gate.intervals import Floats, Groups
 from conveyor.gate.metrics import METRICS, Labels, of_task
@@ -123,9 +123,21 @@ def decide(
         every_metric: also measure the metrics that the rule does not name, for the report.
 
     Returns:
-        Always a decision: a value that cannot be computed promotes nothing.
+        Always a decision: what cannot be judged or computed promotes nothing, and the reason says why.
     """
     names = [name for name in of_task(task) if every_metric or name in (rule.metric, *rule.floors)]
+    unjudged = None
+    try:
+        y = inputs.labels(y, task)
+        challenger = inputs.predictions(challenger, y, task)
+        inputs.beside(y, groups, segments)
+    except inputs.Unjudged as why:
+        unjudged, y = str(why), np.zeros(0, dtype=np.int64)
+        champion, challenger, groups, segments = None, np.zeros(0), None, None
+    try:
+        champion = None if champion is None else inputs.predictions(champion, y, task)
+    except inputs.Unjudged as why:
+        champion, champion_error = np.full(challenger.shape, np.nan), champion_error or str(why)
     compared = {name: compare(name, y, champion, challenger, rule, groups) for name in names}
     alone = compared
     if champion is not None and compared[rule.metric].challenger is None:
@@ -136,8 +148,8 @@ def decide(
         guarded = guards.check(y, champion, challenger, rule, groups, segments)
     outcome, reason = _outcome(y, champion, challenger, rule, task, compared, alone, floors, guarded, champion_error)
     return Decision(
-        outcome=outcome,
-        reason=reason,
+        outcome="block" if unjudged else outcome,
+        reason=unjudged or reason,
         task=task,
         metric=rule.metric,
         higher_is_better=METRICS[rule.metric].higher_is_better,
@@ -210,7 +222,7 @@ def _outcome(
     if champion_error or not _valid(champion, task).all():
         why = champion_error or f"it gave no {kind} for some of them"
         return "incomparable", f"the champion cannot score these rows: {why}"
-    if np.allclose(champion, challenger, rtol=1e-12, atol=1e-12):
+    if inputs.same(champion, challenger, y, task):
         # Neither superior nor merely non-inferior: nothing is promoted, by either rule.
         return "keep", f"the two models predict the same {rows}"
     gain, low, high = gate.gain, gate.gain_low, gate.gain_high

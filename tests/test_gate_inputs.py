@@ -1,0 +1,99 @@
+"""Risk: labels or predictions of an odd form end in an exception, or in a verdict whose reason is not true."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conveyor.core.params import Gate
+from conveyor.gate.decide import decide
+
+
+def rule(metric: str) -> Gate:
+    return Gate(metric=metric, promote_when="superior", margin=0.0, confidence=0.95)
+
+
+RULE = rule("roc_auc")
+
+
+# Whatever is given, there is a decision, and its reason is true
+
+ODD = {
+    "text": (lambda y: np.where(y == 1, "late", "in time"), "the labels are no list of numbers"),
+    "minus one": (lambda y: 2 * y - 1, "the labels are no zeros and ones: there is -1"),
+    "halves": (lambda y: y / 2, "the labels are no zeros and ones: there is 0.5"),
+    "huge": (lambda y: y * 1e300, r"the labels are no zeros and ones: there is 1e\+300"),
+    "missing": (lambda y: np.where(np.arange(len(y)) < 3, np.nan, y), "3 of 400 labels are missing or infinite"),
+    "nothing": (lambda y: [None] * len(y), "400 of 400 labels are missing or infinite"),
+    "a column": (lambda y: y[:, None], r"the labels have the shape \(400, 1\), where a list is needed"),
+    "ragged": (lambda y: [[1], [1, 2]] * 200, "the labels are no list of numbers"),
+}
+
+
+def two_models():
+    generator = np.random.default_rng(5)
+    y = generator.integers(0, 2, 400)
+    weak = generator.random(400)
+    return y, weak, np.clip(weak * 0.5 + y * 0.3, 0, 1)
+
+
+@pytest.mark.parametrize("make, reason", ODD.values(), ids=ODD)
+def test_labels_that_cannot_be_judged_are_a_reason_and_no_exception(make, reason):
+    y, champion, challenger = two_models()
+    for models in ((champion, challenger), (challenger, champion), (None, challenger)):
+        made = decide(make(y), *models, RULE)
+        assert made.outcome == "block" and re.fullmatch(reason, made.reason), made.reason
+
+
+@pytest.mark.parametrize(
+    "make", [np.ndarray.tolist, lambda y: y == 1, lambda y: y.astype(float), lambda y: y.astype(str)]
+)
+def test_labels_in_another_form_are_the_same_labels(make):
+    y, champion, challenger = two_models()
+    assert decide(make(y), champion, challenger, RULE) == decide(y, champion, challenger, RULE)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda p: p[:10], r"the predictions have the shape \(10,\), where \(400,\) is needed"),
+        (
+            lambda p: np.stack([1 - p, p], axis=1),
+            r"the predictions have the shape \(400, 2\), where \(400,\) is needed",
+        ),
+        (lambda p: ["x"] * len(p), "the predictions are no numbers"),
+    ],
+)
+def test_predictions_of_another_shape_block_a_challenger_and_make_a_champion_incomparable(change, reason):
+    y, champion, challenger = two_models()
+    made = decide(y, champion, change(challenger), RULE)
+    assert made.outcome == "block" and re.fullmatch(reason, made.reason)
+    made = decide(y, change(champion), challenger, RULE)
+    assert made.outcome == "incomparable"
+    assert re.fullmatch(f"the champion cannot score these rows: {reason}", made.reason)
+
+
+def test_groups_and_segments_of_other_rows_are_a_reason():
+    y, champion, challenger = two_models()
+    made = decide(y, champion, challenger, RULE, groups=np.zeros(7, dtype=int))
+    assert (made.outcome, made.reason) == ("block", "there are groups for 7 rows, and labels for 400")
+    made = decide(y, champion, challenger, RULE, segments=pd.DataFrame({"origin": ["a"] * 9}))
+    assert (made.outcome, made.reason) == ("block", "there are segments for 9 rows, and labels for 400")
+
+
+def test_a_model_times_a_number_near_one_is_the_same_model():
+    generator = np.random.default_rng(6)
+    y, probabilities = generator.integers(0, 3, 300), generator.dirichlet([1, 1, 1], 300)
+    made = decide(y, probabilities, probabilities * 1.00099, rule("log_loss"), task="multiclass")
+    assert (made.outcome, made.reason) == ("keep", "the two models predict the same on 300 rows")
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_two_regressions_are_equal_by_the_scale_of_their_target(scale):
+    y = np.random.default_rng(7).normal(0, scale, 300)
+    of_numbers = rule("rmse")
+    rounded = decide(y, y * 0.9, y * 0.9 + scale * 1e-13, of_numbers, task="regression")
+    assert rounded.reason == "the two models predict the same on 300 rows"
+    other = decide(y, y * 0.5, y * 0.9, of_numbers, task="regression")
+    assert other.outcome == "promote", other.reason
