@@ -121,7 +121,9 @@ class Place:
         return self.run(ACT, verb, str(root), reason, **env)
 
     def run(self, *words: str, **env: str) -> subprocess.Popen[bytes]:
-        env = {**os.environ, "PYTHONPATH": str(self.root / "src"), **env}
+        # What others have deployed on this machine is not rolled back here.
+        nobody = {"DEPLOY_NAME": "deployed-by-nobody"}
+        env = {**os.environ, "PYTHONPATH": str(self.root / "src"), **nobody, **env}
         pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
         return subprocess.Popen([sys.executable, "-c", *words], env=env, start_new_session=True, **pipes)
 
@@ -264,6 +266,7 @@ def torn(folder: Path) -> Row:
                     ]
                     row.rounds += 1
         put(bare, after)
+        forget(place.root)
     row.note = "promote, rollback, prune"
     return row
 
@@ -275,10 +278,15 @@ def put(bare: Path, refs: dict[str, str]) -> None:
     subprocess.run(["git", "update-ref", "--stdin"], cwd=bare, check=True, input="\n".join(lines).encode() + b"\n")
 
 
+def forget(root: Path) -> None:
+    """A clone that has not read the ledger yet: what was read of another state would be called rewritten."""
+    put(root, {ref: at for ref, at in refs_of(root).items() if not ref.startswith("refs/conveyor/")})
+
+
 def resumed(place: Place, bare: Path, state: dict[str, str], begin: Callable[[], subprocess.Popen[bytes]]) -> list[str]:
     """What is wrong when the remote is in this state and the verb is run again; a fresh clone reads it."""
     put(bare, state)
-    put(place.root, {ref: at for ref, at in refs_of(place.root).items() if not ref.startswith("refs/conveyor/")})
+    forget(place.root)
     clone = place.folder / "reader"
     shutil.rmtree(clone, ignore_errors=True)
     place.git("clone", "--quiet", f"file://{bare}", str(clone))
