@@ -132,10 +132,13 @@ class Place:
 
     def sound(self, promoted: set[str]) -> list[str]:
         """What is wrong with the ledger at origin, given the names that were reported as promoted."""
-        ledger = self.ledger()  # reading it checks events, champion.json and witnesses
+        try:
+            ledger = self.ledger()  # reading it checks events, champion.json and witnesses
+        except Misuse as damaged:
+            return [str(damaged)]
         wrong = [] if ledger.pending() is None else ["a model is left on its way"]
         # What a stopped writer left is no damage: the next event finishes it.
-        wrong += [d.line for d in fsck.damages(ledger.project)[1] if d.mend != "the next event finishes it"]
+        wrong += [d.line for d in fsck.damages(ledger.project)[1] if d.mend != fsck.FINISH]
         lived = [event for event in ledger.events if event.type == "live"]
         accepted = [event.key for event in ledger.events if event.type == "accepted"]
         wrong += [f"{name} is lost" for name in promoted if sha256(name.encode()).hexdigest() not in accepted]

@@ -204,7 +204,7 @@ def test_a_bundle_that_was_changed_in_the_ledger_is_refused(own, one_line, engin
     commit = own.git("commit-tree", written, "-m", "changed").stdout.strip()
     own.git("update-ref", model, commit)
     shutil.rmtree(own.path / "build" / "champion")
-    one_line(own.cli("image", check=False), 2, f"ledger: {model}.*digest.*")
+    one_line(own.cli("image", check=False), 2, f"ledger: {model} is commit .*, event 1 says .*; `make fsck` says .*")
     assert not images_of(engine, own)
 
 

@@ -273,3 +273,23 @@ def test_a_run_that_is_killed_at_a_point_is_settled_by_the_next_one(place, numbe
         assert kinds(ledger).count("rolled_back") == 1
         assert ledger.champion().key == place.key("first") and ledger.quarantine_of(place.key("second"))
     assert len(ledger.events) == len({event.number for event in ledger.events})
+
+
+def test_a_roll_back_that_a_quarantine_of_its_model_ends_quarantines_nothing_else(place):
+    place.promote("first")
+    ledger = place.promote("second")
+    ledger.roll_back(None, "it is slow")
+    place.act("quarantine", place.open(), 1, "bad labels")
+    again = place.open()
+    assert again.pending() is None and again.champion().key == place.key("second")
+    assert again.quarantine_of(place.key("second")) is None
+    assert again.quarantine_of(place.key("first")).reason == "bad labels"
+
+
+def test_a_roll_back_that_is_overtaken_by_another_quarantines_nothing(place):
+    for name in ("first", "second", "third"):
+        ledger = place.promote(name)
+    ledger.roll_back(4, "it is slow")
+    again = ledger.roll_back(2, "farther")
+    ledger.abort(again, "it does not become healthy")
+    assert [ledger.quarantine_of(place.key(name)) for name in ("first", "second", "third")] == [None] * 3

@@ -125,3 +125,29 @@ def test_a_url_that_cannot_be_used_is_one_line_and_nothing_is_written(place, url
     with pytest.raises(Misuse, match=f"^ledger.models: {url}: .*; mend it in params.yaml, or its credentials$"):
         place.promote("first")
     assert place.refs() == before
+
+
+def test_damaged_bytes_at_a_url_are_written_again_before_the_model_is_accepted_once_more(place):
+    outside(place, f"file://{place.folder}/models")
+    ledger = place.open()
+    ledger.abort(ledger.accept(place.bundle("first"), 0, "bootstrap", ""), "it does not become healthy")
+    [file] = (place.folder / "models").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:700])
+    assert [damage.mend for damage in fsck.damages(Project(place.project.path))[1]] == [
+        f"restore {file.name} there from a back-up"
+    ]
+    accepted(place, place.bundle("first"))
+    assert file.read_bytes() == whole
+
+
+def test_a_team_that_moves_back_from_a_url_stores_the_bytes_in_git_with_the_next_acceptance(place):
+    outside(place, f"file://{place.folder}/models")
+    ledger = place.open()
+    ledger.abort(ledger.accept(place.bundle("first"), 0, "bootstrap", ""), "it does not become healthy")
+    outside(place, None)
+    [damage] = fsck.damages(Project(place.project.path))[1]
+    assert damage.mend == "set ledger.models to where they are, or train the model again"
+    ledger = accepted(place, place.bundle("first"))
+    assert ledger.bundle(ledger.champion()).files == place.bundle("first").files
+    assert fsck.damages(Project(place.project.path))[1] == []

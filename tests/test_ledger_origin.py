@@ -405,3 +405,17 @@ def test_a_server_without_atomic_pushes_deletes_nothing_for_an_event_that_lost_t
     assert late.prune(2) == sorted(place.key(name) for name in ("first", "second"))
     kept = {f"refs/models/{place.key(name)}" for name in ("third", "fourth")}
     assert {ref for ref in place.refs(bare) if "models" in ref} == kept
+
+
+def test_one_who_loses_the_race_leaves_the_winners_bytes_on_a_server_without_atomic_pushes(place):
+    """The same key with other bytes: two runs trained it."""
+    bare = place.remote()
+    place.project.run("git", "--git-dir", str(bare), "config", "receive.advertiseAtomic", "false")
+    winner, loser = (place.open(place.clone(name), push=True) for name in ("one", "two"))
+    winner.accept(place.bundle("first"), 0, "bootstrap", "")
+    before = place.refs(bare)
+    other = place.bundle("first")
+    (other.path / "model.skops").write_bytes(b"other bytes of the same inputs")
+    with pytest.raises(Moved):
+        loser.accept(Bundle(other.path), 0, "bootstrap", "")
+    assert place.refs(bare) == before

@@ -6,6 +6,8 @@ import subprocess
 import pytest
 
 from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+from conveyor.ledger import fsck
 from conveyor.ledger.events import path_of
 from conveyor.ledger.signatures import SIGNERS
 
@@ -48,11 +50,34 @@ def test_an_event_that_is_not_signed_is_refused_and_one_before_them_is_not(team)
         team.open()
 
 
-def test_a_key_that_no_review_has_let_in_is_refused(team, monkeypatch):
+def test_a_key_that_no_review_has_let_in_writes_nothing(team, monkeypatch):
     monkeypatch.setenv("LEDGER_KEY", key(team, "another")[0])
+    before = team.refs()
+    message = f"^ledger: the event is signed by a key that {SIGNERS} does not name: LEDGER_KEY is not the key of"
+    with pytest.raises(Misuse, match=message):
+        team.promote("second", push=True)
+    assert team.refs() == before
+
+
+def test_an_event_that_such_a_key_has_signed_is_refused_by_readers(team):
     team.promote("second", push=True)
+    file = team.project.path / SIGNERS
+    file.write_text(f"ledger {key(team, 'another')[1]}")
     with pytest.raises(Misuse, match=f"^ledger: {path_of(3)} is signed by a key that {SIGNERS} does not name"):
         team.open()
+
+
+def test_an_unsigned_champion_gets_no_witness_from_the_repair(team, monkeypatch):
+    """Somebody who may push adds a ``live`` to a model on its way."""
+    ledger = team.open(push=True)
+    accepted = ledger.accept(team.bundle("second"), 2, "promote", "")
+    told = {name: getattr(accepted, name) for name in ("key", "digest", "commit", "data_sha256")}
+    team.forge(team.forged(ledger, type="live", **told))
+    with pytest.raises(Misuse, match=f"^ledger: {path_of(4)} is not signed"):
+        team.open()
+    with pytest.raises(Misuse, match="^fsck: 1 damage in the ledger"):
+        fsck.run(Project(team.project.path, push=True), repair=True)
+    assert "refs/tags/champion/000004" not in team.refs()
 
 
 def test_the_signature_of_another_commit_is_refused(team):

@@ -143,6 +143,10 @@ def test_what_a_person_has_set_for_their_own_pushes_does_no_harm(place):
         "log.showSignature": "true",
         "diff.renames": "copies",
         "core.quotePath": "false",
+        "diff.relative": "true",
+        "diff.orderFile": str(place.folder / "nowhere"),
+        "i18n.logOutputEncoding": "utf-16",
+        "log.diffMerges": "off",
     }.items():
         git("config", name, value)
     (place.folder / "pre-push").write_text("#!/bin/sh\nexit 1\n")

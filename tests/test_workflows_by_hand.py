@@ -141,7 +141,7 @@ def test_a_ledger_that_is_damaged_turns_the_schedule_red(team):
     git(team.remote, "update-ref", "-d", "refs/heads/ledger")
     run = team.look()
     assert run.jobs == {"live": "failure", "monitor": "failure"}
-    assert "no branch `ledger`; restore the branch" in run.logs["live"]
+    assert "and no branch `ledger`" in run.logs["live"]
 
 
 # Update

@@ -58,16 +58,11 @@ class Broken(Exception):
 
 def links(git: Git, head: str, after: str | None) -> list[Link]:
     """The commits after ``after`` up to ``head``, the oldest first."""
-    words = ["log", "--topo-order", "--reverse", "--format=%x01%H %P", "--raw", "--no-abbrev", "--no-renames", "--root"]
-    words += [
-        "--first-parent",
-        "--diff-merges=first-parent",
-        "--no-ext-diff",
-        "--no-show-signature",
-        "--no-color",
-        "--no-notes",
-    ]
-    told = git(*words, "--full-index", head, *([f"^{after}"] if after else []), "--")
+    # A person's settings for diffs and logs must not reach what is parsed here.
+    words = ["-c", "diff.orderFile=", "-c", "i18n.logOutputEncoding=UTF-8", "log", "--topo-order", "--reverse"]
+    words += ["--format=%x01%H %P", "--raw", "--no-abbrev", "--full-index", "--no-renames", "--root", "--no-relative"]
+    words += ["--first-parent", "--diff-merges=first-parent", "--no-ext-diff", "--no-show-signature", "--no-color"]
+    told = git(*words, "--no-notes", head, *([f"^{after}"] if after else []), "--")
     found = []
     for part in told.split("\x01")[1:]:
         first, *lines = part.split("\n")
@@ -202,9 +197,9 @@ def folded(
                 raise Unsound(f"has schema {event.schema_}, which is not kept there")
             if event.type == "migrated" and event.before != last:
                 raise Unsound("names another commit than its parent as the end of the old layout")
-            state.add(event)
             if missing := signed(event, link.commit):
                 raise Unsound(missing)
+            state.add(event)
         except Unsound as fault:
             raise Broken(f"{change.path} {fault}", link.commit, last, number, isinstance(fault, Newer)) from None
         for older in again([link]):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any, Literal, NoReturn, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from conveyor.core.files import to_json
 from conveyor.core.frozen import Frozen, Names
@@ -73,6 +74,13 @@ class Event(Frozen):
     model: str | None = Field(default=None, pattern=COMMIT)
     before: str | None = Field(default=None, pattern=COMMIT)
     keys: Names = ()
+
+    @field_validator("time", "clock")
+    @classmethod
+    def _day(cls, text: str | None) -> str | None:
+        if text is not None:
+            datetime.fromisoformat(text)  # 30 February fits the pattern, too
+        return text
 
     @property
     def champion(self) -> Champion:

@@ -11,6 +11,8 @@ from conveyor.ledger.reading import examine
 from conveyor.ledger.state import State
 from conveyor.ledger.store import BRANCH, Store
 
+FINISH = "`make fsck REPAIR=1` or the next event finishes it"
+
 
 def damages(project: Project, whole: bool = True) -> tuple[State, list[Damage]]:
     """What the events say, and all that is wrong: commits, events, witnesses, and the bytes of the models.
@@ -24,11 +26,11 @@ def damages(project: Project, whole: bool = True) -> tuple[State, list[Damage]]:
     store, state = Store(project), State()
     reading = examine(store, state, whole)
     found = list(reading.damages)
-    if reading.finish:
+    if reading.finish and whole:
         what = "event and branch" if BRANCH in reading.finish else "the last event and its witness"
         refs = tuple(reading.finish.items())
-        found.append(Damage(f"a run was stopped between {what}", "the next event finishes it", refs, stops=False))
-    return state, found + Models(store).damages(state.all_stored())
+        found.append(Damage(f"a run was stopped between {what}", FINISH, refs, stops=False))
+    return state, found + Models(store).damages(state.all_stored(), whole)
 
 
 def run(project: Project, repair: bool = False) -> str:

@@ -15,8 +15,10 @@ from conveyor.core.errors import Misuse
 from conveyor.core.git import GitError
 from conveyor.core.project import Project, now
 from conveyor.ledger.events import SCHEMA, Event, Kind, Moved
+from conveyor.ledger.key import SIGNERS
 from conveyor.ledger.models import Models
 from conveyor.ledger.reading import NEW, Reading, read
+from conveyor.ledger.signatures import Signatures
 from conveyor.ledger.state import State
 from conveyor.ledger.store import BRANCH, MODELS, WITNESS, Store
 from conveyor.ledger.writing import commit_of
@@ -91,19 +93,25 @@ class Journal(State):
             Moved: another run has written meanwhile.
             Misuse: it was not written, or that is not known.
         """
-        left = self.reading.finish
-        if BRANCH in left:
-            self.put({BRANCH: left[BRANCH]})  # a writer was stopped behind its witness
-            raise Moved
+        if left := self.reading.finish:
+            # First of all: behind another event a missing witness is damage.
+            self.put(left)
+            self.reading.finish = {}
+            if BRANCH in left:
+                raise Moved
         if self.events and self.events[-1].schema_ < SCHEMA and kind != "migrated":
             what = {"outcome": "migrate", "reason": "events before this one are in the layout of schema 1"}
             self._append("migrated", {**repeated(self.events[-1]), **what, "before": self.head})
         event = self._event(kind, told)
         try:
             commit = commit_of(self.store, self, self.head, event)
+            signatures = Signatures(self.project)
+            signatures.load(self.store.git, [commit])
         except GitError as error:
             raise self._untaken(error) from None
-        refs = {**(refs or {}), **left, BRANCH: commit}
+        if fault := signatures.fault(event, commit):
+            raise Misuse(f"ledger: the event {fault}: LEDGER_KEY is not the key of {SIGNERS}; nothing was changed")
+        refs = {**(refs or {}), BRANCH: commit}
         if kind == "live":
             refs[f"{WITNESS}{event.number:06d}"] = commit
         if not self.store.remote:  # one transaction, in which the branch is the last
@@ -185,9 +193,8 @@ class Journal(State):
         look = self.reading.look
         tags = {int(ref.removeprefix(WITNESS)): at for ref, at in refs.items() if ref.startswith(WITNESS)}
         self.reading.look = replace(look, head=refs[BRANCH], tags={**look.tags, **tags})
-        self.reading.finish = {}
         self.add(event)
-        if self.number % NEW == 0:
+        if self.number % NEW == 0 or self.reading.rules not in look.verified:
             self.store.note(self.reading.rules, refs[BRANCH])
 
     def _who(self) -> str:

@@ -42,7 +42,7 @@ class Key:
         Raises:
             Misuse: the repository names no host keys for it.
         """
-        if url.startswith(("/", "file://")):
+        if place_of(url).startswith(("/", ".")):  # a folder
             return [], {}
         hosts = self.project.root / HOSTS
         if not hosts.is_file():

@@ -297,7 +297,7 @@ class Ledger(Journal):
     def _append_with_bytes(self, kind: Kind, told: dict[str, Any], bundle: Bundle) -> Event:
         """Write an event together with a bundle, unless that is stored: stored bytes are never written again."""
         stored = self.stored(bundle.key)
-        if stored and stored.digest == bundle.digest:
+        if stored and stored.digest == bundle.digest and (stored.model or self.models.url):
             self._show(stored, bundle)
             return self._append(kind, {**told, "model": stored.model})
         try:
@@ -316,6 +316,8 @@ class Ledger(Journal):
         Raises:
             Misuse: they are not there, and cannot be put back.
         """
+        if bundle and stored.model is None and self.models.url:
+            self.models.keep(bundle)  # looks at what is there, and writes it again if it is damaged
         damages = self.models.damages([stored])
         if damages and bundle and stored.model and self.models.keep(bundle) == stored.model:
             damages = [replace(damages[0], repair=((f"{MODELS}{stored.key}", stored.model),))]

@@ -191,8 +191,12 @@ class Models:
                 if event.model is None and system.exists(f"{place}/{event.digest}.tar"):
                     system.rm_file(f"{place}/{event.digest}.tar")
 
-    def damages(self, events: list[Event]) -> list[Damage]:
-        """The models whose bytes are missing or are others; the bytes themselves are not read."""
+    def damages(self, events: list[Event], whole: bool = False) -> list[Damage]:
+        """The models whose bytes are missing or are others.
+
+        Args:
+            whole: also read those at the URL.
+        """
         in_git = [event for event in events if event.model or self.url is None]
         if self.store.remote:
             refs = self.store.at_origin(f"{MODELS}*") if in_git else {}
@@ -211,13 +215,21 @@ class Models:
             elif event.model is None and event.key in here and at is None:
                 mend = f"`git push origin {here[event.key]}:{ref}` puts them back"
                 found.append(Damage(what, mend, stops=False))
+            elif event.model is None and at is None:
+                mend = "set ledger.models to where they are, or train the model again"
+                found.append(Damage(what, mend, stops=False))
             else:
                 mend = "`make fsck REPAIR=1 PUSH=1` in a clone that has judged or served the model puts them back"
                 found.append(Damage(what, mend, stops=False))
         outside = [event for event in events if event not in in_git]
         if outside:
             with self._system() as (system, place):
-                gone = [event for event in outside if not system.exists(f"{place}/{event.digest}.tar")]
+                names = {event.digest: f"{place}/{event.digest}.tar" for event in outside}
+                if whole:
+                    there = {d for d, name in names.items() if self._content(system, name, d) is not None}
+                else:
+                    there = {digest for digest, name in names.items() if system.exists(name)}
+                gone = [event for event in outside if event.digest not in there]
             found += [
                 Damage(self.lost(event), f"restore {event.digest}.tar there from a back-up", stops=False)
                 for event in gone

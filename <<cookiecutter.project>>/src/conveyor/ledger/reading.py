@@ -6,11 +6,10 @@ follows from what is new.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from conveyor.core.git import GitError
 from conveyor.ledger.chain import (
-    FLAT,
     SUMMARY,
     Broken,
     Link,
@@ -20,14 +19,13 @@ from conveyor.ledger.chain import (
     folded,
     links,
     listed,
-    shape,
     shaped,
 )
 from conveyor.ledger.damage import Damage, Damaged
 from conveyor.ledger.events import SCHEMA, Unsound, plain, read_again
 from conveyor.ledger.signatures import Signatures
 from conveyor.ledger.state import State
-from conveyor.ledger.store import BRANCH, WITNESS, Look, Store
+from conveyor.ledger.store import BRANCH, VERIFIED, WITNESS, Look, Store
 
 RULES = "2"  # another number verifies everything again
 NEW = 50  # after so many new events it is noted that they were verified
@@ -93,15 +91,21 @@ def _once(store: Store, state: State, whole: bool) -> Reading:
     look = store.look(_hundreds(known) if base else ("",))
     reading = Reading(look, state, rules=rules)
     if look.head is None:
-        if look.tags:
+        if look.tags or (store.remote and known.head):
             reading.damages.append(_no_branch(store, known, look))
         return reading
+    verified = known.verified.get(rules)
+    if whole and verified and verified != look.head and not _descends(store, verified, look.head):
+        reading.damages.append(_rewritten(store, verified, look.head, rules))
     try:
         new = _take(store, reading, base, signatures)
     except GitError as error:
-        mend = "`git fsck` names what this clone lacks; a fresh clone has all of it"
+        mend = "make a fresh clone" if store.remote else f'{PAGE}, "Back up and restore"'
         reading.damages.append(Damage(f"the branch `ledger` of {store.where} cannot be read: {error}", mend))
         return reading
+    # A witness can be farther on than those that were looked at.
+    if base and (beyond := {f"{e.number:06d}"[:-2] for e in reading.state.lived if e.number not in look.tags}):
+        reading.look = replace(look, tags=store.look(sorted(beyond)).tags)
     _witnesses(store, reading)
     if store.remote and (new > NEW or not base) and not reading.damages and reading.state.events:
         store.note(rules, look.head)
@@ -119,8 +123,8 @@ def _take(store: Store, reading: Reading, base: str | None, signatures: Signatur
     git, head, state = store.git, str(reading.look.head), reading.state
     try:
         chain = links(git, head, base) if head != base else []
-        if base and chain and chain[0].parents != (base,):
-            reading.damages.append(_rewritten(store, base, head))
+        if base and head != base and (not chain or chain[0].parents != (base,)):
+            reading.damages.append(_rewritten(store, base, head, reading.rules))
             return 0
         blobs, summary = listed(git, base) if base else ({}, None)
         if base and blobs and min(blobs) > 1:
@@ -135,6 +139,8 @@ def _take(store: Store, reading: Reading, base: str | None, signatures: Signatur
         summary = summaries[0] if summaries else summary
         wanted = [c.new for c in added] + [blob for c in again(chain) for blob in (c.old, c.new)]
         contents = contents_of(git, [*wanted, *([summary] if summary else [])])
+        if None in contents.values():
+            raise GitError("an object of it is missing here")
         signatures.load(git, [link.commit for link in chain[: len(added)]])
         folded(state, chain, added, contents, base, signatures.fault)
         if broken:
@@ -176,20 +182,31 @@ def _unsound(store: Store, broken: Broken) -> Damage:
     return Damage(broken.what, f'{sound}; {PAGE}, "A bad commit", says how to go back to it')
 
 
-def _rewritten(store: Store, base: str, head: str) -> Damage:
+def _descends(store: Store, before: str, head: str) -> bool:
+    return store.git.succeeds("merge-base", "--is-ancestor", before, head)
+
+
+def _rewritten(store: Store, base: str, head: str, rules: str) -> Damage:
     """The branch no longer holds what this clone has verified."""
     before, now = (store.git("rev-list", "--reverse", "--first-parent", each).split() for each in (base, head))
     place = next((n for n, (a, b) in enumerate(zip(before, now, strict=False)) if a != b), min(len(before), len(now)))
-    was, there = before[place][:12], (now[place][:12] if place < len(now) else "nothing")
-    what = f"event {place + 1} was commit {was} when this clone last read it, and is {there} now"
+    was, there = before[place][:12], (now[place][:12] if place < len(now) else "not there")
+    back = f"git push --force origin {base}:{BRANCH}" if store.remote else f"git branch --force ledger {base}"
     return Damage(
-        f"{what}: the branch was rewritten",
-        f'{PAGE}, "A rewritten branch", says how to choose between them',
-        passing=place == len(now),
+        f"event {place + 1} was commit {was} when this clone last read it, and is {there} now: it was rewritten",
+        f"if what this clone knows is right, `{back}`; if what is there is right,"
+        f" `git update-ref -d {VERIFIED}{rules}` forgets the other",
+        passing=True,
     )
 
 
 def _no_branch(store: Store, known: Look, look: Look) -> Damage:
+    if not look.tags:
+        return Damage(
+            f"origin has no branch `ledger` any more, which this clone has read up to commit {str(known.head)[:12]}",
+            f'`git push origin {known.head}:{BRANCH}` brings it back; for a new origin see {PAGE}, "A new origin"',
+            passing=True,
+        )
     last = max(look.tags)
     what = f"{store.where} has the witness champion/{last:06d} and no branch `ledger`"
     if not store.remote:
@@ -238,26 +255,39 @@ def _moved(store: Store, number: int, at: str, right: str) -> Damage:
 
 def _extra(store: Store, reading: Reading, number: int, at: str, head: str) -> None:
     """A witness of no event: a writer was stopped before the branch, the branch was set back, or it is somebody's."""
-    git, state = store.git, reading.state
+    state = reading.state
     delete = f"git push origin :{WITNESS}{number:06d}" if store.remote else f"git tag --delete champion/{number:06d}"
     if number <= state.number:
         what = f"the tag champion/{number:06d} belongs to no champion: event {number} is {_kind(reading, number)}"
         reading.damages.append(Damage(what, f"`{delete}` removes it", stops=False))
         return
-    try:
-        [link] = links(git, at, f"{at}^") if git.succeeds("rev-parse", "-q", "--verify", f"{at}^") else [None]
-        if link and link.parents == (head,) and shape(link, number, FLAT.fullmatch(link.changes[-1].path) is not None):
-            reading.finish[BRANCH] = at
-            return
-    except (GitError, Unsound, ValueError, IndexError):
-        pass
     what = f"the last event is {state.number}, and the witness champion/{number:06d} says that there were more"
-    if git.succeeds("merge-base", "--is-ancestor", head, at):
+    follows = _follows(store, reading, number, at)
+    if follows == 1:
+        reading.finish[BRANCH] = at
+    elif follows:
         put = f"git push origin {at}:{BRANCH}" if store.remote else f"git branch --force ledger {at}"
         mend = f"somebody set the branch back; `{put}` brings the events up to it back"
+        reading.damages.append(Damage(what, mend, passing=True))
     else:
-        mend = f"it does not follow the branch; if nobody rewrote that, `{delete}` removes it"
-    reading.damages.append(Damage(what, mend, passing=True))
+        mend = f"its commit does not follow from the branch; if nobody rewrote that, `{delete}` removes it"
+        reading.damages.append(Damage(what, mend, passing=True))
+
+
+def _follows(store: Store, reading: Reading, number: int, at: str) -> int:
+    """How many sound events lie between the branch and a witness ahead of it; 0: it does not follow."""
+    git, head, state = store.git, str(reading.look.head), reading.state.copy()
+    try:
+        chain = links(git, at, head)
+        added, broken = shaped(chain, state, head)
+        contents = contents_of(git, [c.new for c in added] + [b for c in again(chain) for b in (c.old, c.new)])
+        signatures = Signatures(store.project)
+        signatures.load(git, [link.commit for link in chain])
+        folded(state, chain, added, contents, head, signatures.fault)
+    except (GitError, Broken):
+        return 0
+    sound = broken is None and state.number == number and state.lived[-1:] == state.events[-1:]
+    return len(chain) if sound else 0
 
 
 def _kind(reading: Reading, number: int) -> str:

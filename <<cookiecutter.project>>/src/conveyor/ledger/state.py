@@ -69,6 +69,7 @@ class State:
                 if event.type == "approved":
                     self._approved[event.key, event.digest] = event
             case "rolled_back":
+                self._undo()  # one that is overtaken changes no quarantine
                 # A roll-back to a model lifts its quarantine.
                 touched = (event.key, event.replaces or "")
                 self._before = {key: self._quarantined.get(key) for key in touched}
@@ -76,18 +77,15 @@ class State:
                 if event.replaces:
                     self._quarantined[event.replaces] = event
             case "quarantined":
+                if self._waiting and event.key == self._waiting.key:
+                    self._undo()  # it ends the roll-back to this model
                 self._quarantined[event.key] = event
                 self._before.pop(event.key, None)
             case "live":
                 self.lived.append(event)
                 self._approved.clear()
-            case "aborted" if self._waiting and self._waiting.type == "rolled_back":
-                # The roll-back did not come to serve: it changes no quarantine.
-                for key, before in self._before.items():
-                    if before:
-                        self._quarantined[key] = before
-                    else:
-                        self._quarantined.pop(key, None)
+            case "aborted":
+                self._undo()
             case "kept":
                 self._kept.add((event.key, event.holdout))
             case "pruned":
@@ -99,6 +97,23 @@ class State:
             self._judged.setdefault(event.holdout, set()).add(event.key)
             self._kept.add((event.key, event.holdout))
         self._waiting = self._waits(event)
+
+    def _undo(self) -> None:
+        """The roll-back on its way does not come to serve: the quarantines are as they were before it."""
+        if self._waiting and self._waiting.type == "rolled_back":
+            for key, before in self._before.items():
+                if before:
+                    self._quarantined[key] = before
+                else:
+                    self._quarantined.pop(key, None)
+
+    def copy(self) -> State:
+        """The same state, which goes on by itself."""
+        other = State()
+        for name, value in vars(self).items():
+            if name in vars(other):
+                setattr(other, name, value.copy() if isinstance(value, dict | list | set) else value)
+        return other
 
     def _waits(self, event: Event) -> Event | None:
         """The model on its way after one more event."""

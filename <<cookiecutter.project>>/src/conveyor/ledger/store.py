@@ -40,6 +40,7 @@ PUSH = (
     *("--no-follow-tags", "--no-signed", "--recurse-submodules=no"),
 )
 BYTES_A_SECOND = 200_000  # the slowest push that is waited for
+LARGE = 10_000.0  # seconds for the bytes of a model, as for its push
 
 
 @dataclass(frozen=True)
@@ -95,15 +96,18 @@ class Store:
         if not self.remote:
             return self.seen()
         patterns = [f"+{WITNESS}{start}*:{OURS}champion/{start}*" for start in witnesses]
-        patterns += [f"+{MODELS}{key}*:{OURS}models/{key}*" for key in models]
+        bytes_of = [f"+{MODELS}{key}*:{OURS}models/{key}*" for key in models]
         try:
+            if bytes_of:
+                self.git(*FETCH, "origin", *bytes_of, more=self.credentials(), seconds=LARGE)
             self.fetch(f"+{BRANCH}:{OURS}ledger", *patterns)
         except GitError as error:
             if "couldn't find remote ref" not in str(error):
                 raise self._unread(error) from None
             # The branch is not there. What this clone has seen of it stays, for the one who restores it.
             try:
-                self.fetch(*patterns)
+                if patterns:
+                    self.fetch(*patterns)
             except GitError as error:
                 raise self._unread(error) from None
             return replace(self.seen(), head=None)
@@ -178,10 +182,14 @@ class Store:
         except GitError as error:
             if "does not support --atomic" not in str(error):
                 raise
+            # A run that loses the race must not replace the bytes of the one that wins it.
+            keys = [ref.removeprefix(MODELS) for ref, at in refs.items() if at and ref.startswith(MODELS)]
+            there = self.look((), keys).models if keys else {}
+            lease = [f"--force-with-lease={MODELS}{key}:{there.get(key, '')}" for key in keys]
             # One after another: bytes without an event harm nobody, the branch is the compare-and-swap, and nothing is
             # deleted before it.
-            for pair in sorted(pairs, key=_turn):
-                self._push([], [pair], seconds)
+            for pair in sorted((pair.removeprefix("+") for pair in pairs), key=_turn):
+                self._push(lease if MODELS in pair and pair[0] != ":" else [], [pair], seconds)
 
     def put(self, refs: dict[str, str]) -> None:
         """Write refs whose commits need no compare-and-swap: a branch only moves forward.
