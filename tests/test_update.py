@@ -40,6 +40,7 @@ def generated(shared, template):
         released.git(fresh, "clone", "--quiet", "--branch", OLD, str(template), "template")
         generate(fresh, template=fresh / "template", description=DESCRIPTION)
         released.adopt(fresh / "late-flights", template)
+        released.pack(fresh / "late-flights")
 
     return once(shared, "generated", make) / "late-flights"
 
