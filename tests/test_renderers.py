@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from itertools import product
 from pathlib import Path
 
 import copier
+import copier._main
+import jinja2
 import pytest
 import yaml
 from conftest import DEFAULTS, OPTIONS, QUESTIONS, ROOT, TEMPLATE, generate
@@ -77,7 +80,33 @@ def rendered(template, tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """Compiles a template once for each of the two renderers: no answer is known then.
+
+    And copier does not start git for each file: git finds no repository here. The test above runs without this.
+    """
+    compile_ = jinja2.Environment.compile
+
+    @cache
+    def first(key, source, *more):
+        return compile_(environments[key], source, *more)
+
+    environments = {}
+
+    def compiled(self, source, *more):
+        key = (type(self), jinja2.lexer.get_lexer(self), tuple(self.extensions))
+        environments[key] = self
+        return first(key, source, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jinja2.Environment, "compile", compiled)
+        patch.setattr(copier._main, "is_git_available", lambda: False)
+        yield
+
+
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: "-".join(answers.values()))
+@pytest.mark.usefixtures("compiled")
 def test_copier_makes_the_same_bytes_of_every_combination_of_answers(rendered, tmp_path, answers):
     made = copied(rendered, tmp_path / "made", **answers)
     config = tmp_path / "config.yaml"
