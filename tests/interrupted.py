@@ -7,7 +7,7 @@ import sys
 
 from conveyor.cli import main
 from conveyor.deploy import replicas, rollout
-from conveyor.ledger import ledger
+from conveyor.ledger import journal
 
 how, point = sys.argv[1:3]
 sys.argv[1:3] = []
@@ -18,6 +18,6 @@ def reached(here: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL) if how == "killed" else input("held\n")
 
 
-for module in (ledger, rollout, replicas):
+for module in (journal, rollout, replicas):
     module.reached = reached
 main()

@@ -284,7 +284,7 @@ def test_a_tag_of_somebody_elses_under_the_prefix_stops_nobody_and_is_listed(pla
 def test_a_tag_ahead_that_follows_nothing_is_named_with_its_removal(place):
     place.promote("first")
     place.project.git("tag", "champion/000009", "main")
-    with pytest.raises(Misuse, match="witness champion/000009 says that there were more; it does not follow") as error:
+    with pytest.raises(Misuse, match="witness champion/000009 says that there were more; its commit") as error:
         place.open()
     place.project.run(*shlex.split(commands(str(error.value))[0]))
     assert place.open().number == 2
@@ -474,17 +474,13 @@ def test_a_repository_is_read_while_damaged_objects_are_named(place):
     ledger = place.promote("first")
     blob = place.project.git("rev-parse", f"{BRANCH}:{path_of(1)}").stdout.strip()
     (place.project.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
-    with pytest.raises(
-        Misuse, match="^ledger: the branch `ledger` of this repository cannot be read: an object of it is"
-    ):
+    with pytest.raises(Misuse, match="^ledger: the branch `ledger` of this repository cannot be read: an object"):
         place.open()
     commit = subprocess.check_output(
         ["git", "rev-parse", f"{ledger.head}~1"], cwd=place.project.path, text=True
     ).strip()
     (place.project.path / ".git/objects" / commit[:2] / commit[2:]).unlink()
-    with pytest.raises(
-        Misuse, match="^ledger: the branch `ledger` of this repository cannot be read: .*; docs/ledger.md"
-    ):
+    with pytest.raises(Misuse, match="^ledger: the branch `ledger` of this repository cannot be read: .*; docs"):
         place.open()
 
 
@@ -513,9 +509,7 @@ def test_a_ledger_that_is_gone_from_origin_is_no_new_beginning_for_a_clone_that_
     for ref in place.refs(bare):
         if ref != "refs/heads/main":
             place.project.run("git", "--git-dir", str(bare), "update-ref", "-d", ref)
-    with pytest.raises(
-        Misuse, match="^ledger: origin has no branch `ledger` any more, which this clone has read"
-    ) as error:
+    with pytest.raises(Misuse, match="^ledger: origin has no branch `ledger` any more, which this clone") as error:
         place.open()
     assert told(place)
     place.project.run("sh", "-c", commands(str(error.value))[0])

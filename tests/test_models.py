@@ -337,7 +337,7 @@ def test_a_payload_in_the_place_of_the_champions_bytes_is_refused_before_it_is_l
     one_line(
         bootstrapped.cli("score", check=False),
         2,
-        rf"ledger: refs/models/{champion.key} has digest .*, its event says .*; restore that ref",
+        rf"ledger: refs/models/{champion.key} is commit .*, event 1 says .*; `make fsck` says what brings it back",
     )
     assert not marker.exists()
 

@@ -6,6 +6,7 @@ an event ``migrated``, held all events in one folder.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -59,7 +60,15 @@ class Broken(Exception):
 def links(git: Git, head: str, after: str | None) -> list[Link]:
     """The commits after ``after`` up to ``head``, the oldest first."""
     # A person's settings for diffs and logs must not reach what is parsed here.
-    words = ["-c", "diff.orderFile=", "-c", "i18n.logOutputEncoding=UTF-8", "log", "--topo-order", "--reverse"]
+    words = [
+        "-c",
+        f"diff.orderFile={os.devnull}",
+        "-c",
+        "i18n.logOutputEncoding=UTF-8",
+        "log",
+        "--topo-order",
+        "--reverse",
+    ]
     words += ["--format=%x01%H %P", "--raw", "--no-abbrev", "--full-index", "--no-renames", "--root", "--no-relative"]
     words += ["--first-parent", "--diff-merges=first-parent", "--no-ext-diff", "--no-show-signature", "--no-color"]
     told = git(*words, "--no-notes", head, *([f"^{after}"] if after else []), "--")

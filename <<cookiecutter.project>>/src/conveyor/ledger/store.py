@@ -184,8 +184,10 @@ class Store:
                 raise
             # A run that loses the race must not replace the bytes of the one that wins it.
             keys = [ref.removeprefix(MODELS) for ref, at in refs.items() if at and ref.startswith(MODELS)]
-            there = self.look((), keys).models if keys else {}
-            lease = [f"--force-with-lease={MODELS}{key}:{there.get(key, '')}" for key in keys]
+            now = self.look((), keys)
+            if now.head != head:
+                raise Moved from None
+            lease = [f"--force-with-lease={MODELS}{key}:{now.models.get(key, '')}" for key in keys]
             # One after another: bytes without an event harm nobody, the branch is the compare-and-swap, and nothing is
             # deleted before it.
             for pair in sorted((pair.removeprefix("+") for pair in pairs), key=_turn):
