@@ -526,8 +526,9 @@ def _give(workflow, environments, secrets, variables) -> None:
     for name, job in workflow["jobs"].items():
         place = job.get("environment") or ""
         place = place["name"] if isinstance(place, dict) else place
-        if variable := re.fullmatch(r"\$\{\{ *vars\.(\w+) *\}\}", place):
-            place = variables.get(variable[1], "")
+        if re.fullmatch(r"\$\{\{ *vars\.\w+( *\|\| *vars\.\w+)* *\}\}", place):
+            named = (variables.get(variable, "") for variable in re.findall(r"vars\.(\w+)", place))
+            place = next(filter(None, named), "")
         if "${{" in place and environments:
             raise ActError(f"the environment of {name} is an expression, which is not stood in for")
         text = json.dumps(job)

@@ -353,7 +353,9 @@ def test_what_a_pull_request_says_arrives_as_it_was_written(hosted, tmp_path):
     assert "pwned" not in run.logs["first"].split("\n--")[1]
 
 
-@pytest.mark.parametrize("environment", ["production", "{name: production}", "${{ vars.WHERE }}"])
+@pytest.mark.parametrize(
+    "environment", ["production", "{name: production}", "${{ vars.WHERE }}", "${{ vars.NOT_SET || vars.WHERE }}"]
+)
 def test_a_secret_of_an_environment_is_seen_by_its_jobs_only(hosted, tmp_path, environment):
     look = SECRETS.replace("echo [$S]", "echo ${#S}")
     more = f"""

@@ -28,7 +28,7 @@ from conveyor.ledger.state import State
 from conveyor.ledger.store import BRANCH, VERIFIED, WITNESS, Look, Store
 
 RULES = "2"  # another number verifies everything again
-NEW = 50  # after so many new events it is noted that they were verified
+NEW = 50  # a writer without an origin notes after so many events that they were verified
 TURNS = 4
 PAGE = "docs/ledger.md"
 
@@ -107,7 +107,7 @@ def _once(store: Store, state: State, whole: bool) -> Reading:
     if base and (beyond := {f"{e.number:06d}"[:-2] for e in reading.state.lived if e.number not in look.tags}):
         reading.look = replace(look, tags=store.look(sorted(beyond)).tags)
     _witnesses(store, reading)
-    if store.remote and (new > NEW or not base) and not reading.damages and reading.state.events:
+    if store.remote and (new or not base) and not reading.damages and reading.state.events:
         store.note(rules, look.head)
     return reading
 
@@ -136,7 +136,7 @@ def _take(store: Store, reading: Reading, base: str | None, signatures: Signatur
             state.add(read_again(old[blobs[number]] or b""))
         added, broken = shaped(chain, state, base)
         summaries = [change.new for link in chain[-1:] for change in link.changes if change.path == SUMMARY]
-        summary = summaries[0] if summaries else summary
+        summary = summaries[0] if summaries else summary if chain else None
         wanted = [c.new for c in added] + [blob for c in again(chain) for blob in (c.old, c.new)]
         contents = contents_of(git, [*wanted, *([summary] if summary else [])])
         if None in contents.values():
