@@ -216,7 +216,8 @@ def full_disk(folder: Path, rounds: int) -> Row:
             ledger = place.ledger()
             if process.returncode:
                 held += 1
-                row.wrong += [] if ledger.number in (before, before + 1) else [f"round {turn}: {ledger.number} events"]
+                # Both events can be at origin when there is no room left to read them back.
+                row.wrong += [] if before <= ledger.number <= before + 2 else [f"round {turn}: {ledger.number} events"]
                 again = place.start(root, f"full-{turn}")
                 row.wrong += [f"round {turn}: {again.communicate()[1].decode()[-200:]}"] if again.wait() else []
             row.wrong += place.sound({f"full-{turn}"})
