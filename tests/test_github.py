@@ -379,8 +379,8 @@ def test_the_description_is_cut_to_what_is_used_and_says_null_as_a_json_schema_d
     named = {f"{method.upper()} {path}" for path, methods in tool.OPERATIONS.items() for method in methods}
     assert named == set(DESCRIPTION["operations"])
     # What is not stood in for here are the settings, which tests/standins/gh.py stands in for.
-    places = "actions/permissions|codeowners|environments|private-vulnerability-reporting|rulesets"
-    settings = rf"PATCH |(GET|POST|PUT) /({places})\b.*"
+    places = "actions/(permissions|variables)|codeowners|environments|keys|private-vulnerability-reporting|rulesets"
+    settings = rf"PATCH |(GET|PATCH|POST|PUT) /({places})\b.*"
     for name, operation in DESCRIPTION["operations"].items():
         here = hasattr(GitHub, f"_{operation['id'].replace('/', '_').replace('-', '_')}")
         assert here != bool(re.fullmatch(settings, name)), name
