@@ -69,6 +69,7 @@ def test_readers_and_a_writer_of_a_local_ledger_do_each_other_no_harm(place):
         "    number = Ledger(Project(Path(sys.argv[1]))).number\n"
         "    assert number >= last, (number, last)\n"
         "    last, reads = number, reads + 1\n"
+        "    if reads == 1: print('ready', flush=True)\n"
         "print(reads, last)\n"
     )
     stop = place.folder / "stop"
@@ -76,6 +77,7 @@ def test_readers_and_a_writer_of_a_local_ledger_do_each_other_no_harm(place):
     words = [sys.executable, "-c", reader, place.project.path, stop]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     readers = [subprocess.Popen(words, env=environment, **pipes) for _ in range(3)]
+    assert [each.stdout.readline() for each in readers] == ["ready\n"] * 3
     ledger = place.open()
     try:
         for number in range(10):
