@@ -46,15 +46,14 @@ class Broken(Exception):
 
     Attributes:
         sound: the last commit that is sound; None: there is none.
-        commit: the first that is not.
         what: what is wrong, in words.
         event: the number of the event at fault.
         newer: whether a newer version wrote it.
     """
 
-    def __init__(self, what: str, commit: str, sound: str | None, event: int, newer: bool = False) -> None:
+    def __init__(self, what: str, sound: str | None, event: int, newer: bool = False) -> None:
         super().__init__(what)
-        self.what, self.commit, self.sound, self.event, self.newer = what, commit, sound, event, newer
+        self.what, self.sound, self.event, self.newer = what, sound, event, newer
 
 
 def links(git: Git, head: str, after: str | None) -> list[Link]:
@@ -142,20 +141,18 @@ def _lines(ids: list[str]) -> bytes:
     return "".join(f"{each}\n" for each in ids).encode()
 
 
-def listed(git: Git, commit: str) -> tuple[dict[int, str], str | None]:
-    """The blobs of the events in a commit's tree by number, and that of champion.json."""
-    found, summary = {}, None
+def listed(git: Git, commit: str) -> dict[int, str]:
+    """The blobs of the events in a commit's tree, by number."""
+    found = {}
     for line in git("ls-tree", "-r", "--full-tree", commit).splitlines():
         about, _, path = line.partition("\t")
         blob = about.split()[2]
         flat = FLAT.fullmatch(path)
-        if path == SUMMARY:
-            summary = blob
-        elif flat:
+        if flat:
             found[int(flat[1])] = blob
         elif (number := path.rpartition("/")[2].removesuffix(".json")).isdecimal() and path == path_of(int(number)):
             found[int(number)] = blob
-    return found, summary
+    return found
 
 
 def shaped(chain: list[Link], state: State, last: str | None) -> tuple[list[Change], Broken | None]:
@@ -174,7 +171,7 @@ def shaped(chain: list[Link], state: State, last: str | None) -> tuple[list[Chan
                 raise Unsound("is a merge" if len(link.parents) > 1 else "does not follow the one before it")
             added.append(shape(link, number, flat))
         except Unsound as fault:
-            return added, Broken(f"commit {link.commit[:12]} {fault}", link.commit, last, number)
+            return added, Broken(f"commit {link.commit[:12]} {fault}", last, number)
         flat, last = flat and bool(FLAT.fullmatch(added[-1].path)), link.commit
     return added, None
 
@@ -210,12 +207,12 @@ def folded(
                 raise Unsound(missing)
             state.add(event)
         except Unsound as fault:
-            raise Broken(f"{change.path} {fault}", link.commit, last, number, isinstance(fault, Newer)) from None
+            raise Broken(f"{change.path} {fault}", last, number, isinstance(fault, Newer)) from None
         for older in again([link]):
             if not _same(contents[older.old], contents[older.new]):
                 wrote = by_event.get(_number(older), "before")
                 what = f"commit {link.commit[:12]} rewrites {older.path}, which commit {wrote[:12]} wrote"
-                raise Broken(what, link.commit, last, _number(older))
+                raise Broken(what, last, _number(older))
         by_event[number], last = link.commit, link.commit
 
 

@@ -198,38 +198,37 @@ class Models:
             whole: also read those at the URL.
         """
         in_git = [event for event in events if event.model or self.url is None]
-        if self.store.remote:
-            refs = self.store.at_origin(f"{MODELS}*") if in_git else {}
-        else:
-            refs = {f"{MODELS}{key}": at for key, at in self.store.seen().models.items()}
         here = self.store.seen().models
+        there = {f"{MODELS}{key}": at for key, at in here.items()}
+        if self.store.remote:
+            there = self.store.at_origin(f"{MODELS}*") if in_git else {}
         found = []
         for event in in_git:
-            at, ref = refs.get(f"{MODELS}{event.key}"), f"{MODELS}{event.key}"
+            ref = f"{MODELS}{event.key}"
+            at = there.get(ref)
             if at and (event.model is None or at == event.model):
                 continue
             what = self.lost(event) if at is None else f"{ref} holds other bytes than event {event.number} stored"
+            repair: tuple[tuple[str, str], ...] = ()
             if event.model and self.git.succeeds("cat-file", "-e", f"{event.model}^{{tree}}"):
                 mend = "`make fsck REPAIR=1` puts them back" + (" (with PUSH=1)" if self.store.remote else "")
-                found.append(Damage(what, mend, ((ref, event.model),), stops=False))
-            elif event.model is None and event.key in here and at is None:
-                mend = f"`git push origin {here[event.key]}:{ref}` puts them back"
-                found.append(Damage(what, mend, stops=False))
-            elif event.model is None and at is None:
-                mend = "set ledger.models to where they are, or train the model again"
-                found.append(Damage(what, mend, stops=False))
-            else:
+                repair = ((ref, event.model),)
+            elif event.model:
                 mend = "`make fsck REPAIR=1 PUSH=1` in a clone that has judged or served the model puts them back"
-                found.append(Damage(what, mend, stops=False))
+            elif event.key in here:
+                mend = f"`git push origin {here[event.key]}:{ref}` puts them back"
+            else:
+                mend = "set ledger.models to where they are, or train the model again"
+            found.append(Damage(what, mend, repair, stops=False))
         outside = [event for event in events if event not in in_git]
         if outside:
             with self._system() as (system, place):
                 names = {event.digest: f"{place}/{event.digest}.tar" for event in outside}
                 if whole:
-                    there = {d for d, name in names.items() if self._content(system, name, d) is not None}
+                    kept = {d for d, name in names.items() if self._content(system, name, d) is not None}
                 else:
-                    there = {digest for digest, name in names.items() if system.exists(name)}
-                gone = [event for event in outside if event.digest not in there]
+                    kept = {digest for digest, name in names.items() if system.exists(name)}
+                gone = [event for event in outside if event.digest not in kept]
             found += [
                 Damage(self.lost(event), f"restore {event.digest}.tar there from a back-up", stops=False)
                 for event in gone

@@ -126,17 +126,16 @@ def _take(store: Store, reading: Reading, base: str | None, signatures: Signatur
         if base and head != base and (not chain or chain[0].parents != (base,)):
             reading.damages.append(_rewritten(store, base, head, reading.rules))
             return 0
-        blobs, summary = listed(git, base) if base else ({}, None)
+        blobs = listed(git, base) if base else {}
         if base and blobs and min(blobs) > 1:
             first = event_of(contents_of(git, [blobs[min(blobs)]])[blobs[min(blobs)]])
-            blobs = {**listed(git, str(first.before))[0], **blobs}
+            blobs = {**listed(git, str(first.before)), **blobs}
         # What was verified has the layout that it had; the last event says which one is next.
         old = contents_of(git, blobs.values()) if base else {}
         for number in sorted(blobs):
             state.add(read_again(old[blobs[number]] or b""))
         added, broken = shaped(chain, state, base)
-        summaries = [change.new for link in chain[-1:] for change in link.changes if change.path == SUMMARY]
-        summary = summaries[0] if summaries else summary if chain else None
+        summary = next((c.new for link in chain[-1:] for c in link.changes if c.path == SUMMARY), None)
         wanted = [c.new for c in added] + [blob for c in again(chain) for blob in (c.old, c.new)]
         contents = contents_of(git, [*wanted, *([summary] if summary else [])])
         if None in contents.values():
@@ -165,7 +164,7 @@ def _summarised(reading: Reading, content: bytes | None, chain: list[Link], base
     if told != reading.state.summary() and reading.look.head != base and not old:
         sound = chain[-1].parents[0] if chain and chain[-1].parents else None
         number = reading.state.number
-        raise Broken(f"{SUMMARY} does not follow from the events", str(reading.look.head), sound, number)
+        raise Broken(f"{SUMMARY} does not follow from the events", sound, number)
 
 
 def _unsound(store: Store, broken: Broken) -> Damage:
