@@ -47,6 +47,11 @@ class Environment(Frozen):
             return None
         return {"username": self.registry_user, "password": self.registry_token}
 
+    @property
+    def lasting_token(self) -> str | None:
+        """REGISTRY_TOKEN, unless it is the token of a workflow's job, which ends with the job."""
+        return None if self.run_url and self.registry_token == self.token else self.registry_token
+
     @classmethod
     def read(cls, variables: dict[str, str] | None = None) -> Environment:
         given = {name: value for name, value in (variables or dict(os.environ)).items() if value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
@@ -43,12 +44,22 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> str:
     elif first["type"] == "missing":
         text = f"{key}: missing; add it"
     else:
-        message = first["msg"].removeprefix("Value error, ")
+        message = _SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
+        if first["type"] == "float_type" and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", str(first["input"])):
+            message = "a number needs a point before its exponent, such as 1.0e-5"  # YAML reads 1e-5 as text
         text = f"{key}: {message[:1].lower()}{message[1:]}" if key else message
         # Our own validators already say what was found.
         text += "" if first["type"] == "value_error" else f", not {shown(first['input'])}"
     more = len(errors) - 1
     return text + (f" (and {more} more)" if more else "")
+
+
+# What pydantic says of these in the words of Python.
+_SAID = {
+    "tuple_type": "input should be a list, such as [one, two]",
+    "dict_type": "input should be a mapping, such as {one: 1}",
+    "too_short": "the list should not be empty",
+}
 
 
 def shown(value: Any) -> str:

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 SECONDS = 120
+LEAST = (2, 31)  # the first git that takes settings from its environment: a token is given that way
 # What a hook, or a caller's `git -c`, says about another repository: none of it is about this one.
 ELSEWHERE = re.compile(
     "GIT_(DIR|WORK_TREE|IMPLICIT_WORK_TREE|COMMON_DIR|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|PREFIX"

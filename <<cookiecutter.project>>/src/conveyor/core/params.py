@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from conveyor.core.errors import Misuse
 from conveyor.core.frozen import Frozen, Names, checked, shown
@@ -69,9 +69,22 @@ class Model(Frozen):
 class Guards(Frozen):
     confidence: float = Field(default=0.99, gt=0.5, lt=1)
     segments: Names = ()
-    min_rows: int = Field(default=300, ge=20)
+    min_rows: int = Field(default=100, ge=20)
     segment_margin: float = Field(default=0.02, ge=0)
+    doubt: float = Field(default=0.1, ge=0, le=0.5)
     calibration_margin: float | None = Field(default=0.02, ge=0)
+
+
+def _block(value: Any) -> Any:
+    named = value in ("day", "week", "row") if isinstance(value, str) else type(value) is int and 1 <= value <= 100_000
+    if not named:
+        raise ValueError(f"{shown(value)} is no block; write day, week, row, or a number of hours such as 6")
+    return value
+
+
+# Rows of one block of time belong together: of one day, one week, or so many hours; row: each row is alone.
+Block = Annotated[Literal["day", "week", "row"] | int, BeforeValidator(_block)]
+BLOCK = re.compile(r"hour|day|week|\d+ hours")  # what a block of time is called
 
 
 class Gate(Frozen):
@@ -80,7 +93,11 @@ class Gate(Frozen):
     promote_when: Literal["superior", "non_inferior"]
     margin: float = Field(ge=0)
     confidence: float = Field(gt=0.5, lt=1)
+    threshold: float = Field(default=0.5, gt=0, lt=1)  # of a binary task; the service has the same
+    false_share: float | None = Field(default=0.1, gt=0, lt=1)
     floors: dict[str, float] = {}
+    block: Block = "day"
+    receipt: bool = False  # whether workflows keep build/receipt.json, in a private repository
     guards: Guards = Guards()
 
     @field_validator("own_metrics")
@@ -201,6 +218,21 @@ class Params(Frozen):
         for name in (self.gate.metric, *self.gate.floors):
             if name not in known:
                 raise ValueError(f"gate: {name} is no metric of data.task {self.data.task}; use {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_target_divides_nothing(self) -> Params:
+        for key, names in (("data.group", (self.data.group,)), ("gate.guards.segments", self.gate.guards.segments)):
+            if self.data.target in names:
+                raise ValueError(f"{key}: {self.data.target} is the target; name another column")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_private_is_kept(self) -> Params:
+        if self.gate.receipt and self.data.private:
+            raise ValueError(
+                "gate.receipt: an artifact would hold labels and segments, and data.private names columns; use false"
+            )
         return self
 
     @model_validator(mode="after")

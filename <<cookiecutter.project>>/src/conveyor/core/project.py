@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, wraps
 from pathlib import Path
@@ -14,7 +15,7 @@ from conveyor.core import frozen, params, yaml_file
 from conveyor.core.environment import Environment
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
-from conveyor.core.git import Git, GitError
+from conveyor.core.git import LEAST, Git, GitError
 
 SCHEMA = 1
 
@@ -38,6 +39,17 @@ def read_pyproject(root: Path) -> dict[str, Any]:
         raise Misuse(f"pyproject.toml: {error}; mend it") from None
 
 
+def new_enough(told: str) -> None:
+    """Check what `git version` says.
+
+    Raises:
+        Misuse: it is older than ``LEAST``.
+    """
+    found = re.search(r"(\d+)\.(\d+)", told)
+    if found and (int(found[1]), int(found[2])) < LEAST:
+        raise Misuse(f"git: {told.strip()} is too old; install {LEAST[0]}.{LEAST[1]} or newer")
+
+
 Made = TypeVar("Made")
 
 
@@ -52,6 +64,23 @@ def per_project(make: Callable[[Project], Made]) -> Callable[[Project], Made]:
         return made
 
     return known
+
+
+@dataclass(frozen=True)
+class Clone:
+    """The git repository of a project.
+
+    Attributes:
+        git: git in the project's folder.
+        shared: git's own folder, which all working trees of this clone share.
+        shallow: whether this clone lacks old commits.
+        commit: that of the working tree, in hex digits.
+    """
+
+    git: Git
+    shared: Path
+    shallow: bool
+    commit: str
 
 
 class Project:
@@ -97,10 +126,17 @@ class Project:
             self.data_root = pull
 
     @cached_property
-    def git(self) -> Git:
+    def clone(self) -> Clone:
+        """The git repository around ``root``.
+
+        Raises:
+            Misuse: there is none with a commit, it belongs to another user, or git is missing or too old.
+        """
         git = Git(self.root)
         try:
-            git("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+            # --path-format is as old as LEAST: an older git stops at it.
+            words = ("--path-format=absolute", "--git-common-dir", "--is-shallow-repository")
+            told = git("rev-parse", *words, "--verify", "--quiet", "HEAD^{commit}")
         except GitError as error:
             if "not installed" in str(error):
                 raise Misuse("git is not installed; install it") from None
@@ -108,10 +144,17 @@ class Project:
                 mend = f"if you trust it, run `git config --global --add safe.directory {unowned[1]}`"
                 raise Misuse(f"git: the repository {unowned[1]} belongs to another user; {mend}") from None
             if "not a git repository" in str(error) or "exited with" in str(error):
+                new_enough(git("version"))
                 mend = "run `git init`, `git add -A` and `git commit`"
                 raise Misuse(f"not a git repository with a commit; {mend}") from None
             raise
-        return git
+        shared, shallow, commit = told.rsplit("\n", 2)
+        return Clone(git, Path(shared), shallow == "true", commit)
+
+    @property
+    def git(self) -> Git:
+        """git in this repository; see ``clone`` for the errors."""
+        return self.clone.git
 
     @cached_property
     def pyproject(self) -> dict[str, Any]:
@@ -145,10 +188,10 @@ class Project:
         """The folder of the team's package, by model.build."""
         return self.root / "src" / self.params.model.build.partition(".")[0]
 
-    @cached_property
+    @property
     def commit(self) -> str:
         """The commit of the working tree, 40 hex digits."""
-        return self.git("rev-parse", "HEAD")
+        return self.clone.commit
 
     @cached_property
     def dirty(self) -> bool:

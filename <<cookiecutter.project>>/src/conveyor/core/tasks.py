@@ -1,8 +1,12 @@
-"""The tasks of a model and the names of their metrics; the gate holds the functions."""
+"""The tasks of a model: the class that a prediction means, and the names of the metrics; the gate has the functions."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -13,6 +17,9 @@ METRICS: dict[str, tuple[Task, ...]] = {
     "log_loss": CLASSES,
     "brier": CLASSES,
     "accuracy": CLASSES,
+    "balanced_accuracy": CLASSES,
+    "precision": CLASSES,
+    "recall": CLASSES,
     "f1": CLASSES,
     "rmse": ("regression",),
     "mae": ("regression",),
@@ -23,3 +30,13 @@ METRICS: dict[str, tuple[Task, ...]] = {
 def of_task(task: Task) -> tuple[str, ...]:
     """The names of the metrics of a task."""
     return tuple(name for name, tasks in METRICS.items() if task in tasks)
+
+
+def chosen(predicted: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
+    """The predicted class of each row (n,): the gate measures it, and the service answers it.
+
+    Args:
+        predicted: the probability of the positive class (n,), or of each of several classes (n x classes).
+        threshold: the least probability at which a row is positive; of several classes the likeliest one is chosen.
+    """
+    return (predicted >= threshold).astype("int64") if predicted.ndim == 1 else predicted.argmax(axis=1)

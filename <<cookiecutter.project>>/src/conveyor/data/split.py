@@ -16,6 +16,7 @@ from conveyor.core.files import read_json
 from conveyor.core.frozen import Frozen
 from conveyor.data.columns import features
 from conveyor.data.hashing import row_hash, utc
+from conveyor.data.units import blocks
 
 BUCKETS = 10_000
 
@@ -65,17 +66,23 @@ class SplitRule(Frozen):
         return bucket >= np.uint64(round(self.holdout * BUCKETS))
 
 
-def split(frame: pd.DataFrame, data: params.Data, rule: params.Split) -> SplitRule:
+def split(frame: pd.DataFrame, data: params.Data, rule: params.Split, block: params.Block) -> SplitRule:
     """The split of ``frame``: the newest rows are held out, or without a time rows by a hash of the group or the key.
 
-    Rows of one instant stay together, so the holdout may be a little smaller than its share.
+    Rows of one instant or of one block of time stay together: the holdout begins with the block that makes it nearest
+    to ``rule.holdout``. Where this would change it by more than half, the block is divided.
 
     Raises:
         Refused: one of the two sides would be empty.
     """
     if data.time:
         times = utc(frame[data.time]).sort_values()
-        first_held_out = times.iloc[min(int(len(times) * (1 - rule.holdout)), len(times) - 1)]
+        place = min(int(len(times) * (1 - rule.holdout)), len(times) - 1)
+        if not data.group and block != "row":
+            begins = np.flatnonzero(np.diff(blocks(times, block))) + 1
+            near = begins[np.abs(begins - place) <= (len(times) - place) / 2]
+            place = int(near[np.abs(near - place).argmin()]) if near.size else place
+        first_held_out = times.iloc[place]
         earlier = times[times < first_held_out]
         if earlier.empty:
             raise Refused(f"{data.path}: {len(frame)} rows leave nothing to train on beside the holdout; add rows")

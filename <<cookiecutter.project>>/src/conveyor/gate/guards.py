@@ -3,6 +3,9 @@
 A guard blocks only if the challenger is shown to be worse than the champion by more than the guard's margin. Each guard
 can be wrong by chance, so all p-values are held against one level together (S. Holm, "A simple sequentially rejective
 multiple test procedure", Scandinavian Journal of Statistics 6, 1979).
+
+A segment also stops a promotion, without a block, if it measures worse than its margin allows and differs from the gain
+over all rows: the challenger must not pay for its average there.
 """
 
 from __future__ import annotations
@@ -17,15 +20,21 @@ from numpy.typing import NDArray
 
 from conveyor.core import params
 from conveyor.core.frozen import Frozen
-from conveyor.gate.intervals import Floats, Groups, Spread, by_bootstrap
-from conveyor.gate.metrics import METRICS, Labels, Metric, Weighted, Weights, chosen
+from conveyor.gate.intervals import Sums, by_sums
+from conveyor.gate.metrics import METRICS, Labels, Metric, at
+from conveyor.gate.resampling import Groups
+from conveyor.gate.spread import FEWEST, Floats, Spread
 
 BANDS = 4  # number of groups of about equally many rows into which a numeric column is cut
 VALUES = 20  # a numeric column with more values than this is cut into bands
+NAMED = 5  # values that are named in a sentence
 
 
 class Guard(Frozen):
-    """One thing that must not get worse, with its measurements. ``holds`` is the result of the whole family's test."""
+    """One thing that must not get worse, with its measurements.
+
+    ``holds`` is the result of the whole family's test. A segment is ``doubted`` if it measures beyond its margin.
+    """
 
     kind: Literal["segment", "calibration"]
     name: str
@@ -38,9 +47,17 @@ class Guard(Frozen):
     margin: float
     p: float
     holds: bool = True
+    doubted: bool = False
 
 
-def calibration_error(y: Labels, predicted: Floats) -> Weighted:
+class Checked(Frozen):
+    """The guards, and for each column in words which of its values none looked at."""
+
+    guards: tuple[Guard, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+def calibration_error(y: Labels, predicted: Floats) -> Sums:
     """Mean squared distance between prediction and outcome, over ten groups of rows with similar predictions.
 
     The prediction is the probability of the positive class, or of the likeliest of several classes, or a number in
@@ -52,24 +69,19 @@ def calibration_error(y: Labels, predicted: Floats) -> Weighted:
         said, off = predicted, (y - predicted) / (y.std() or 1.0)
     else:
         said = predicted if predicted.ndim == 1 else predicted.max(axis=1)
-        off = (y if predicted.ndim == 1 else chosen(predicted) == y) - said
+        off = (y if predicted.ndim == 1 else predicted.argmax(axis=1) == y) - said
     edges = np.unique(np.quantile(said, np.linspace(0, 1, 11)[1:-1]))
     member = np.searchsorted(edges, said, side="right")
-    terms = np.stack([np.ones(len(y)), off, off**2], axis=1)
-    groups = [(rows, terms[rows]) for rows in (np.flatnonzero(member == g) for g in np.unique(member))]
 
-    def value(weights: Weights) -> Floats:
-        error = np.zeros(len(weights))
-        for rows, of_rows in groups:
-            count, total, own = (np.take(weights, rows, axis=1) @ of_rows).T
-            error += (total**2 - own) / np.maximum(count, 1)
-        mean: Floats = error / weights.sum(axis=1)
-        return mean
+    def combine(sums: Floats) -> Floats:
+        count, total, own = np.moveaxis(sums, -1, 0)
+        error: Floats = ((total**2 - own) / np.maximum(count, 1)).sum(axis=-1) / count.sum(axis=-1)
+        return error
 
-    return value
+    return Sums(np.stack([np.ones(len(y)), off, off**2], axis=1), combine, member[:, None], len(edges) + 1)
 
 
-CALIBRATION = Metric(calibration_error, partial(by_bootstrap, count=500), higher_is_better=False)
+CALIBRATION = Metric(calibration_error, partial(by_sums, count=500), higher_is_better=False)
 
 
 def gain(
@@ -83,11 +95,8 @@ def gain(
     measured = metric.way(metric.function, y, [challenger, champion], groups)
     between = measured.difference
     assert between is not None  # two models were given
-    if not metric.higher_is_better:
-        draws = None if between.draws is None else -between.draws
-        between = Spread(-between.value, between.error, between.freedom, draws)
     ours, theirs = measured.alone
-    return ours, theirs, between
+    return ours, theirs, between if metric.higher_is_better else between.negative()
 
 
 def check(
@@ -97,7 +106,8 @@ def check(
     rule: params.Gate,
     groups: Groups = None,
     segments: pd.DataFrame | None = None,
-) -> tuple[Guard, ...]:
+    overall: Spread | None = None,
+) -> Checked:
     """Every guard of the rule, tested by Holm's procedure at half of the level of the guards.
 
     The other half is for the test for overall harm: together they block a harmless change no more often than
@@ -108,9 +118,10 @@ def check(
         rule: the gate.
         groups: which rows belong together, or None.
         segments: for each column of ``guards.segments`` the value of each row, as text (n x columns); see ``segment``.
+        overall: the gain over all rows; units of a segment resemble each other at least as much as those of all rows.
     """
-    guards = rule.guards
-    made = []
+    guards, unseen = rule.guards, []
+    made: list[Guard | None] = []
     if guards.calibration_margin is not None and len(y) >= guards.min_rows:
         grown = guards.calibration_margin
 
@@ -119,31 +130,59 @@ def check(
             allowed: float = (np.sqrt(max(theirs, 0.0)) + grown) ** 2 - theirs
             return allowed
 
-        made.append(
-            _guard("calibration", "calibration error", rule, margin, CALIBRATION, y, champion, challenger, groups)
-        )
+        told = y.dtype.kind == "f" or np.bincount(y).min(initial=len(y), where=np.bincount(y) > 0) >= FEWEST
+        if told:
+            made.append(
+                _guard("calibration", "calibration error", margin, CALIBRATION, rule, y, champion, challenger, groups)
+            )
+        else:
+            unseen.append(f"calibration: a class has fewer than {FEWEST} rows")
+    elif guards.calibration_margin is not None:
+        unseen.append(f"calibration: fewer than {guards.min_rows} rows")
     of_columns = (
         [] if segments is None else [(name, segments.groupby(name, observed=True)) for name in segments.columns]
     )
     for column, values in of_columns:
+        few: list[int] = []
+        untold: list[str] = []
         for value, rows in sorted(values.indices.items()):
-            if len(rows) >= guards.min_rows:
-                own = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
-                given = METRICS[rule.metric], y[rows], champion[rows], challenger[rows], own
-                made.append(_guard("segment", f"{column} {value}", rule, lambda _: guards.segment_margin, *given))
-    return holm([guard for guard in made if guard is not None], (1 - guards.confidence) / 2)
+            if len(rows) < guards.min_rows:
+                few.append(len(rows))
+                continue
+            own = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
+            given = at(METRICS[rule.metric], rule.threshold), rule, y[rows], champion[rows], challenger[rows], own
+            guard = _guard("segment", f"{column} {value}", lambda _: guards.segment_margin, *given, overall)
+            made.append(guard)
+            if guard is None or guard.gain_low is None:
+                untold.append(str(value))
+        unseen += _unseen(column, few, untold, guards.min_rows)
+    tested = holm([guard for guard in made if guard is not None], (1 - guards.confidence) / 2)
+    return Checked(guards=tested, unseen=tuple(unseen))
+
+
+def _unseen(column: str, few: list[int], untold: list[str], least: int) -> list[str]:
+    """What the guards of a column cannot tell, in words."""
+    told = []
+    if few:
+        values = "one value has" if len(few) == 1 else f"{len(few):,} values have"
+        told.append(f"{column}: {values} fewer than {least} rows, {sum(few):,} in all")
+    if untold:
+        named = ", ".join(untold[:NAMED]) + (f" and {len(untold) - NAMED} more" if len(untold) > NAMED else "")
+        told.append(f"{column}: too few rows of a class, or too few groups, to tell for {named}")
+    return told
 
 
 def _guard(
     kind: Literal["segment", "calibration"],
     name: str,
-    rule: params.Gate,
     margin: Callable[[float], float],
     metric: Metric,
+    rule: params.Gate,
     y: Labels,
     champion: Floats,
     challenger: Floats,
     groups: Groups,
+    overall: Spread | None = None,
 ) -> Guard | None:
     try:
         ours, theirs, spread = gain(metric, y, champion, challenger, groups)
@@ -151,7 +190,11 @@ def _guard(
         return None  # without rows of both classes a segment has no result
     if not np.isfinite([ours.value, theirs.value, spread.value]).all():
         return None
+    if overall:
+        spread = spread.at_least(overall.inflated)
     low, high = spread.interval(rule.confidence) or (None, None)
+    worst = -margin(theirs.value)
+    beyond = spread.known and spread.value < worst
     return Guard(
         kind=kind,
         name=name,
@@ -161,8 +204,9 @@ def _guard(
         gain=spread.value + 0.0,
         gain_low=low,
         gain_high=high,
-        margin=float(margin(theirs.value)),
-        p=spread.shown_below(-margin(theirs.value)),
+        margin=float(-worst),
+        p=spread.shown_below(worst),
+        doubted=overall is not None and beyond and spread.shown_below(overall.value) <= rule.guards.doubt,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conveyor.core.tasks import Task
-from conveyor.gate.intervals import Floats
+from conveyor.gate.spread import Floats
 
 MOST_CLASSES = 10_000
 
@@ -26,7 +26,7 @@ def labels(given: Any, task: Task) -> NDArray[Any]:
     try:
         y = np.asarray(given)
         numbers = y.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Unjudged("the labels are no list of numbers") from None
     if y.ndim != 1:
         raise Unjudged(f"the labels have the shape {y.shape}, where a list is needed")
@@ -51,7 +51,7 @@ def predictions(given: Any, y: NDArray[Any], task: Task) -> Floats:
     """
     try:
         predicted = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Unjudged("the predictions are no numbers") from None
     several = task == "multiclass"
     if predicted.shape[:1] != y.shape or predicted.ndim != 1 + several:
@@ -68,18 +68,28 @@ def predictions(given: Any, y: NDArray[Any], task: Task) -> Floats:
     return scaled
 
 
-def beside(y: NDArray[Any], groups: Any, segments: Any) -> None:
-    """Check that groups and segments are of these rows.
+def beside(y: NDArray[Any], groups: Any, segments: Any) -> NDArray[np.int64] | None:
+    """The groups, numbered from zero without a gap; they and the segments are of these rows.
 
     Raises:
-        Unjudged: there are more or fewer of them.
+        Unjudged: there are more or fewer of them, or the groups are no list.
     """
     for name, given in (("groups", groups), ("segments", segments)):
-        if given is not None and len(given) != len(y):
-            raise Unjudged(f"there are {name} for {len(given)} rows, and labels for {len(y)}")
+        count = 0 if given is None else len(given) if hasattr(given, "__len__") else 1
+        if given is not None and count != len(y):
+            raise Unjudged(f"there are {name} for {count} rows, and labels for {len(y)}")
+    if groups is None:
+        return None
+    try:
+        numbers = np.unique(np.asarray(groups).ravel(), return_inverse=True)[1]
+    except (TypeError, ValueError):
+        raise Unjudged("the groups are no list of numbers, or of text") from None
+    if len(numbers) != len(y):
+        raise Unjudged(f"the groups have the shape {np.shape(groups)}, where a list is needed")
+    return numbers.astype(np.int64)
 
 
 def same(one: Floats, other: Floats, y: NDArray[Any], task: Task) -> bool:
-    """Whether two models predict the same, but for rounding in the scale of what they predict."""
-    scale = float(np.abs(y).max()) if task == "regression" and len(y) else 1.0
+    """Whether two models predict the same, but for rounding in the scale of the target without its largest tenth."""
+    scale = float(np.quantile(np.abs(y), 0.9)) if task == "regression" and len(y) else 1.0
     return bool(np.allclose(one, other, rtol=1e-12, atol=1e-12 * scale))

@@ -1,7 +1,8 @@
 """The metrics of the gate. The team adds its own by gate.own_metrics of params.yaml, see conveyor/api.py.
 
-A function takes the labels ``y`` (n,) and one model's predictions. It returns the input of its way to an interval (see
-intervals.py): a quantity for each row, or a function of resampling weights. Labels and predictions by task:
+A function takes the labels ``y`` (n,) and one model's predictions; a metric of classes also takes the threshold of the
+positive class. It returns the input of its way to an interval (see intervals.py): a quantity for each row, or a
+function of resampling weights. Labels and predictions by task:
 
     binary       zeros and ones, and the probability of a one (n,)
     multiclass   the number of the class, and the probability of each class (n x classes)
@@ -20,44 +21,51 @@ from numpy.typing import NDArray
 
 from conveyor.core import tasks
 from conveyor.core.errors import Misuse, at_fault
-from conveyor.core.tasks import Task
+from conveyor.core.tasks import Task, chosen
 from conveyor.core.team import imported
-from conveyor.gate.intervals import Floats, Way, by_bootstrap, by_mean, by_placements
+from conveyor.gate.intervals import Sums, Way, below, by_bootstrap, by_mean, by_placements, by_sums
+from conveyor.gate.spread import Floats, Scale
 
 Labels = NDArray[Any]
 Weights = NDArray[np.uint8]
-Weighted = Callable[[Weights], Floats]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A function, the way to its interval, and whether a larger value is better."""
+    """A function, the way to its interval, whether a larger value is better, which values there are,
+    and whether it takes the threshold.
 
-    function: Callable[[Labels, Floats], Any]
+    With ``by_threshold`` the function has a third argument, gate.threshold of params.yaml; see ``at``.
+    """
+
+    function: Callable[..., Any]
     way: Way
     higher_is_better: bool
+    scale: Scale = "any"
+    by_threshold: bool = False
 
 
-def chosen(predicted: Floats) -> NDArray[np.int64]:
-    """The predicted class of each row (n,): the likeliest one; at a probability of one half the positive one."""
-    return (predicted >= 0.5).astype(np.int64) if predicted.ndim == 1 else predicted.argmax(axis=1)
+def at(metric: Metric, threshold: float) -> Metric:
+    """The metric with its threshold bound: a function of labels and predictions alone."""
+    if not metric.by_threshold:
+        return metric
+    function = metric.function
+    return replace(metric, function=lambda y, predicted: function(y, predicted, threshold), by_threshold=False)
 
 
 def roc_auc(y: Labels, predicted: Floats) -> Floats:
     """For each row the share of the other class that it is ranked right against; the area is their mean over a class.
 
-    Computed from midranks in O(n log n), as in X. Sun and W. Xu, "Fast implementation of DeLong's algorithm for
-    comparing the areas under correlated receiver operating characteristic curves", IEEE Signal Processing Letters 21
-    (2014).
+    Computed from one sort, in the manner of X. Sun and W. Xu, "Fast implementation of DeLong's algorithm for comparing
+    the areas under correlated receiver operating characteristic curves", IEEE Signal Processing Letters 21 (2014).
     """
-    from scipy.stats import rankdata
-
     positive = y == 1
     m, n = positive.sum(), (~positive).sum()
-    among_all = rankdata(predicted)
+    order = np.argsort(predicted, kind="stable")
+    ranked, of_positive = predicted[order], positive[order]
+    lost, won = below(ranked, of_positive), below(ranked, ~of_positive)
     placed = np.empty(len(y))
-    placed[positive] = (among_all[positive] - rankdata(predicted[positive])) / n
-    placed[~positive] = 1.0 - (among_all[~positive] - rankdata(predicted[~positive])) / m
+    placed[order] = np.where(of_positive, won / max(n, 1), 1.0 - lost / max(m, 1))
     return placed
 
 
@@ -81,9 +89,9 @@ def brier(y: Labels, predicted: Floats) -> Floats:
     return squared
 
 
-def accuracy(y: Labels, predicted: Floats) -> Floats:
-    """Whether the likeliest class is the right one."""
-    right: Floats = (chosen(predicted) == y).astype(np.float64)
+def accuracy(y: Labels, predicted: Floats, threshold: float) -> Floats:
+    """Whether the chosen class is the right one."""
+    right: Floats = (chosen(predicted, threshold) == y).astype(np.float64)
     return right
 
 
@@ -92,89 +100,175 @@ def mae(y: Labels, predicted: Floats) -> Floats:
     return np.abs(predicted - y)
 
 
-def average_precision(y: Labels, predicted: Floats) -> Weighted:
-    """Mean of the precision at the rank of each positive; tied rows share one threshold, as in scikit-learn."""
-    order = np.argsort(-predicted, kind="stable")
-    ranked, positive = predicted[order], np.flatnonzero(y[order] == 1)
-    last = np.searchsorted(-ranked, -ranked[positive], side="right") - 1  # the end of each positive's tied rows
-    upto = np.searchsorted(positive, last, side="right") - 1
+class Ranking:
+    """The average precision as a function of weights, and how each row moves it."""
 
-    def value(weights: Weights) -> Floats:
-        drawn = np.take(weights, order, axis=1)
-        found = np.take(drawn, positive, axis=1)
-        above = np.take(np.cumsum(drawn, axis=1, dtype=np.int32), last, axis=1)
-        hits = np.take(np.cumsum(found, axis=1, dtype=np.int32), upto, axis=1)
+    def __init__(self, y: Labels, predicted: Floats) -> None:
+        self.order = np.argsort(-predicted, kind="stable")
+        ranked = predicted[self.order]
+        self.positive = np.flatnonzero(y[self.order] == 1)
+        # The end of each positive's tied rows, and the last positive up to there.
+        self.last = np.searchsorted(-ranked, -ranked[self.positive], side="right") - 1
+        self.upto = np.searchsorted(self.positive, self.last, side="right") - 1
+        self.first = np.searchsorted(-ranked, -ranked, side="left")
+
+    def __call__(self, weights: Weights) -> Floats:
+        drawn = np.take(weights, self.order, axis=1)
+        found = np.take(drawn, self.positive, axis=1)
+        above = np.take(np.cumsum(drawn, axis=1, dtype=np.int32), self.last, axis=1)
+        hits = np.take(np.cumsum(found, axis=1, dtype=np.int32), self.upto, axis=1)
         # No row is drawn down to this threshold: then no positive is found.
         precision = np.divide(hits, np.maximum(above, 1))
         with np.errstate(invalid="ignore", divide="ignore"):
             mean: Floats = (found * precision).sum(axis=1) / found.sum(axis=1)
         return mean
 
-    return value
+    def influence(self) -> Floats:
+        """The derivative of the value by each row's weight (n,), where all weights are one."""
+        above, hits = self.last + 1.0, self.upto + 1.0
+        value = float(np.mean(hits / above))
+        # A row counts at the thresholds of all positives that are not ranked above it.
+        at_or_below = np.searchsorted(self.positive, self.first, side="left")
+        gained, lost = (np.append(np.cumsum(each[::-1])[::-1], 0.0) for each in (1 / above, hits / above**2))
+        moved = -lost[at_or_below]
+        moved[self.positive] += gained[at_or_below[self.positive]] + hits / above - value
+        influence = np.empty(len(moved))
+        influence[self.order] = moved / max(len(self.positive), 1)
+        return influence
 
 
-def f1(y: Labels, predicted: Floats) -> Weighted:
-    """Harmonic mean of precision and recall: for the positive class, or for more classes their mean (macro).
+def average_precision(y: Labels, predicted: Floats) -> Ranking:
+    """Mean of the precision at the rank of each positive; tied rows share one threshold, as in scikit-learn."""
+    return Ranking(y, predicted)
 
-    A class that is neither present nor predicted counts as zero, as in scikit-learn.
-    """
+
+# Metrics of the confusion table by its margins: rows of each class, rows for which it is chosen, and rows of both.
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers of rows, each (..., classes)."""
+
+    right: Floats
+    true: Floats
+    chosen: Floats
+
+
+def confusion(y: Labels, predicted: Floats, threshold: float, combine: Callable[[Table], Floats]) -> Sums:
+    """A function of the confusion table."""
     classes = 2 if predicted.ndim == 1 else predicted.shape[1]
-    cell = y * classes + chosen(predicted)
-    order = np.argsort(cell, kind="stable")
-    cells, begins = np.unique(cell[order], return_index=True)
+    said = chosen(predicted, threshold)
+    # Each row counts in three cells; a wrong one in the last instead of the first.
+    cell = np.stack([np.where(y == said, y, 3 * classes), classes + y, 2 * classes + said], axis=1)
 
-    def value(weights: Weights) -> Floats:
-        table = np.zeros((len(weights), classes * classes))
-        table[:, cells] = np.add.reduceat(np.take(weights, order, axis=1), begins, axis=1, dtype=np.int64)
-        table = table.reshape(-1, classes, classes)
-        right = np.diagonal(table, axis1=1, axis2=2)
-        of_class: Floats = 2 * right / np.maximum(table.sum(axis=1) + table.sum(axis=2), 1)
-        mean: Floats = of_class[:, 1] if predicted.ndim == 1 else of_class.mean(axis=1)
-        return mean
+    def of_table(sums: Floats) -> Floats:
+        counts = sums[..., 0]
+        return combine(
+            Table(counts[..., :classes], counts[..., classes : 2 * classes], counts[..., 2 * classes : 3 * classes])
+        )
 
-    return value
+    return Sums(np.ones((len(y), 1)), of_table, cell, 3 * classes + 1)
 
 
-def rmse(y: Labels, predicted: Floats) -> Weighted:
+def _share(part: Floats, whole: Floats) -> Floats:
+    """The quotient; zero where there is nothing to divide by, as in scikit-learn."""
+    made: Floats = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return made
+
+
+def _averaged(of_class: Floats, predicted: Floats) -> Floats:
+    """The value of the positive class, or the mean over several (macro)."""
+    made: Floats = of_class[..., 1] if predicted.ndim == 1 else of_class.mean(axis=-1)
+    return made
+
+
+def precision(y: Labels, predicted: Floats, threshold: float) -> Sums:
+    """Of the rows that are called positive, the share that is; for several classes the mean over them (macro).
+
+    A class that is never chosen counts as zero, as in scikit-learn.
+    """
+    return confusion(y, predicted, threshold, lambda table: _averaged(_share(table.right, table.chosen), predicted))
+
+
+def recall(y: Labels, predicted: Floats, threshold: float) -> Sums:
+    """Of the positive rows, the share that is called so; for several classes the mean over them (macro).
+
+    A class without rows counts as zero, as in scikit-learn.
+    """
+    return confusion(y, predicted, threshold, lambda table: _averaged(_share(table.right, table.true), predicted))
+
+
+def balanced_accuracy(y: Labels, predicted: Floats, threshold: float) -> Sums:
+    """Mean over the classes of the share of their rows that is found; a class without rows does not count.
+
+    K. Brodersen et al., "The Balanced Accuracy and Its Posterior Distribution", ICPR (2010).
+    """
+
+    def combine(table: Table) -> Floats:
+        recalls = _share(table.right, table.true)
+        made: Floats = recalls.sum(axis=-1) / np.maximum((table.true > 0).sum(axis=-1), 1)
+        return made
+
+    return confusion(y, predicted, threshold, combine)
+
+
+def f1(y: Labels, predicted: Floats, threshold: float) -> Sums:
+    """Harmonic mean of precision and recall: for the positive class, or for several classes their mean (macro).
+
+    A class that is neither present nor chosen counts as zero, as in scikit-learn.
+    """
+
+    def combine(table: Table) -> Floats:
+        return _averaged(_share(2 * table.right, table.true + table.chosen), predicted)
+
+    return confusion(y, predicted, threshold, combine)
+
+
+def rmse(y: Labels, predicted: Floats) -> Sums:
     """Root of the mean squared error, in units of the target."""
-    squared = (predicted - y) ** 2
-    return lambda weights: np.sqrt(weights @ squared / weights.sum(axis=1))
+    squared = np.stack([np.ones(len(y)), (predicted - y) ** 2], axis=1)
+    return Sums(squared, lambda sums: np.sqrt(np.maximum(sums[..., 0, 1], 0) / sums[..., 0, 0]))
 
 
-def r2(y: Labels, predicted: Floats) -> Weighted:
+def r2(y: Labels, predicted: Floats) -> Sums:
     """Share of the target's variance that the model explains."""
     centred = y - y.mean()  # keeps precision: the variance of large numbers would be lost in their squares
-    squared = np.stack([(predicted - y) ** 2, centred, centred**2], axis=1)
+    squared = np.stack([np.ones(len(y)), (predicted - y) ** 2, centred, centred**2], axis=1)
 
-    def value(weights: Weights) -> Floats:
-        error, first, second = (weights @ squared).T
+    def combine(sums: Floats) -> Floats:
+        count, error, first, second = np.moveaxis(sums[..., 0, :], -1, 0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            explained: Floats = 1.0 - error / (second - first**2 / weights.sum(axis=1))
+            explained: Floats = 1.0 - error / (second - first**2 / count)
         return explained
 
-    return value
+    return Sums(squared, combine)
 
 
 METRICS = {
-    "roc_auc": Metric(roc_auc, by_placements, higher_is_better=True),
-    "average_precision": Metric(average_precision, by_bootstrap, higher_is_better=True),
-    "log_loss": Metric(log_loss, by_mean, higher_is_better=False),
-    "brier": Metric(brier, by_mean, higher_is_better=False),
-    "accuracy": Metric(accuracy, by_mean, higher_is_better=True),
-    "f1": Metric(f1, by_bootstrap, higher_is_better=True),
-    "rmse": Metric(rmse, by_bootstrap, higher_is_better=False),
-    "mae": Metric(mae, by_mean, higher_is_better=False),
-    "r2": Metric(r2, by_bootstrap, higher_is_better=True),
+    "roc_auc": Metric(roc_auc, by_placements, higher_is_better=True, scale="share"),
+    "average_precision": Metric(average_precision, by_bootstrap, higher_is_better=True, scale="share"),
+    "log_loss": Metric(log_loss, by_mean, higher_is_better=False, scale="loss"),
+    "brier": Metric(brier, by_mean, higher_is_better=False, scale="loss"),
+    "accuracy": Metric(accuracy, by_mean, higher_is_better=True, scale="share", by_threshold=True),
+    "balanced_accuracy": Metric(balanced_accuracy, by_sums, higher_is_better=True, scale="share", by_threshold=True),
+    "precision": Metric(precision, by_sums, higher_is_better=True, scale="share", by_threshold=True),
+    "recall": Metric(recall, by_sums, higher_is_better=True, scale="share", by_threshold=True),
+    "f1": Metric(f1, by_sums, higher_is_better=True, scale="share", by_threshold=True),
+    "rmse": Metric(rmse, by_sums, higher_is_better=False, scale="loss"),
+    "mae": Metric(mae, by_mean, higher_is_better=False, scale="loss"),
+    "r2": Metric(r2, by_sums, higher_is_better=True, scale="up to one"),
 }
 
 
 def value(metric: Metric, y: Labels, predicted: Floats) -> float:
-    """The metric of one model, without an interval.
+    """The metric of one model, without an interval; its threshold is bound, see ``at``.
 
     Raises:
         ValueError: it cannot be computed, such as an area with rows of one class.
     """
     made = metric.function(y, predicted)
+    if isinstance(made, Sums):
+        return float(made.weighted(np.ones((1, len(y)), dtype=np.uint8))[0])
     if callable(made):
         return float(made(np.ones((1, len(y)), dtype=np.uint8))[0])
     return metric.way(lambda *_: made, y, [predicted], None).alone[0].value
@@ -185,7 +279,7 @@ def of_task(task: Task) -> dict[str, Metric]:
     return {name: metric for name, metric in METRICS.items() if name in {*tasks.of_task(task), *_own}}
 
 
-def _held(name: str, file: Path, metric: Metric) -> Callable[[Labels, Floats], Any]:
+def _held(name: str, file: Path, metric: Metric) -> Callable[..., Any]:
     """The function of a team's metric, checked against its way; its errors and wrong results become one line."""
 
     def said(given: Callable[[], Any]) -> Any:
@@ -200,8 +294,8 @@ def _held(name: str, file: Path, metric: Metric) -> Callable[[Labels, Floats], A
             raise Misuse(f"{file.name}: the metric {name} gives an array of shape {values.shape} for {length} {what}")
         return values
 
-    def function(y: Labels, predicted: Floats) -> Any:
-        made = said(lambda: metric.function(y, predicted))
+    def function(y: Labels, predicted: Floats, *threshold: float) -> Any:
+        made = said(lambda: metric.function(y, predicted, *threshold))
         if metric.way is by_mean:
             values = numbers(made, len(y), "rows")
             if not np.isfinite(values).all():

@@ -93,6 +93,14 @@ class Bundle:
         return key
 
     @property
+    def recipe(self) -> str | None:
+        """The digest of what makes the model, without the data; None: the bundle does not record it."""
+        made = self.lineage.get("inputs")
+        if not isinstance(made, dict):
+            return None
+        return sha256(to_json({name: value for name, value in made.items() if name != "data"}).encode())[:16]
+
+    @property
     def features(self) -> dict[str, str]:
         """The columns of the model, in the order of the profile, and the type of each."""
         types = self._json("lineage.json", {"features": dict})["features"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conveyor.report import changed, mermaid, wording
+from conveyor.report import changed, evidence, mermaid, wording
 from conveyor.report.wording import Json, column_of, escape, interval, number, plain, unchanged, unknown, verdict
 
 LINES = 20  # lines of a list in Markdown
@@ -30,6 +30,12 @@ def markdown(
         for floor in judged["floors"]:
             text.append(f"- Floor: {escape(floor['metric'])} {number(floor['value'])}, {wording.floor_line(floor)}")
         text.append(f"- Rows: {wording.rows_used(decision)}")
+        units = evidence.units_line(judged)
+        text += [f"- Units: {escape(units)}"] if units else []
+        threshold = wording.threshold_line(judged["threshold"], judged["balance"], "the challenger")
+        text += [f"- Threshold: {threshold}"] if threshold else []
+        text += [f"- Look: {line}"] if (line := wording.look(decision)) else []
+        text += ["- What no guard looked at:", *_listed(judged["unseen"], "  - ")] if judged["unseen"] else []
     text += [f"- Data: {wording.data_state(validation)}, {wording.data_verdict(validation)}"]
     text += _listed(validation["failures"], "  - ")
     if decision and validation["passed"]:
@@ -45,11 +51,14 @@ def _listed(lines: list[Any], begin: str) -> list[str]:
 
 
 def _flags(decision: Json) -> list[str]:
-    """What else the change touches, as an alert of GitHub's, and whose rule decided."""
+    """What else the change touches and what weakens the interval, as alerts of GitHub's, and whose rule decided."""
     text = []
-    if decision["flags"]:
-        text += ["> [!WARNING]", "> Look at this before you follow the verdict:", ">"]
-        text += [*_listed(decision["flags"], "> - "), ""]
+    for said, lines in (
+        ("Look at this before you follow the verdict:", decision["flags"]),
+        ("Read the interval of the gain with care:", evidence.cautions(decision["decision"])),
+    ):
+        if lines:
+            text += ["> [!WARNING]", f"> {said}", ">", *_listed(lines, "> - "), ""]
     whose = wording.judged_by(decision)
     return [*text, escape(whose), ""] if whose else text
 
@@ -74,7 +83,7 @@ def _metrics(judged: Json) -> list[str]:
 
 
 def _guards(judged: Json) -> list[str]:
-    """One line if all hold, with the rest folded away; else the table."""
+    """One line if all hold without a doubt, with the rest folded away; else the table."""
     if not judged["guards"]:
         return []
     guards = wording.by_urgency(judged["guards"])
@@ -83,7 +92,7 @@ def _guards(judged: Json) -> list[str]:
     table += ["|---|--:|--:|--:|--:|:-:|---|---|"]
     for guard in guards[:LINES]:
         theirs, ours = wording.values(guard)
-        segment = guard["kind"] == "segment"
+        segment, state = guard["kind"] == "segment", wording.state(guard)
         cells = [
             escape(guard["name"], 80),
             f"{guard['rows']:,}",
@@ -92,12 +101,12 @@ def _guards(judged: Json) -> list[str]:
             number(guard["gain"], "+") if segment else "",
             interval(guard["gain_low"], guard["gain_high"], "+") if segment else "",
             wording.tolerated(guard),
-            "holds" if guard["holds"] else "**broken**",
+            "holds" if state == "holds" else f"**{state}**",
         ]
         table.append(f"| {' | '.join(cells)} |")
     if len(guards) > LINES:
         table += ["", f"The page shows the other {len(guards) - LINES}."]
-    if not first["holds"]:
+    if wording.state(first) != "holds":
         return [f"**Guards**: {line}", "", *table, ""]
     line += f"; closest: {escape(wording.closest(first))}"
     folded = ["<details><summary>The guards in numbers</summary>", "", *table, "", "</details>"]

@@ -9,15 +9,20 @@ import numpy as np
 
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
-from conveyor.data import columns, split
+from conveyor.data import columns, split, units
 from conveyor.data.source import frame_of
 from conveyor.gate import guards
-from conveyor.gate.decide import Comparison, compare
+from conveyor.gate.balance import balance
+from conveyor.gate.decide import compare
+from conveyor.gate.decision import Comparison
+from conveyor.gate.looks import History
 from conveyor.gate.metrics import of_task
 from conveyor.ledger.events import Event
+from conveyor.ledger.ledger import ledger_of
 from conveyor.model import scoring
 from conveyor.model.bundle import Bundle
-from conveyor.report.wording import counted, escape, interval, number, percent, plain
+from conveyor.report import evidence
+from conveyor.report.wording import FLATTERED, counted, escape, interval, number, percent, plain, threshold_line
 
 FEWEST = 30  # least rows of a segment with a line
 SEGMENTS = 40  # lines
@@ -31,7 +36,7 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
     """
     names, rule, lineage = project.params.data, project.params.gate, bundle.lineage
     frame = frame_of(project)
-    held_out = ~split.split(frame, names, project.params.split).trained_on(frame)
+    held_out = ~split.split(frame, names, project.params.split, project.params.gate.block).trained_on(frame)
     unseen = held_out & ~split.SplitRule.read(bundle.path).trained_on(frame)
     rows = frame.iloc[np.flatnonzero(unseen)]
     if not len(rows):
@@ -41,10 +46,11 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
             raise Misuse(f"release: the model cannot score {names.path}: {error}; its card cannot be written")
         predicted = scored.predictions
     y = columns.labels(frame, names)[unseen]
-    groups = np.unique(rows[names.group].astype(str), return_inverse=True)[1] if names.group else None
+    groups, unit = units.units(rows, names, rule.block)
 
     def measured(metric: str, mask: Any = slice(None)) -> Comparison:
-        return compare(metric, y[mask], None, predicted[mask], rule, None if groups is None else groups[mask])
+        own = None if groups is None else np.unique(groups[mask], return_inverse=True)[1]
+        return compare(metric, y[mask], None, predicted[mask], rule, own)
 
     told = [
         f"# {project.package} {version}",
@@ -56,7 +62,8 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
         "## How good it is",
         "",
         f"On {counted(len(rows), 'row')} of {code(names.path)} that it was not trained on{_times(rows, names)};"
-        f" each bound holds with {percent(rule.confidence)} confidence.",
+        + ("" if groups is None else f" {escape(evidence.unit(int(groups.max()) + 1, unit))};")
+        + f" each bound holds with {percent(rule.confidence)} confidence.",
         "",
         "| metric | value | interval | |",
         "|---|--:|:-:|---|",
@@ -66,6 +73,10 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
         if metric in rule.floors:
             notes.append(f"floor {rule.floors[metric]:g}")
         told.append(_line(measured(metric), escape(metric), ", ".join(notes)))
+    if names.task == "binary":
+        found = balance(y, predicted)
+        line = threshold_line(rule.threshold, found.model_dump() if found else None, "the model")
+        told += ["", f"Threshold: {line}."]
     told += _segments(rows, project, measured)
     told += [
         "",
@@ -82,6 +93,7 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
         "## Limits",
         "",
         *_limits(project, rule),
+        *_flattered(ledger_of(project).history(), event.key),
         "",
     ]
     return "\n".join(told)
@@ -129,14 +141,26 @@ def _segments(rows: Any, project: Project, measured: Any) -> list[str]:
     return [*told, *(["", f"{'; '.join(more).capitalize()}."] if more else [])]
 
 
+def _flattered(history: History, key: str) -> list[str]:
+    """A limit of a model that was promoted after many verdicts: the best of many shows some luck."""
+    won = next((n for n, seen in enumerate(history.looks, 1) if seen.promoted and seen.key == key), 0)
+    if won < FLATTERED:
+        return []
+    return [
+        f"- It was promoted by verdict number {won:,} of main. The gain that was reported then, and what is measured"
+        " on the same rows, may be a little too good; rows that come later tell."
+    ]
+
+
 def _limits(project: Project, rule: Any) -> list[str]:
     """The limits of the numbers above, the same for every model of this repository."""
     names = project.params.data
     where = "newest rows" if names.time else "rows that were set aside by the hash of their key"
     guarded = ", ".join(map(code, rule.guards.segments)) or "no column"
+    least = f", for values with at least {rule.guards.min_rows} rows" if rule.guards.segments else ""
     return [
         f"- It was measured on the {where}. On data that have changed since it may be worse.",
-        f"- Harm to a part of the rows is only looked for in {guarded}.",
+        f"- Harm to a part of the rows is only looked for in {guarded}{least}.",
         "- A category or a value that it was never trained on is answered, and counted by the service.",
         "- The data are held to `expectations/data.json` before training; what that does not ask was not checked.",
     ]

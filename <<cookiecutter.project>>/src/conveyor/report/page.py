@@ -9,8 +9,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from conveyor.gate.metrics import Labels, chosen
-from conveyor.report import changed, pictures, wording
+from conveyor.gate.metrics import Labels
+from conveyor.report import aa as aa_section
+from conveyor.report import changed, evidence, pictures, wording
 from conveyor.report.pictures import Scores
 from conveyor.report.wording import Json, column_of, interval, number, plain, unchanged, unknown, verdict
 
@@ -97,7 +98,7 @@ def _calibrated(task: str, y: Labels, predicted: Any) -> tuple[Labels, Any]:
     """Outcome and prediction for the calibration; for several classes, whether the likeliest one is right."""
     if task != "multiclass":
         return y, predicted
-    return (chosen(predicted) == y).astype(np.int64), predicted.max(axis=1)
+    return (predicted.argmax(axis=1) == y).astype(np.int64), predicted.max(axis=1)
 
 
 def forest(judged: Json) -> str | None:
@@ -123,6 +124,7 @@ def page(
     scored: tuple[Labels, Scores] | str = "they were not read",
     title: str = "model",
     before: Json | None = None,
+    aa: Json | None = None,
 ) -> str:
     """The report as an HTML page.
 
@@ -131,6 +133,7 @@ def page(
         scored: labels and predictions of the judged rows by role (champion if there is one, challenger), or the reason
             why there are none.
         title: the name of the model.
+        aa: the result of the A/A test, if there is one of these data and this rule.
     """
     outcome, reason = verdict(validation, decision)
     judged = decision["decision"] if decision and validation["passed"] else None
@@ -155,8 +158,11 @@ def page(
         decision=decision,
         judged=judged,
         shown=shown,
+        aa=aa and aa_section.section(aa, plain(wording.metric_name(aa["metric"]))),
         unknown=unknown(made),
         words=wording,
+        evidence=evidence,
+        TONES={**pictures.TONES, "holds": "good"},
         SEGMENTS=SEGMENTS,
         number=lambda *given: number(*given).replace("-", "−"),
         interval=lambda *given: interval(*given).replace("-", "−"),

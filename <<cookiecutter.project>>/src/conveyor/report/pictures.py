@@ -15,15 +15,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from conveyor.gate.intervals import Floats
-from conveyor.gate.metrics import Labels, chosen
-from conveyor.report.wording import interval, number
+from conveyor.gate.metrics import Labels
+from conveyor.gate.spread import Floats
+from conveyor.report.wording import interval, number, state
 
 Json = dict[str, Any]
 Scores = dict[str, Floats]  # predictions by the model's role; the champion first: the challenger is drawn above it
 
 # The drawing colours are placeholders: they become variables of the style sheet, so the picture follows the theme.
-ROLES = ("ink", "muted", "line", "champion", "challenger", "good", "bad")
+ROLES = ("ink", "muted", "line", "champion", "challenger", "good", "bad", "warn")
 COLOUR = {role: f"#01020{i}" for i, role in enumerate(ROLES)}
 STYLE: dict[Any, Any] = {  # matplotlib has a type of its own for the names
     "font.size": 12,
@@ -41,6 +41,7 @@ STYLE: dict[Any, Any] = {  # matplotlib has a type of its own for the names
     "svg.fonttype": "none",
     "text.parse_math": False,
 }
+TONES = {"holds": "muted", "in doubt": "warn", "broken": "bad"}  # of a guard
 WIDTH = 360  # narrow: text must stay legible on a phone, where the picture shrinks
 
 
@@ -146,15 +147,19 @@ def forest(segments: list[tuple[str, str, Json]], margin: float, over_all: Json)
             if guard is None:
                 _line(axes, y, short(name), "", COLOUR["muted"], "muted")
                 continue
-            tone = COLOUR["ink" if not y else "muted" if guard["holds"] else "bad"]
-            text = {"fontweight": "bold"} if not y or not guard["holds"] else {}
+            # The first line is no guard.
+            tone = COLOUR[TONES[state(guard)] if y else "ink"]
+            text = {"fontweight": "bold"} if not y or state(guard) != "holds" else {}
             _line(axes, y, short(name), _gained(guard["gain"]), tone, **text)
             _span(axes, y, [guard[part] for part in ("gain", "gain_low", "gain_high")], tone, 1.5 if not y else 1.0)
         _gains(axes, len(lines))
 
-    broken = [f"{column} {value} {_said(guard)}" for column, value, guard in segments if not guard["holds"]]
-    label = f"Gain in segments, positive is better, margin {0 - margin:g}; over all rows {_said(over_all)}; "
-    label += f"broken: {'; '.join(broken)}" if broken else f"none of {len(segments)} is broken"
+    label = f"Gain in segments, positive is better, margin {0 - margin:g}; over all rows {_said(over_all)}"
+    for which in ("broken", "in doubt"):
+        named = [f"{column} {value} {_said(guard)}" for column, value, guard in segments if state(guard) == which]
+        label += f"; {which}: {'; '.join(named)}" if named else ""
+    if all(state(guard) == "holds" for *_, guard in segments):
+        label += f"; none of {len(segments)} is broken or in doubt"
     return picture("forest", label, 54 + 24 * len(lines), (124, 28, 66, 26), draw)
 
 
@@ -326,7 +331,7 @@ def recalls(y: Labels, scores: Scores, names: list[str]) -> str:
         for role, predicted in scores.items():
             aside = 0.0 if len(scores) == 1 else 0.16 if role == "challenger" else -0.16
             for place, kind in enumerate(shown):
-                share, low, high = wilson(int((chosen(predicted)[y == kind] == kind).sum()), int(counts[kind]))
+                share, low, high = wilson(int((predicted.argmax(axis=1)[y == kind] == kind).sum()), int(counts[kind]))
                 axes.plot([low, high], [place + aside] * 2, color=COLOUR[role], linewidth=1.5)
                 face = COLOUR[role] if role == "challenger" else "none"
                 axes.plot([share], [place + aside], "o", color=COLOUR[role], mfc=face)

@@ -6,6 +6,9 @@ import json
 import re
 from typing import Any
 
+import numpy as np
+
+from conveyor.gate import looks
 from conveyor.gate.decide import SHOWN
 from conveyor.gate.metrics import METRICS
 from conveyor.report import changed
@@ -13,6 +16,7 @@ from conveyor.report.changed import mapping
 
 Json = dict[str, Any]
 LENGTH = 300  # characters of a text from the data
+FLATTERED = 3  # from this look on the report says how much luck can show
 
 # Each outcome for a reader who does not know the gate: a tone, a headline and a sentence.
 MEANING = {
@@ -31,8 +35,11 @@ NAMES = {
     "average_precision": ("Avg. precision", "how pure the top of the ranking is, over all its lengths; 1 is perfect"),
     "log_loss": ("Log loss", "how surprised the model is by what happens; bold mistakes cost most"),
     "brier": ("Brier score", "mean squared distance of the predicted probability from what happens"),
-    "accuracy": ("Accuracy", "share of rows whose likelier class is the right one"),
-    "f1": ("F1", "balance of finding the positive rows and flagging no others; of several classes, the mean over them"),
+    "accuracy": ("Accuracy", "share of rows whose predicted class is the right one"),
+    "balanced_accuracy": ("Bal. accuracy", "mean over the classes of the share of their rows that is found"),
+    "precision": ("Precision", "share of the flagged rows that are positive; of several classes, the mean over them"),
+    "recall": ("Recall", "share of the positive rows that are flagged; of several classes, the mean over them"),
+    "f1": ("F1", "harmonic mean of precision and recall; of several classes, the mean over them"),
     "rmse": ("RMSE", "typical error in units of the target; large errors weigh more"),
     "mae": ("MAE", "mean error in units of the target, whatever its sign"),
     "r2": ("R²", "share of the target's variance that is explained; predicting the mean gets 0"),
@@ -104,26 +111,77 @@ def data_verdict(validation: Json) -> str:
 
 
 def rows_used(decision: Json) -> str:
-    """How many rows were judged, which were left out, and how often they were used before."""
-    judged, left_out, before = decision["decision"], decision["left_out"], decision["decisions_before"]
+    """How many rows were judged, and which were left out."""
+    judged, left_out = decision["decision"], decision["left_out"]
     reasons = {
         "champion_trained": "because the champion was trained on them",
         "altered": "because the base holds them out with other content",
     }
     why = [f"{left_out[name]:,} {reason}" for name, reason in reasons.items() if left_out[name]]
     counts = f" ({classes(judged)})" if judged["class_counts"] else ""
-    models = f"{before:,} models were" if before > 1 else f"{'one' if before else 'no'} model was"
-    return (
-        f"{judged['rows']:,}{counts} of {decision['holdout_rows']:,} held out"
-        + (f"; left out are {' and '.join(why)}" if why else "")
-        + f"; {models} judged on these rows before"
+    return f"{judged['rows']:,}{counts} of {decision['holdout_rows']:,} held out" + (
+        f"; left out are {' and '.join(why)}" if why else ""
     )
+
+
+def look(decision: Json) -> str:
+    """The place of this verdict among those of main, what it needed, and by how much luck may flatter it.
+
+    Empty if no champion was there to compare with.
+    """
+    judged = decision["decision"]
+    given = judged.get("look")
+    if not given:
+        return ""
+    before, plain_level = given["before"], 1 - judged["confidence"]
+    [gate] = [m for m in judged["metrics"] if m["name"] == judged["metric"]]
+    said = [f"number {before + 1:,} at these rows"]
+    if before:
+        share = "" if given["share"] is None else f" about {percent(round(given['share'], 2))} of"
+        said[0] += f" ({counted(before, 'verdict')} of main used{share} them before)"
+    if given["again"]:
+        said.append(f"this challenger was judged {counted(given['again'], 'time')} before, on other rows")
+    stricter = f" in place of {plain_level:.2g}" if given["level"] < plain_level else ""
+    needed = judged["needed"]
+    asked = f", which needs a gain of {number(needed, '+')}" if needed is not None else ""
+    said.append(f"tested at level {given['level']:.2g}{stricter}{asked}")
+    if decision["rule_of"] == "the base":
+        said.append("main would use the same level, and a pull request does not change it")
+    if before + 1 >= FLATTERED and gate.get("gain_error"):
+        most = looks.best_by_luck(before + 1) * gate["gain_error"]
+        said.append(
+            f"after so many looks a reported gain can be too good by about {number(most)}, as that of the luckiest of"
+            f" {before + 1:,} equal challengers is"
+        )
+    return "; ".join(said)
 
 
 def classes(judged: Json) -> str:
     """How many rows of each class there are, in words."""
     counts = judged["class_counts"]
     return f"{counts[1]:,} of them positive" if judged["task"] == "binary" else f"of {len(counts)} classes"
+
+
+def threshold_line(threshold: float | None, balance: Json | None, of: str) -> str:
+    """The threshold of the classes, and the one that would balance precision and recall; empty without one.
+
+    Args:
+        threshold, balance: as in a decision.
+        of: whose precision and recall these are.
+    """
+    if threshold is None:
+        return ""
+    text = f"a row is flagged as positive from a probability of {positional(threshold)} on"
+    if balance is None:
+        return text
+    precision, recall = number(balance["precision"]), number(balance["recall"])
+    there = f"equal, {precision}" if balance["precision"] == balance["recall"] else f"closest, {precision} and {recall}"
+    return f"{text}; with {positional(balance['threshold'])}, precision and recall of {of} would be {there}"
+
+
+def positional(value: float) -> str:
+    """A number with all its decimals and no exponent, as params.yaml takes it."""
+    return np.format_float_positional(value, trim="0")
 
 
 def floor_line(floor: Json) -> str:
@@ -141,20 +199,28 @@ def judged_by(decision: Json) -> str:
 
 
 def by_urgency(guards: list[Json]) -> list[Json]:
-    """Broken guards first, then those that are closest to breaking."""
-    return sorted(guards, key=lambda guard: (guard["holds"], guard["p"]))
+    """Broken guards first, then those in doubt, then those that are closest to breaking."""
+    return sorted(guards, key=lambda guard: (guard["holds"], not guard["doubted"], guard["p"]))
+
+
+def state(guard: Json) -> str:
+    """The result of a guard: one in doubt stops a promotion, a broken one blocks."""
+    return "broken" if not guard["holds"] else "in doubt" if guard["doubted"] else "holds"
 
 
 def guards_line(guards: list[Json]) -> str:
-    """How many guards there are, of what kind, and how many hold."""
+    """How many guards there are, of what kind, and how many hold or are in doubt."""
     segments = sum(guard["kind"] == "segment" for guard in guards)
     kinds = [counted(segments, "segment")] * bool(segments) + ["calibration"] * (segments < len(guards))
-    broken = sum(not guard["holds"] for guard in guards)
+    states = [state(guard) for guard in guards]
+    broken, doubted = states.count("broken"), states.count("in doubt")
     # A decision lists at most SHOWN guards if all others hold.
     total = f"{len(guards)}{' or more' if len(guards) == SHOWN else ''}"
+    of = f"of {total} guard{'s' * (len(guards) > 1)}"
+    said = [f"{broken} {of} {'is' if broken == 1 else 'are'} broken"] * bool(broken)
+    said += [f"{doubted} {'more' if broken else of} {'is' if doubted == 1 else 'are'} in doubt"] * bool(doubted)
     hold = f"{total} guard{'s hold' if len(guards) > 1 else ' holds'}"
-    said = f"{broken} of {total} guards {'is' if broken == 1 else 'are'} broken" if broken else hold
-    return f"{said} ({', '.join(kinds)})"
+    return f"{', '.join(said) or hold} ({', '.join(kinds)})"
 
 
 def root(squared: float) -> float:
@@ -179,6 +245,7 @@ def tolerated(guard: Json) -> str:
 def closest(guard: Json) -> str:
     """One guard in a few words."""
     luck = " (measured beyond it, but not shown)" if guard["holds"] and guard["gain"] < 0 - guard["margin"] else ""
+    luck = " (in doubt)" if state(guard) == "in doubt" else luck
     if guard["kind"] == "segment":
         bounds = f" [{interval(guard['gain_low'], guard['gain_high'], '+')}]" if guard["gain_low"] is not None else ""
         return f"{plain(guard['name'], 60)} {number(guard['gain'], '+')}{bounds}{luck}"

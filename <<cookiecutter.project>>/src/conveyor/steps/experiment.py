@@ -47,12 +47,12 @@ def run(root: Path, changes: list[str]) -> None:
         print(f"would be blocked: {refused}")
     decision = read_json(project.build / "decision.json", made_by="try")["decision"]
     print(
-        f"\n{'metric':<12} {'champion':>9} {'trial':>9} {'gain':>9}   interval ({decision['confidence']:.0%} each side)"
+        f"\n{'metric':<18} {'champion':>9} {'trial':>9} {'gain':>9}   interval ({decision['confidence']:.0%} each side)"
     )
     for metric in decision["metrics"]:
         numbers = [metric["champion"], metric["challenger"], metric["gain"]]
         shown = " ".join(f"{'-' if value is None else format(value, '.4f'):>9}" for value in numbers)
         interval = "" if metric["gain_low"] is None else f"[{metric['gain_low']:+.4f}, {metric['gain_high']:+.4f}]"
-        print(f"{metric['name']:<12} {shown}   {interval}")
+        print(f"{metric['name']:<18} {shown}   {interval}")
     print(f"\n{decision['outcome']}: {decision['reason']}")
     print("Nothing was promoted; put the change into params.yaml to propose it.")

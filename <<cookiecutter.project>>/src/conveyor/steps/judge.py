@@ -57,6 +57,8 @@ def find(project: Project) -> Changes:
 def of_push(project: Project, before: str) -> Changes:
     """A push to main, from the commit ``before``: its rule decides if rule and model changed together.
 
+    The threshold is always that of this commit, because the service answers by it.
+
     Raises:
         Misuse: its params.yaml cannot be read.
     """
@@ -75,19 +77,24 @@ def of_push(project: Project, before: str) -> Changes:
         return Changes(project.params.gate, "params.yaml")
     now = yaml_file.read_yaml(project.root / "params.yaml")
     rule = frozen.checked(params.Gate, then.get("gate"), f"params.yaml of {before[:12]}: gate.")
+    threshold, flags = project.params.gate.threshold, []
+    if rule.threshold != threshold and project.params.data.task == "binary":
+        flags = [f"the threshold has changed from {rule.threshold:g} to {threshold:g}: classes are by the new one"]
+    rule = rule.model_copy(update={"threshold": threshold})
     if rule == project.params.gate:
-        return Changes(rule, "params.yaml")
+        return Changes(rule, "params.yaml", flags)
     changed = [section for section in MODEL if then.get(section) != now.get(section)]
     if not changed and not touched:
-        return Changes(project.params.gate, "params.yaml", ["the rule of the gate has changed, and nothing else"])
+        flags.append("the rule of the gate has changed, and nothing else")
+        return Changes(project.params.gate, "params.yaml", flags)
     named = {rule.metric, *rule.floors}
     if not named <= of_task(project.params.data.task).keys() or set(rule.guards.segments) - set(
         frame_of(project).columns
     ):
         unfit = "the rule of the gate has changed together with the data: that of before does not fit these"
-        return Changes(project.params.gate, "params.yaml", [unfit])
+        return Changes(project.params.gate, "params.yaml", [*flags, unfit])
     together = "the rule of the gate has changed together with the model: it is used from the next change on"
-    return Changes(rule, f"params.yaml of {before[:12]}, the commit before", [together])
+    return Changes(rule, f"params.yaml of {before[:12]}, the commit before", [*flags, together])
 
 
 def of_pull_request(project: Project, pull: Path) -> Changes:
@@ -160,7 +167,7 @@ def _holdout_rows(project: Project) -> tuple[NDArray[np.int64], int]:
         return np.array([], dtype=np.int64), 0
     then, frame = source.read(base, project.root), frame_of(project)
     try:
-        held_out = then[~split.split(then, base, project.params.split).trained_on(then)]
+        held_out = then[~split.split(then, base, project.params.split, project.params.gate.block).trained_on(then)]
     except Refused:
         return np.array([], dtype=np.int64), 0  # the base itself has no holdout
     shared = [column for column in then.columns if column in frame.columns]

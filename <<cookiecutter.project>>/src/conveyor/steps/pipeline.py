@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from importlib import import_module
+from operator import getitem
 from pathlib import Path
 from types import ModuleType
 
@@ -29,7 +31,7 @@ class Step:
         name: the verb, and the module.
         code: modules whose code it runs, besides all modules that these import.
         reads: files that it reads, relative to the repository ("build/" means the build folder).
-        settings: sections of params.yaml that it reads.
+        settings: what it reads of params.yaml, as section or section.key.
         writes: files and folders under the build folder that it makes.
         champion: whether it reads the ledger.
         judge: whether it looks for changes besides the model.
@@ -53,14 +55,14 @@ STEPS = (
         name="validate",
         code=("conveyor.steps.validate",),
         reads=("expectations/data.json",),
-        settings=("data", "split"),
+        settings=("data", "split", "gate.block"),
         writes=("validation.json", "data_docs"),
     ),
     Step(
         name="train",
         code=("conveyor.steps.train",),
         reads=("requirements/run.txt", "requirements/model.txt"),
-        settings=("data", "split", "model"),
+        settings=("data", "split", "model", "gate.block"),
         writes=("candidate",),
         validated=True,
     ),
@@ -78,7 +80,7 @@ STEPS = (
         reads=("requirements/run.txt", "requirements/model.txt", "build/scores.parquet"),
         settings=("data", "split", "model", "gate"),
         judge=True,
-        writes=("decision.json", "judged.parquet"),
+        writes=("decision.json", "judged.parquet", "receipt.json"),
         champion=True,
     ),
     Step(
@@ -99,6 +101,7 @@ STEPS = (
             "build/judged.parquet",
             "build/candidate",
             "build/champion",
+            "build/aa.json",
         ),
         settings=(),
         writes=("report.md", "report.html"),
@@ -107,7 +110,7 @@ STEPS = (
 )
 BY_NAME = {step.name: step for step in STEPS}
 # Deleted as soon as an earlier step runs: the verdict was about the files of that time.
-VERDICT = ("decision.json", "judged.parquet", "report.md", "report.html")
+VERDICT = ("decision.json", "judged.parquet", "receipt.json", "report.md", "report.html")
 
 
 def digest(path: Path) -> str:
@@ -126,8 +129,9 @@ def fingerprint(step: Step, project: Project) -> dict[str, str]:
     for path in step.reads:
         place = project.build / path.removeprefix("build/") if path.startswith("build/") else project.root / path
         found[path] = digest(place)
+    params = project.params.model_dump(mode="json")
     for section in step.settings:
-        value = getattr(project.params, section).model_dump(mode="json")
+        value = reduce(getitem, section.split("."), params)
         found[f"params.{section}"] = sha256(to_json(value).encode())
     if "data" in step.settings:
         found["data"] = digest(project.data_root / project.params.data.path)
@@ -136,6 +140,8 @@ def fingerprint(step: Step, project: Project) -> dict[str, str]:
         found["validated"] = str(verdict.get("passed") and verdict.get("data_sha256") == project.params.data.sha256)
     if step.judge:
         found["before"] = str(project.before)
+        looks = ledger_of(project).history().model_dump(mode="json")
+        found["looks"] = sha256(to_json(looks).encode())
     if step.champion:
         champion = ledger_of(project).champion()
         found["champion"] = champion.digest if champion else "none"
@@ -227,7 +233,8 @@ def run_all(project: Project, say: Callable[[str], None] = print) -> None:
             show(step, project, say)
         except (Refused, Misuse) as error:
             stopped = error
-            break
+            if step.name != "compare" or isinstance(error, Misuse):
+                break  # a block is recorded all the same
     if stopped is None or (project.build / "validation.json").is_file():
         show(BY_NAME["report"], project, say)
     if stopped:

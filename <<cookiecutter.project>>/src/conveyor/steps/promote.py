@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from conveyor.core import frozen
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.files import read_json
 from conveyor.core.project import Project
+from conveyor.gate.looks import Sight
 from conveyor.ledger.events import Moved
 from conveyor.ledger.ledger import ledger_of
 from conveyor.ledger.mirror import followed
@@ -22,7 +24,7 @@ def run(project: Project) -> str:
     If another run wrote an event since the decision, the candidate is scored and judged against the new champion.
 
     Raises:
-        Refused: judged again, the candidate is shown to be worse; or the race was lost three times.
+        Refused: the candidate is blocked, which is recorded; or the race was lost three times.
         Misuse: the decision is about another candidate.
     """
     return _carry_out(project)
@@ -62,13 +64,13 @@ def judge_again(project: Project) -> None:
     # Another run may have trained from the same inputs and been judged first: then its bytes are the model.
     ledger_of(project).restore(Bundle(candidate).key, candidate)
     score.run(project)
-    compare.run(project)
+    compare.judge_now(project)
 
 
 def decision(project: Project) -> dict[str, Any]:
     keys = {
         "ledger": int,
-        "holdout": str,
+        "sight": dict,
         "challenger.digest": str,
         "decision.outcome": str,
         "decision.reason": str,
@@ -93,11 +95,16 @@ def _promote(project: Project, target: str | None) -> str:
     outcome, reason = made["decision"]["outcome"], made["decision"]["reason"]
     champion = ledger.champion()
     stays = f"champion/{champion.event:06d} stays" if champion else "there is no champion"
-    if outcome not in ("bootstrap", "promote", "keep", "incomparable"):
+    if outcome not in ("bootstrap", "promote", "keep", "block", "incomparable"):
         return f"{outcome}: nothing to promote, {stays}"
     candidate = judged(project)
     if target:  # a champion that stays is deployed, too: with the code of this commit
         ledger.in_time()
+    sight = frozen.checked(Sight, made["sight"], "decision.json: sight.")
+    if outcome == "block":
+        if champion and candidate.key != champion.key:
+            ledger.note(candidate, made["ledger"], outcome, reason, sight, receipt=made.get("receipt"))
+        raise Refused(f"block: {reason}")
     quarantine = ledger.quarantine_of(candidate.key)
     approved = ledger.approval_of(candidate) if outcome == "incomparable" else None
     if quarantine:
@@ -106,10 +113,11 @@ def _promote(project: Project, target: str | None) -> str:
         reason = f"approved by {approved.by}: {approved.reason}"
     elif outcome in ("keep", "incomparable"):
         if champion and candidate.key != champion.key:
-            ledger.note_kept(candidate, made["ledger"], outcome, reason, made["holdout"])
+            ledger.note(candidate, made["ledger"], outcome, reason, sight, receipt=made.get("receipt"))
         hint = '; `make approve BECAUSE="..."` lets it through' if outcome == "incomparable" else ""
         return f"{outcome}: nothing to promote, {stays}{hint}"
-    accepted = ledger.accept(candidate, made["ledger"], outcome, reason, made["holdout"], target)
+    more = {name: made.get(name) for name in ("anchor", "receipt")}
+    accepted = ledger.accept(candidate, made["ledger"], outcome, reason, sight, target, **more)
     if target:
         return f"{outcome}: event {accepted.number} accepts model {candidate.key[:12]} for {target}"
     ledger.live(accepted)

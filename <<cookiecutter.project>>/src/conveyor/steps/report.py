@@ -9,13 +9,15 @@ from conveyor.core.errors import Misuse
 from conveyor.core.files import read_json, to_json, write_text
 from conveyor.core.project import Project
 from conveyor.data import tables
-from conveyor.gate import decide
+from conveyor.gate import aa
+from conveyor.gate.decision import Decision
 from conveyor.gate.metrics import Labels
 from conveyor.report import changed, wording
 from conveyor.report.markdown import markdown
 from conveyor.report.page import page
 from conveyor.report.pictures import Scores
 from conveyor.report.wording import Json, plain, verdict
+from conveyor.steps.aa import asked
 
 
 def judged_rows(project: Project, decision: Json) -> tuple[Labels, Scores]:
@@ -26,13 +28,33 @@ def judged_rows(project: Project, decision: Json) -> tuple[Labels, Scores]:
     return rows["label"], {role: rows[role] for role in roles}
 
 
+def aa_of(project: Project) -> Json | None:
+    """The result of the A/A test, if there is one of these data and this rule.
+
+    Not for a pull request, whose jobs may have written the file.
+
+    Raises:
+        Misuse: the file is damaged.
+    """
+    path = project.build / "aa.json"
+    if not path.is_file() or project.pull:
+        return None
+    made = read_json(path, "aa", {"asked": str, "aa": dict})
+    if made["asked"] != asked(project):
+        return None
+    try:
+        return aa.Result.model_validate_json(to_json(made["aa"])).model_dump(mode="json")
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise Misuse(f"{path}: damaged, its `aa.{key}`; delete it and run `make aa`") from None
+
+
 HEADER = {"commit": str, "dirty": bool, "created": str, "data_sha256": str}
 VALIDATION = {**HEADER, "passed": bool, "failures": list, "expectations": list, "columns": list}
 DECISION = {
     **HEADER,
     "challenger": dict,
     "decision": dict,
-    "decisions_before": int,
     "flags": list,
     "holdout_rows": int,
     "left_out.altered": int,
@@ -53,7 +75,8 @@ def run(project: Project) -> str:
     if validation["passed"] and path.is_file():
         decision = read_json(path, "compare", DECISION)
         try:
-            decide.Decision.model_validate_json(to_json(decision["decision"]))
+            made_then = Decision.model_validate_json(to_json(decision["decision"]))
+            decision["decision"] = made_then.model_dump(mode="json")  # with the keys that an older one lacks
         except ValidationError as error:
             key = ".".join(map(str, error.errors()[0]["loc"]))
             raise Misuse(f"{path}: damaged, its `decision.{key}`; delete it and run `make compare`") from None
@@ -65,7 +88,7 @@ def run(project: Project) -> str:
     scored = judged_rows(project, decision) if decision else "nothing was judged"
     text = markdown(validation, decision, made, before)
     write_text(project.build / "report.md", text)
-    html = page(validation, decision, made, scored, project.package, before)
+    html = page(validation, decision, made, scored, project.package, before, aa_of(project))
     write_text(project.build / "report.html", html)
     summarise(project.environment, text)
     outcome, reason = verdict(validation, decision)

@@ -29,7 +29,7 @@ def run(project: Project) -> str:
     about: dict[str, Any] = {
         "champion": champion.model_dump() if champion else None,
         "champion_error": None,
-        "challenger": {"key": challenger.key, "digest": challenger.digest},
+        "challenger": {"key": challenger.key, "digest": challenger.digest, "recipe": challenger.recipe},
         "cost": None,
     }
     columns: tables.Columns = {"row": positions, "content": hashing.row_hash(frame.iloc[positions])}

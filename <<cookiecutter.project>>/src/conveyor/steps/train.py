@@ -20,7 +20,7 @@ from conveyor.core.files import new_directory, read_json, sha256, to_json
 from conveyor.core.project import Project, now
 from conveyor.data import columns, split
 from conveyor.data.source import frame_of
-from conveyor.gate.metrics import METRICS, of_task, value
+from conveyor.gate.metrics import Metric, at, of_task, value
 from conveyor.ledger.ledger import ledger_of
 from conveyor.model import runtime, scoring, signature, tracking
 from conveyor.model.builder import Builder
@@ -81,7 +81,7 @@ def inputs(project: Project) -> dict[str, str]:
     params = project.params
     settings = {
         "data": params.data.model_dump(exclude={"path", "sha256", "private"}),
-        "split": params.split.model_dump(exclude={"shared_rows"}),
+        "split": {**params.split.model_dump(exclude={"shared_rows"}), "block": params.gate.block},
         "model": params.model.model_dump(exclude={"trusted_types"}),
     }
     return {
@@ -114,7 +114,7 @@ def run(project: Project) -> str:
     wheel, _ = pack_code(project), project.needed("requirements/model.txt")
     frame, names = frame_of(project), project.params.data
     y = columns.labels(frame, names)
-    rule = split.split(frame, names, project.params.split)
+    rule = split.split(frame, names, project.params.split, project.params.gate.block)
     trained = rule.trained_on(frame)
     features = columns.features(frame, names)
     fitted = train(builder, features[trained], y[trained], project.params.model.seed)
@@ -124,7 +124,8 @@ def run(project: Project) -> str:
     fitted = unpack(packed, project.params.model.trusted_types)
     held_out = features[~trained]
     predicted = predict(builder, fitted, held_out, names.task, len(columns.classes(frame, names)))
-    measured = {name: _value(name, y[~trained], predicted) for name in of_task(names.task)}
+    threshold, metrics = project.params.gate.threshold, of_task(names.task)
+    measured = {name: _value(at(metric, threshold), y[~trained], predicted) for name, metric in metrics.items()}
     served = choice.choose(fitted, held_out, predicted, scoring.question(project), project.params.model.tolerance)
     run_id = log(project, fitted, features[trained], builder.params, measured)
     write(project, candidate, packed, predicted, rule, features[trained], held_out, served, run_id, wheel)
@@ -135,9 +136,9 @@ def run(project: Project) -> str:
     )
 
 
-def _value(metric: str, y: NDArray[Any], predicted: NDArray[np.float64]) -> float | None:
+def _value(metric: Metric, y: NDArray[Any], predicted: NDArray[np.float64]) -> float | None:
     try:
-        measured = value(METRICS[metric], y, predicted)
+        measured = value(metric, y, predicted)
     except ValueError:
         return None
     return measured if np.isfinite(measured) else None
@@ -178,6 +179,8 @@ def log(
             mlflow.log_params({"seed": project.params.model.seed, **_flat(params.model_dump())})
             mlflow.log_metrics({f"holdout_{name}": value for name, value in measured.items() if value is not None})
             mlflow.set_tags({"commit": project.commit, "dirty": project.dirty, "key": key(project)})
+            if names.task == "binary":
+                mlflow.set_tag("threshold", project.params.gate.threshold)  # of these metrics
             signature = mlflow.models.infer_signature(example, runtime.predict(fitted, example, *task))
             source = from_pandas(rows, source=names.path, name=names.path, digest=names.sha256[:36])
             source.schema = signature.inputs  # else MLflow looks at each value of all rows, one by one

@@ -51,7 +51,7 @@ def _shared(project: Project, frame: pd.DataFrame) -> list[str]:
         ]
     try:
         columns.labels(frame, names)
-        trained = split.split(frame, names, project.params.split).trained_on(frame)
+        trained = split.split(frame, names, project.params.split, project.params.gate.block).trained_on(frame)
     except Refused as refused:
         return [str(refused).removeprefix(f"{names.path}: ")]
     shared = split.shared_rows(frame, trained, names)
