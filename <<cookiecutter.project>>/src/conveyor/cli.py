@@ -139,6 +139,29 @@ def try_(
 
 
 @app.command()
+def aa() -> None:
+    """Test the gate on models of which none is better: how often is one promoted? Exit 1 if too often."""
+    from conveyor.core.project import Project
+    from conveyor.steps import aa
+    from conveyor.steps.pipeline import alone
+
+    project = Project(Path.cwd())
+    with alone(project):
+        print(f"aa        {aa.run(project)}")
+
+
+@app.command()
+def verify(
+    receipt: Annotated[Path, typer.Argument(help="The receipt of a verdict.")] = Path("build/receipt.json"),
+    event: Annotated[int | None, typer.Option(help="The event that must record it; any by default.")] = None,
+) -> None:
+    """Derive a verdict again from its receipt, and compare it with the ledger; exit 1 if anything was changed."""
+    from conveyor.steps import verify
+
+    print(f"verify    {one_line(verify.run(receipt, Path.cwd(), event))}")
+
+
+@app.command()
 def predict(
     source: Annotated[Path, typer.Argument(help="The rows: .csv, .csv.gz or .parquet.")],
     target: Annotated[
@@ -173,11 +196,14 @@ def history(
 ACTS = {
     "accept": "steps.promote.accept",
     "approve": "steps.promote.approve",
+    "attested": "github.attested.run",
     "comment": "github.comment.run",
     "deploy": "deploy.deployment.run",
+    "due": "github.due.run",
     "fsck": "ledger.fsck.run",
     "image": "deploy.image.run",
     "ledger-key": "github.ledger_key.run",
+    "missed": "github.missed.run",
     "monitor": "deploy.monitor.run",
     "prune": "deploy.rollback.prune",
     "publish": "github.release.publish",
@@ -252,6 +278,24 @@ def monitor() -> None:
 def comment() -> None:
     """In a workflow: write build/report.md as the comment on the pull request."""
     _act("comment", False)
+
+
+@app.command()
+def attested() -> None:
+    """Was the image of build/image.json built by `deliver` on main? Exit 1 if that is not attested."""
+    _act("attested", False)
+
+
+@app.command()
+def due() -> None:
+    """In a workflow: has anything that serves changed since the last deployment?"""
+    _act("due", False)
+
+
+@app.command()
+def missed() -> None:
+    """In a workflow: start `deliver` if it never ran for this commit."""
+    _act("missed", False)
 
 
 @app.command()

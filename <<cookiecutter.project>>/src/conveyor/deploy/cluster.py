@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +18,17 @@ import yaml
 
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.files import write_text
-from conveyor.core.git import bounded
-from conveyor.core.yaml_file import read_yaml
+from conveyor.deploy.kubectl import SECONDS, Failed, Kubectl, asked
+from conveyor.deploy.pull_secret import PullSecret, beside, forgotten, provided
 from conveyor.model.bundle import Bundle
 
 if TYPE_CHECKING:
     from conveyor.core.project import Project
 
-OVERLAYS = "container/kubernetes/overlays"
 NAME = "model"  # of the deployment, of its container, and of the image in the manifests
 RECORDED = ("key", "digest", "commit")  # of an image: annotations of its replicas
 SERVED = "model-served"  # annotates the replica set of an image that gave its golden answers, with that image
 REVISION = "deployment.kubernetes.io/revision"
-SECONDS = 60
 SECONDS_TO_SETTLE = 1800  # for all replicas; a stuck one ends at the deployment's progressDeadlineSeconds
 
 # Runs in a new replica, over its own loopback: no network policy blocks it, and the token is in the replica.
@@ -52,66 +48,6 @@ except OSError as error:
 """
 
 
-class Failed(Exception):
-    """kubectl, or its roll-out, failed; the text is one line."""
-
-
-class Kubectl:
-    """kubectl in the namespace of one environment, with the context of the same name.
-
-    Raises:
-        Misuse: the environment does not exist, or has no namespace.
-    """
-
-    def __init__(self, project: Project, environment: str) -> None:
-        self.root = project.root
-        overlays = project.root / OVERLAYS
-        known = sorted(folder.name for folder in overlays.glob("*") if folder.is_dir())
-        if environment not in known:
-            raise Misuse(f"{environment}: no environment; {OVERLAYS} has {', '.join(known) or 'none'}")
-        self.overlay = overlays / environment
-        self.namespace = read_yaml(self.overlay / "kustomization.yaml").get("namespace")
-        if not isinstance(self.namespace, str):
-            raise Misuse(f"{OVERLAYS}/{environment}/kustomization.yaml: namespace: missing; add it")
-        self.words = ["kubectl", f"--context={self.namespace}", f"--namespace={self.namespace}"]
-        self.variables = {**os.environ, "LC_ALL": "C"}
-        if project.environment.kubeconfig:  # a workflow's secret: the file is deleted with this object
-            self._file = tempfile.NamedTemporaryFile("w", prefix="kubeconfig-")  # noqa: SIM115 (kept, not a block)
-            self._file.write(project.environment.kubeconfig)
-            self._file.flush()
-            self.variables["KUBECONFIG"] = self._file.name
-
-    @property
-    def named(self) -> bool:
-        """Whether kubectl's configuration has this cluster."""
-        return self.namespace in self("config", "get-contexts", "--output=name").split()
-
-    def __call__(self, *words: str, stdin: bytes | None = None, seconds: float = SECONDS) -> str:
-        """Standard output of ``kubectl words``.
-
-        Raises:
-            Misuse: kubectl is not installed.
-            Failed: it exited with an error, or did not answer in time.
-        """
-        try:
-            done = bounded([*self.words, *words], self.root, stdin, self.variables, seconds)
-        except FileNotFoundError:
-            raise Misuse("kubectl is not installed; install it") from None
-        except subprocess.TimeoutExpired:
-            raise Failed(f"kubectl {words[0]} did not answer within {seconds:g} seconds") from None
-        if done.returncode:
-            raise Failed(_complaint(done.stderr) or f"kubectl {words[0]} exited with {done.returncode}")
-        return done.stdout.decode(errors="replace")
-
-
-def _complaint(stderr: bytes) -> str:
-    """The line of kubectl's output that gives the cause: the last one, without log lines and exit codes of `exec`."""
-    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-    said = [line for line in lines if not re.match(r"[IWE][0-9]{4} |command terminated with", line)]
-    text = (said or lines or [""])[-1].removeprefix("error: ")
-    return text if len(text) <= 600 else f"...{text[-600:]}"  # kustomize begins with the place and ends with the cause
-
-
 def serving(project: Project, environment: str) -> dict[str, Any] | None:
     """What the deployment of an environment runs; None if there is no deployment.
 
@@ -124,6 +60,12 @@ def serving(project: Project, environment: str) -> dict[str, Any] | None:
     """
     deployment = _deployment(Kubectl(project, environment))
     return _runs(deployment) if deployment else None
+
+
+def commit(project: Project, environment: str) -> str | None:
+    """The commit of the code that serves here; None if nothing does, or if no cluster is configured."""
+    runs = serving(project, environment) if Kubectl(project, environment).named else None
+    return runs["commit"] if runs else None
 
 
 def deployed(project: Project, environment: str) -> bool:
@@ -160,14 +102,14 @@ def died(project: Project, environment: str) -> list[str]:
 
 
 def take_down(project: Project, environment: str) -> str:
-    """Delete the deployment of an environment; service, autoscaler and namespace stay.
+    """Delete the deployment of an environment and its pull secret; service, autoscaler and namespace stay.
 
     Raises:
         Misuse: the cluster cannot be reached.
     """
     kubectl = Kubectl(project, environment)
-    gone = _asked(kubectl, "delete", f"deployment/{NAME}", "--ignore-not-found").strip()
-    return gone or f"{environment}: nothing was deployed"
+    gone = asked(kubectl, "delete", f"deployment/{NAME}", "--ignore-not-found").strip()
+    return (gone or f"{environment}: nothing was deployed") + forgotten(kubectl)
 
 
 def kept(project: Project, environment: str, key: str, digest: str) -> str | None:
@@ -177,7 +119,7 @@ def kept(project: Project, environment: str, key: str, digest: str) -> str | Non
         Misuse: see ``serving``.
     """
     kubectl = Kubectl(project, environment)
-    text = _asked(kubectl, "get", "replicasets", f"--selector=app.kubernetes.io/name={NAME}", "--output=json")
+    text = asked(kubectl, "get", "replicasets", f"--selector=app.kubernetes.io/name={NAME}", "--output=json")
     found = {}
     for one in json.loads(text)["items"]:
         noted, runs = one["metadata"].get("annotations") or {}, _runs(one)
@@ -188,19 +130,8 @@ def kept(project: Project, environment: str, key: str, digest: str) -> str | Non
 
 
 def _deployment(kubectl: Kubectl) -> dict[str, Any] | None:
-    text = _asked(kubectl, "get", f"deployment/{NAME}", "--ignore-not-found", "--output=json")
+    text = asked(kubectl, "get", f"deployment/{NAME}", "--ignore-not-found", "--output=json")
     return json.loads(text) if text.strip() else None
-
-
-def _asked(kubectl: Kubectl, *words: str) -> str:
-    """The cluster's answer to a question that comes before any change."""
-    try:
-        return kubectl(*words)
-    except Failed as error:
-        mend = "mend the access to the cluster and run again"
-        if f'context "{kubectl.namespace}" does not exist' in str(error):
-            mend = f"`kubectl config set-context {kubectl.namespace} --cluster=... --user=...` makes it"
-        raise Misuse(f"kubectl: {error}; {mend}") from None
 
 
 def _runs(owner: dict[str, Any]) -> dict[str, Any]:
@@ -211,12 +142,13 @@ def _runs(owner: dict[str, Any]) -> dict[str, Any]:
     return {"image": images.get(NAME), **{name: noted.get(f"model-{name}") for name in RECORDED}}
 
 
-def kustomization(base: str, image: dict[str, Any]) -> str:
+def kustomization(base: str, image: dict[str, Any], pulls: list[str]) -> str:
     """The kustomization that sets the image over an overlay.
 
     Args:
         base: the folder of the overlay, relative to that of the kustomization.
         image: see ``roll_out``.
+        pulls: the names of the replicas' `imagePullSecrets`; empty: those of the overlay.
 
     Raises:
         Misuse: the image is in no registry, or has only a tag, which can move.
@@ -226,11 +158,14 @@ def kustomization(base: str, image: dict[str, Any]) -> str:
         mend = "run `make image PUSH=1` with REGISTRY set"
         raise Misuse(f"{reference}: a cluster takes an image of a registry by its digest; {mend}")
     noted = {f"model-{name}": str(image[name]) for name in RECORDED}
+    template: dict[str, Any] = {"metadata": {"annotations": noted}}
+    if pulls:
+        template["spec"] = {"imagePullSecrets": [{"name": name} for name in pulls]}
     patch = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": NAME},
-        "spec": {"template": {"metadata": {"annotations": noted}}},
+        "spec": {"template": template},
     }
     whole = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -259,16 +194,20 @@ def roll_out(
         say: takes a line of progress.
 
     Raises:
-        Misuse: the image has no digest, the manifests do not render, or the cluster cannot be reached; nothing was
-            changed.
+        Misuse: the image has no digest, the manifests do not render, the cluster cannot be reached, or REGISTRY_TOKEN
+            has no user; nothing was changed.
         Refused: it was undone, or could not be; the line gives the cause, and says what serves.
     """
     kubectl = Kubectl(project, environment)
     if project.environment.run_url and not kubectl.named:
         # No error: a repository may be pushed before its cluster exists.
         return f"rehearsed: KUBECONFIG_DATA names no cluster for {environment}, and {image['reference']} serves nowhere"
-    folder = _prepared(kubectl, project.build / "kubernetes" / environment, image)
+    folder = project.build / "kubernetes" / environment
+    manifests = _prepared(kubectl, folder, image)
     before = _deployment(kubectl)
+    pull = provided(kubectl, project.environment, environment, image["reference"], say)
+    if pull.used:
+        _write(kubectl, folder, image, beside(kubectl, NAME, manifests))
     try:
         say(f"deploy    {image['reference']} to {kubectl.namespace}")
         kubectl("apply", f"--kustomize={folder}")
@@ -276,25 +215,31 @@ def roll_out(
         _ask(kubectl, image, bundle.golden, project.params.model.tolerance)
     except Failed as error:
         say(f"deploy    failed, going back: {error}")
-        raise Refused(f"{environment}: {error}{_stuck(kubectl, image)}; {_back(kubectl, before)}") from None
+        why = f"{error}{_stuck(kubectl, image, pull)}"
+        raise Refused(f"{environment}: {why}; {_back(kubectl, before)}") from None
     _note(kubectl, image, say)
     return f"{environment} serves model {image['key'][:12]}, and its golden answers are the model's own"
 
 
-def _prepared(kubectl: Kubectl, folder: Path, image: dict[str, Any]) -> Path:
-    """The folder that is applied; the user's overlay is read in its place, and never edited."""
-    base = os.path.relpath(kubectl.overlay.resolve(), folder.resolve()).replace(os.sep, "/")
-    write_text(folder / "kustomization.yaml", kustomization(base, image))
+def _prepared(kubectl: Kubectl, folder: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
+    """The manifests that the folder renders to, in which the image is set."""
+    _write(kubectl, folder, image, [])
     try:
         rendered = kubectl("kustomize", str(folder))
     except Failed as error:
         raise Misuse(f"{kubectl.overlay.relative_to(kubectl.root)}: {error}; mend it and run again") from None
-    deployments = [manifest for manifest in yaml.safe_load_all(rendered) if manifest["kind"] == "Deployment"]
-    ours = [_runs(manifest)["image"] for manifest in deployments if manifest["metadata"]["name"] == NAME]
+    manifests: list[dict[str, Any]] = list(yaml.safe_load_all(rendered))
+    ours = [_runs(one)["image"] for one in manifests if (one["kind"], one["metadata"]["name"]) == ("Deployment", NAME)]
     if ours != [image["reference"]]:
         mend = f"call deployment, container and image {NAME!r} again"
         raise Misuse(f"{kubectl.overlay.relative_to(kubectl.root)}: the roll-out sets no image; {mend}")
-    return folder
+    return manifests
+
+
+def _write(kubectl: Kubectl, folder: Path, image: dict[str, Any], pulls: list[str]) -> None:
+    """Write the kustomization that is applied; the user's overlay is read in its place, and never edited."""
+    base = os.path.relpath(kubectl.overlay.resolve(), folder.resolve()).replace(os.sep, "/")
+    write_text(folder / "kustomization.yaml", kustomization(base, image, pulls))
 
 
 def _settle(kubectl: Kubectl) -> None:
@@ -350,8 +295,11 @@ def _note(kubectl: Kubectl, image: dict[str, Any], say: Callable[[str], None]) -
         say(f"deploy    serves, but could not be marked: {error}; a roll-back to it will build its image anew")
 
 
-def _stuck(kubectl: Kubectl, image: dict[str, Any]) -> str:
-    """Why a new replica does not run, in brackets, if the cluster gives a reason."""
+def _stuck(kubectl: Kubectl, image: dict[str, Any], pull: PullSecret) -> str:
+    """Why a new replica does not run, in brackets, if the cluster gives a reason.
+
+    If it cannot pull its image, the mend follows, and the pull secret is put back: the old replicas may need it.
+    """
     try:
         pods = _pods(kubectl, image)
     except Failed:
@@ -359,8 +307,10 @@ def _stuck(kubectl: Kubectl, image: dict[str, Any]) -> str:
     for status in (status for pod in pods for status in pod.get("status", {}).get("containerStatuses", [])):
         for state in (status.get("state", {}).get("waiting"), status.get("lastState", {}).get("terminated")):
             if state:
-                told = ": ".join(str(state[part]) for part in ("reason", "message") if state.get(part))
-                return f" ({' '.join(told.split())[:300]})"
+                told = ": ".join(" ".join(str(state[p]).split()) for p in ("reason", "message") if state.get(p))
+                told = told if len(told) <= 400 else f"{told[:150]} ... {told[-250:]}"  # the cause is the end
+                mend = f"; {pull.mend}{pull.put_back()}" if "ImagePull" in state.get("reason", "") else ""
+                return f" ({told}){mend}"
     return ""
 
 

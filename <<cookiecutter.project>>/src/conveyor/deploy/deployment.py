@@ -24,7 +24,8 @@ def run(project: Project, environment: str = TARGET, say: Callable[[str], None] 
     and is aborted if it is refused. Deploying a champion again writes nothing into the ledger.
 
     Raises:
-        Refused: the image is not fit to serve, or the model is quarantined or overtaken; the old release keeps serving.
+        Refused: the image is not fit to serve, or the model is quarantined, or image or model is overtaken by a newer
+            one; the old release keeps serving.
         Misuse: the image is of another model, or engine, registry or ledger cannot be used.
     """
     named(environment)
@@ -32,9 +33,20 @@ def run(project: Project, environment: str = TARGET, say: Callable[[str], None] 
     if event is None:
         raise Misuse("deploy: there is no champion yet; run `make pipeline` first")
     if (made["key"], made["digest"]) != (event.key, event.digest):
+        if project.push:  # in a delivery: its image was made before the event
+            raise Refused(
+                f"deploy: overtaken: event {event.number} ({event.type}) wants model {event.key[:12]}, and this image"
+                f" holds {made['key'][:12]}; the delivery of that event deploys it, nothing was changed"
+            )
         raise Misuse(
             f"deploy: build/image.json is of model {made['key'][:12]}, and event {event.number} wants"
             f" {event.key[:12]}; run `make image` first"
+        )
+    serving = host_of(project).commit(project, environment) if project.push else None
+    if serving and ledger_of(project).is_newer(serving):
+        raise Refused(
+            f"deploy: overtaken: the code that serves in {environment} comes from commit {serving[:12]}, which is newer"
+            f" than {project.commit[:12]} and holds its change; nothing was changed"
         )
     return carry_out(project, environment, event, made, say)
 
@@ -51,6 +63,8 @@ class Target(Protocol):
     def deployed(self, project: Project, environment: str) -> bool: ...
 
     def kept(self, project: Project, environment: str, key: str, digest: str) -> str | None: ...
+
+    def commit(self, project: Project, environment: str) -> str | None: ...
 
     def died(self, project: Project, environment: str) -> list[str]: ...
 

@@ -9,13 +9,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conveyor.core.errors import Misuse
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.containers import Container
     from docker.models.images import Image
 
 SECONDS = 120  # time limit of a call
@@ -125,6 +127,54 @@ def pull(
         if "error" in line:
             raise DockerException(line["error"])
     return client.images.get(reference)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command in a container left: its exit code, and what it printed to its output and as errors."""
+
+    exit_code: int
+    output: bytes
+    errors: bytes
+
+
+def run_inside(container: Container, command: list[str], **options: Any) -> Done:
+    """Run a command in a running container and wait for its end.
+
+    The SDK's `exec_run` reads the connection beside the reader of the answer's header. That reader already holds what
+    arrived together with the header, so on a busy machine the beginning of the output is lost. Here the answer is an
+    ordinary one, which one reader takes whole.
+
+    Args:
+        options: of the SDK's `exec_create`, as `environment` or `user`.
+
+    Raises:
+        APIError: the engine refuses, as where the container does not run.
+        DockerException: the connection ended before the command did.
+    """
+    from docker.errors import DockerException, create_api_error_from_http_exception
+    from requests.exceptions import HTTPError
+
+    api = container.client.api
+    made = api.exec_create(container.id, command, **options)["Id"]
+    address = f"{api.base_url}/v{api.api_version}/exec/{made}/start"
+    with api.post(address, json={"Detach": False, "Tty": False}, timeout=SECONDS) as answer:
+        try:
+            answer.raise_for_status()
+        except HTTPError as error:
+            create_api_error_from_http_exception(error)
+        content = answer.content
+    code = api.exec_inspect(made)["ExitCode"]
+    printed = {1: b"", 2: b""}
+    while content:  # frames: the stream, three bytes of nothing, the length in four bytes, and so many bytes
+        length = int.from_bytes(content[4:8], "big")
+        if code is None or content[0] not in printed or len(content) < 8 + length:
+            raise DockerException("the connection ended within the output of a command")
+        printed[content[0]] += content[8 : 8 + length]
+        content = content[8 + length :]
+    if code is None:
+        raise DockerException("the connection ended before the command did")
+    return Done(code, printed[1], printed[2])
 
 
 def told(error: Exception) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
+from conveyor.deploy.docker_engine import run_inside
 from conveyor.deploy.host import STOP_SECONDS, Host, Release, archive
 from conveyor.deploy.image import label
 
@@ -84,9 +85,9 @@ def write_rotation(edge: Container, rotation: Rotation) -> None:
     """
     edge.put_archive(PLACE, archive({f".{name}": getattr(rotation, name).encode() for name in rotation.order}))
     moves = " && ".join(f"mv -f .{name} {name}" for name in rotation.order)
-    done = edge.exec_run(["sh", "-c", f"cd {PLACE} && {moves}"], user="0:0")
+    done = run_inside(edge, ["sh", "-c", f"cd {PLACE} && {moves}"], user="0:0")
     if done.exit_code:
-        raise Misuse(f"deploy: the edge's rotation cannot be written: {done.output.decode(errors='replace')[:200]}")
+        raise Misuse(f"deploy: the edge's rotation cannot be written: {done.errors.decode(errors='replace')[:200]}")
 
 
 def find(host: Host) -> Container | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
+from conveyor.deploy.docker_engine import run_inside
 from conveyor.deploy.image import label
 
 if TYPE_CHECKING:
@@ -282,11 +283,11 @@ class Host:
             Misuse: the command fails.
         """
         token = (self.project.environment.predict_token or "").partition(",")[0]
-        done = self._inside().exec_run(command, environment={"TOKEN": token, **variables}, demux=True)
+        done = run_inside(self._inside(), command, environment={"TOKEN": token, **variables})
         if done.exit_code:
-            said = (done.output[1] or b"").decode(errors="replace").strip().splitlines()
+            said = done.errors.decode(errors="replace").strip().splitlines()
             raise Misuse(f"deploy: nothing can be asked inside the network: {said[-1] if said else 'no answer'}")
-        return done.output[0] or b""
+        return done.output
 
     def _inside(self) -> Container:
         if self.deployer is None:

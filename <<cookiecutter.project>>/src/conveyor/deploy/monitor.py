@@ -47,7 +47,7 @@ def markdown(ledger: State, today: str, died: Sequence[str] = (), damages: Seque
         text = [f"**Live: model {live.key[:12]}** — champion/{live.number:06d}, {days}", ""]
         text += [f"- Became champion: {live.time}, by {escape(live.by)}: {escape(live.reason)}"]
         text += [f"- Code: `{live.commit[:12]}`, data: `{live.data_sha256[:12]}`"]
-        judged = len({event.key for event in ledger.events[live.number :] if event.type == "kept"})
+        judged = len({event.key for event in ledger.events[live.number :] if event.type in ("kept", "blocked")})
         text += [f"- Judged since, and not better: {judged} model{'' if judged == 1 else 's'}"]
     waiting = ledger.pending()
     if waiting:

@@ -27,8 +27,9 @@ from conveyor.deploy import docker_engine, platforms, replicas
 from conveyor.deploy import edge as edges
 from conveyor.deploy.comparison import Comparison
 from conveyor.deploy.edge import Rotation, read_rotation, write_rotation
-from conveyor.deploy.host import STOP_SECONDS, Host, Release
+from conveyor.deploy.host import Host, Release
 from conveyor.deploy.image import label, settings_of
+from conveyor.deploy.standing import commit, died, take_down
 from conveyor.deploy.traffic import Traffic, judge, readable, told
 from conveyor.ledger.journal import reached
 from conveyor.model.bundle import Bundle
@@ -36,6 +37,7 @@ from conveyor.model.bundle import Bundle
 if TYPE_CHECKING:
     from docker.models.images import Image
 
+__all__ = ["commit", "deployed", "died", "kept", "roll_out", "take_down"]
 POINTS = (
     "deployer at work",
     "replicas created",
@@ -80,43 +82,6 @@ def kept(project: Project, environment: str, key: str, digest: str) -> str | Non
         served = [r for r in rollout.served() if (r.key, r.digest) == (key, digest)]
         wanted = settings_of(project)  # an image of other settings could log what is private now
         return next((r.image for r in served if r.label("settings") == wanted), None)
-
-
-def take_down(project: Project, environment: str) -> str:
-    """Remove edge, releases and networks of an environment; the volume with the log of predictions stays."""
-    with docker_engine.connected() as client:
-        host = Host(project, environment, client, print)
-        if any(container.status == "running" for container in host.ours("deployer")):
-            raise Misuse(f"undeploy: a deployment is at work in {environment}; wait until it has ended")
-        containers = [c for role in ("edge", "replica", "deployer") for c in host.ours(role)]
-        for container in containers:
-            if container.status == "running":
-                container.stop(timeout=STOP_SECONDS)
-            container.remove(force=True)
-        host.tidy()
-        return (
-            f"{len(containers)} containers of {host.name} are gone" if containers else f"nothing of {host.name} is here"
-        )
-
-
-def died(project: Project, environment: str) -> list[str]:
-    """A line for each replica in the rotation that has died since its release began, or hangs."""
-    with docker_engine.connected() as client:
-        host = Host(project, environment, client, print)
-        main = (read_rotation(edges.find(host)) or Rotation()).main
-        serving = [r for r in host.releases() if r.address == main]
-        lines = []
-        for container in (container for release in serving for container in release.containers):
-            container.reload()
-            state, again = container.attrs["State"], container.attrs["RestartCount"]
-            if not state["Running"]:
-                how = "at its memory limit" if state["OOMKilled"] else f"with exit code {state['ExitCode']}"
-                lines.append(f"{container.name} has died {how}; it is gone since {state['FinishedAt'][:19]}Z")
-            elif again:
-                lines.append(f"{container.name} has died; it was started again {again} times")
-            elif state.get("Health", {}).get("Status") == "unhealthy":
-                lines.append(f"{container.name} runs and does not answer; `docker restart` it")
-        return lines
 
 
 def roll_out(
@@ -199,8 +164,8 @@ class Rollout:
                 )
         if fetched.labels.get(label(self.project, "settings")) != settings_of(self.project):
             raise Misuse(
-                "deploy: the image was built with other values of data.private, model or serve than params.yaml has;"
-                " run `make image`"
+                "deploy: the image was built with other values of data.private, gate.threshold, model or serve than"
+                " params.yaml has; run `make image`"
             )
         platforms.check(fetched, client, reference)
         return fetched
@@ -392,4 +357,5 @@ class Rollout:
             replicas.remove(release)
             if not client.containers.list(all=True, filters={"ancestor": release.image}, ignore_removed=True):
                 with suppress(docker.errors.APIError):  # another image is built on it, so it takes no space of its own
-                    client.images.remove(release.image, force=True)
+                    # Without its untagged layers: a build on this engine may go on from them at this moment.
+                    client.images.remove(release.image, force=True, noprune=True)

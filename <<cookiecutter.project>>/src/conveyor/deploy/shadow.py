@@ -65,8 +65,12 @@ class Checker:
         except Problem as problem:
             return Answer(problem.status, b"")
 
-    def wrong(self, given: Answer, right: Answer) -> str | None:
-        """What is wrong with an answer, in words that hold no value of the rows; None: nothing."""
+    def wrong(self, given: Answer, right: Answer, classes: bool = True) -> str | None:
+        """What is wrong with an answer, in words that hold no value of the rows; None: nothing.
+
+        Args:
+            classes: whether its classes count; a release before may have had another threshold, or none.
+        """
         if given.status != right.status:
             return f"status {given.status} where the model gives {right.status}"
         if given.status != 200:
@@ -83,6 +87,9 @@ class Checker:
             return "another number of predictions than rows"
         if not (np.abs(predictions - wanted) <= self._tolerance).all():
             return "other predictions"
+        # By its own predictions: near the threshold the tolerance allows either class.
+        if classes and self._service.classes and said.get("chosen") != self._service.chosen(predictions):
+            return "classes that are not those of the threshold"
         return None
 
 
@@ -198,7 +205,7 @@ def compare(spec: dict[str, Any], checker: Checker, bundle: Bundle, token: str) 
             note(kind, request["id"], said, right)
             continue
         note(kind, request["id"], asked(number, body), right)
-        old_wrong += spec["same"] and checker.wrong(said, right) is not None
+        old_wrong += spec["same"] and checker.wrong(said, right, classes=False) is not None
         if said.status == right.status == 200:
             with suppress(*UNREADABLE):  # a fault of the old release does not count against the new one
                 before.append(predictions_of(said.body).ravel())

@@ -24,6 +24,7 @@ SECONDS = 60
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.\.?(?:\.git)?/?$)[A-Za-z0-9._-]+?"
 REMOTE = rf"(?:(?:https|ssh|git)://(?:[^@/]*@)?([\w.-]+)(?::\d+)?/|(?:[^@/:]+@)?([\w.-]+):/?)({NAME})(?:\.git)?/?"
 USES = re.compile(r"^\s*(?:- )?uses: ([\w.-]+)(/[\w./-]+)@", re.MULTILINE)
+NUMBERED = "2026-07-15"  # from this day on the subjects of new and renamed repositories hold their numbers
 MAIN_ONLY = {"protected_branches": False, "custom_branch_policies": True}
 Ask = Callable[[str], Any]
 
@@ -54,10 +55,18 @@ class Setting:
         return given + shlex.join(self.words(repository))
 
 
+# A private repository cannot choose actions by name: GitHub ignores the patterns, so its workflows would stop.
+ALL_ACTIONS = Setting(
+    "actions run if they are named by a commit; a private repository cannot choose them",
+    "PUT",
+    "actions/permissions",
+    {"enabled": True, "allowed_actions": "all", "sha_pinning_required": True},
+)
 # Settings that not every repository can have or needs: they are printed, for a person to decide.
 OPTIONAL = (
+    ALL_ACTIONS,
     Setting(
-        "who lets a deployment to production through (public, or a paid plan); `gh api users/NAME` says an id",
+        "who lets a deployment to production through (public, or GitHub Enterprise); `gh api users/NAME` says an id",
         "PUT",
         "environments/production",
         {"reviewers": [{"type": "User", "id": 1}], "deployment_branch_policy": MAIN_ONLY},
@@ -68,18 +77,21 @@ OPTIONAL = (
 
 def settings(root: Path, ask: Ask) -> Iterator[Setting]:
     """All settings in their order; ``ask`` returns what is at a path already."""
-    yield Setting(
-        "actions run if they are chosen, and named by a commit",
-        "PUT",
-        "actions/permissions",
-        {"enabled": True, "allowed_actions": "selected", "sha_pinning_required": True},
-    )
-    yield Setting(
-        "chosen are those of GitHub itself, and those that the workflows name",
-        "PUT",
-        "actions/permissions/selected-actions",
-        {"github_owned_allowed": True, "verified_allowed": False, "patterns_allowed": _others(root)},
-    )
+    if ask("").get("private"):
+        yield ALL_ACTIONS
+    else:
+        yield Setting(
+            "actions run if they are chosen, and named by a commit",
+            "PUT",
+            "actions/permissions",
+            {"enabled": True, "allowed_actions": "selected", "sha_pinning_required": True},
+        )
+        yield Setting(
+            "chosen are those of GitHub itself, and those that the workflows name",
+            "PUT",
+            "actions/permissions/selected-actions",
+            {"github_owned_allowed": True, "verified_allowed": False, "patterns_allowed": _others(root)},
+        )
     yield Setting(
         "a workflow may read unless its job asks for more, and approves no pull request",
         "PUT",
@@ -110,6 +122,34 @@ def settings(root: Path, ask: Ask) -> Iterator[Setting]:
         place += "/deployment-branch-policies"
         if "main" not in (branch["name"] for branch in ask(place).get("branch_policies", ())):
             yield Setting(f"only main deploys to {name}", "POST", place, {"name": "main", "type": "branch"})
+
+
+def _ignored(made: list[Setting], ask: Ask) -> list[str]:
+    """The keys that GitHub does not show as they were sent: it can ignore one without a word."""
+    found = []
+    for setting in made:
+        if isinstance(setting.body, dict) and setting.method in ("PUT", "PATCH"):
+            there = ask(setting.path)
+            place = f"{setting.path}: " if setting.path else ""
+            # An environment shows its reviewers and waiting time in another form.
+            keys = ["deployment_branch_policy"] if setting.path.startswith("environments/") else list(setting.body)
+            found += [f"{place}{key} {setting.body[key]}" for key in keys if there.get(key) != setting.body[key]]
+    return found
+
+
+def subject(repository: dict[str, Any]) -> str:
+    """The OIDC subject of this repository's jobs in the build environment, as GitHub writes it.
+
+    Repositories that were created or renamed since NUMBERED have their numbers in it; a rename is not shown, so that of
+    an older repository is given in both forms.
+
+    Args:
+        repository: as GitHub's API describes it.
+    """
+    owner, name = repository["owner"], repository["name"]
+    plain = f"repo:{owner['login']}/{name}:environment:BUILD_ENVIRONMENT"
+    numbered = f"repo:{owner['login']}@{owner['id']}/{name}@{repository['id']}:environment:BUILD_ENVIRONMENT"
+    return numbered if str(repository["created_at"]) >= NUMBERED else f"{plain}, or if it was renamed since, {numbered}"
 
 
 def _others(root: Path) -> list[str]:
@@ -179,22 +219,33 @@ def run(root: Path, apply: bool) -> None:
             print(f"\n# {setting.what}\n{setting.line(repository)}")
         for setting in OPTIONAL:
             print(f"\n# optional: {setting.what}\n# {setting.line(repository)}")
+        form = r'"repo:\(.owner.login)@\(.owner.id)/\(.name)@\(.id):environment:BUILD_ENVIRONMENT"'
+        print(
+            "\n# the subject that a cloud role (AWS_ROLE) trusts, of a repository created or renamed since July 2026:"
+        )
+        print(f"# gh api repos/{repository} --jq {shlex.quote(form)}")
         return
 
     def ask(path: str) -> Any:
-        what = path.partition("?")[0]
+        what = path.partition("?")[0] or "the repository"
         try:
-            return json.loads(gh(root, host, ["gh", "api", f"repos/{repository}/{path}"], what))
+            return json.loads(gh(root, host, ["gh", "api", f"repos/{repository}/{path}".rstrip("/")], what))
         except ValueError:
             raise Misuse(f"github-setup: {what}: gh answered no JSON; update gh, and run it again") from None
 
+    made = []
     for setting in settings(root, ask):
         given = json.dumps(setting.body).encode() if isinstance(setting.body, dict) else None
         gh(root, host, setting.words(repository), setting.what, given)
         print(f"github-setup {setting.what}")
+        made.append(setting)
+    if ignored := _ignored(made, ask):
+        mend = "the plan, or a policy of the organisation, may forbid it. All else is set"
+        raise Misuse(f"github-setup: GitHub did not take {', '.join(ignored)}; {mend}")
     for error in ask("codeowners/errors")["errors"]:
         mend = "name a person or an @organisation/team that may write here, push that to main, and run it again"
         raise Misuse(f"{error['path']}:{error['line']}: {error['kind']}; {mend}. All else is set")
+    print(f"github-setup a cloud role (AWS_ROLE) trusts only {subject(ask(''))}")
 
 
 def gh(root: Path, host: str, words: list[str], what: str, given: bytes | None = None) -> bytes:

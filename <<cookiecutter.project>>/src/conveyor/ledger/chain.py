@@ -70,6 +70,7 @@ def links(git: Git, head: str, after: str | None) -> list[Link]:
     ]
     words += ["--format=%x01%H %P", "--raw", "--no-abbrev", "--full-index", "--no-renames", "--root", "--no-relative"]
     words += ["--first-parent", "--diff-merges=first-parent", "--no-ext-diff", "--no-show-signature", "--no-color"]
+    words += ["--ignore-submodules=none"]
     told = git(*words, "--no-notes", head, *([f"^{after}"] if after else []), "--")
     found = []
     for part in told.split("\x01")[1:]:
@@ -122,11 +123,12 @@ def _told(change: Change) -> str:
     return f"{ {'A': 'adds', 'M': 'rewrites', 'D': 'removes'}.get(change.how, 'changes') } {change.path}"
 
 
-def contents_of(git: Git, ids: Iterable[str]) -> dict[str, bytes | None]:
-    """The contents of objects by their ids, all in one process; None: it is missing."""
+def contents_of(git: Git, ids: Iterable[str], seconds: float | None = None) -> dict[str, bytes | None]:
+    """The contents of objects by their ids, all in one process, which may take ``seconds``; None: it is missing."""
     wanted = list(dict.fromkeys(ids))
     found: dict[str, bytes | None] = dict.fromkeys(wanted)
-    told, place = git.bytes("cat-file", "--batch", "--buffer", stdin=_lines(wanted)) if wanted else b"", 0
+    words = ("cat-file", "--batch", "--buffer")
+    told, place = git.bytes(*words, stdin=_lines(wanted), seconds=seconds) if wanted else b"", 0
     for each in wanted:
         end = told.index(b"\n", place)
         size = told[place:end].split()[-1].decode()
@@ -141,31 +143,42 @@ def _lines(ids: list[str]) -> bytes:
     return "".join(f"{each}\n" for each in ids).encode()
 
 
-def listed(git: Git, commit: str) -> dict[int, str]:
-    """The blobs of the events in a commit's tree, by number."""
-    found = {}
+def beside(git: Git, chain: list[Link]) -> tuple[str, str] | None:
+    """The last merge that has the ledger as another parent than its first: its commit, and that parent.
+
+    Whoever follows first parents sees the history of another branch there.
+    """
+    pairs = [(link.commit, parent) for link in reversed(chain) for parent in link.parents[1:]]
+    asked = _lines([f"{parent}:{SUMMARY}" for _, parent in pairs])
+    told = git.bytes("cat-file", "--batch-check=%(objecttype)", stdin=asked).splitlines() if pairs else []
+    return next((pair for pair, kind in zip(pairs, told, strict=True) if kind == b"blob"), None)
+
+
+def listed(git: Git, commit: str) -> tuple[dict[int, str], bool]:
+    """The blobs of the events in a commit's tree by number, and whether they are in the layout of schema 1."""
+    found, old = {}, False
     for line in git("ls-tree", "-r", "--full-tree", commit).splitlines():
         about, _, path = line.partition("\t")
         blob = about.split()[2]
         flat = FLAT.fullmatch(path)
         if flat:
-            found[int(flat[1])] = blob
+            found[int(flat[1])], old = blob, True
         elif (number := path.rpartition("/")[2].removesuffix(".json")).isdecimal() and path == path_of(int(number)):
             found[int(number)] = blob
-    return found
+    return found, old
 
 
-def shaped(chain: list[Link], state: State, last: str | None) -> tuple[list[Change], Broken | None]:
+def shaped(chain: list[Link], before: int, flat: bool, last: str | None) -> tuple[list[Change], Broken | None]:
     """The change of each commit that adds its event, up to the first commit that is not as a writer writes it.
 
     Args:
         chain: the commits, the oldest first.
-        state: what holds before the first of them.
-        last: the commit of the last event in ``state``.
+        before: the number of the event before the first of them; 0: none.
+        flat: whether they may begin in the layout of schema 1.
+        last: the commit of that event.
     """
     added: list[Change] = []
-    flat = not state.events or state.events[-1].schema_ == 1
-    for number, link in enumerate(chain, state.number + 1):
+    for number, link in enumerate(chain, before + 1):
         try:
             if link.parents != ((last,) if last else ()):
                 raise Unsound("is a merge" if len(link.parents) > 1 else "does not follow the one before it")

@@ -30,6 +30,21 @@ class Damage:
         return f"{self.what}; {self.mend}"
 
 
+@dataclass(frozen=True)
+class Left(Damage):
+    """Bytes of deleted models that are still there, which are deleted without judgement.
+
+    Attributes:
+        refs: those of git.
+        files: the names of those at `ledger.models`.
+        head: the last commit of the ledger that says so; behind a later one they may be wanted again.
+    """
+
+    refs: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    head: str | None = None
+
+
 class Damaged(Misuse):
     """The ledger is damaged. Damage is never "no champion"."""
 

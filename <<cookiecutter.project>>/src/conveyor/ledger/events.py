@@ -13,10 +13,12 @@ from conveyor.core.frozen import Frozen, Names
 
 SCHEMA = 2
 MOST_BYTES = 2**20  # of one event
-MOST_NUMBER = 10**9
+MOST_NUMBER = 10**6  # numbers are written with six digits
 TIME = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$"
 COMMIT = "^([0-9a-f]{40}|[0-9a-f]{64})$"
 SHA256 = "^[0-9a-f]{64}$"
+SKETCH = "^[A-Za-z0-9+/]{86}==$"  # see gate/overlap.py
+RECIPE = "^[0-9a-f]{16}$"
 
 
 class Champion(Frozen):
@@ -29,7 +31,17 @@ class Champion(Frozen):
 
 
 Kind = Literal[
-    "accepted", "live", "aborted", "kept", "approved", "rolled_back", "quarantined", "released", "pruned", "migrated"
+    "accepted",
+    "live",
+    "aborted",
+    "kept",
+    "blocked",
+    "approved",
+    "rolled_back",
+    "quarantined",
+    "released",
+    "pruned",
+    "migrated",
 ]
 
 
@@ -40,6 +52,7 @@ class Event(Frozen):
     live          it serves: from now on it is the champion
     aborted       it was accepted and does not come to serve
     kept          the gate did not accept it; the verdict is recorded
+    blocked       the gate refused it; the verdict is recorded
     approved      a person accepts a model that could not be compared
     rolled_back   a person goes back to this model from the one in ``replaces``, which is quarantined
     quarantined   a person bans this model
@@ -50,7 +63,9 @@ class Event(Frozen):
     ``id`` tells a writer whose push got no answer that the event is its own. ``by`` is the person or the workflow's
     actor, ``holdout`` the digest of the rows that judged the model, ``target`` the environment in which a model on its
     way must serve before it is live (None: nowhere), ``model`` the commit of its bytes (None: they are not in git),
-    ``clock`` the writer's own time where that was before the time of the last event.
+    ``clock`` the writer's own time where that was before the time of the last event. ``rows``, ``sketch`` and
+    ``recipe`` tell later verdicts what this one tested, see gate/looks.py. ``anchor`` is the key of the best champion
+    so far (None: it is this one), ``receipt`` the digest of the verdict's receipt, see gate/receipt.py.
     """
 
     schema_: int = Field(alias="schema", ge=1, le=SCHEMA)
@@ -68,6 +83,11 @@ class Event(Frozen):
     outcome: str = Field(max_length=100)
     reason: str = Field(max_length=100_000)
     holdout: str | None = Field(default=None, max_length=100)
+    rows: int | None = Field(default=None, ge=0)
+    sketch: str | None = Field(default=None, pattern=SKETCH)
+    recipe: str | None = Field(default=None, pattern=RECIPE)
+    anchor: str | None = Field(default=None, pattern=SHA256)
+    receipt: str | None = Field(default=None, pattern=SHA256)
     target: str | None = Field(default=None, max_length=100)
     replaces: str | None = Field(default=None, pattern=SHA256)
     tag: str | None = Field(default=None, max_length=1000)

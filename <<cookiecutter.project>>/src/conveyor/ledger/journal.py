@@ -179,12 +179,16 @@ class Journal(State):
         Raises:
             Misuse: it does not show them then either.
         """
-        self.put(missing)
+        reason = "it hides or drops that ref"
+        try:
+            self.store.put(missing)
+        except GitError as error:
+            reason = str(error)
         look = self.store.look(_witnesses(missing), [r.removeprefix(MODELS) for r in missing if MODELS in r])
         shown = {*look.tags.values(), *look.models.values()}
         if lost := [ref for ref, at in missing.items() if at not in shown]:
             raise Misuse(
-                f"ledger: origin took event {event.number} and does not show {lost[0]}: it hides or drops that ref;"
+                f"ledger: origin took event {event.number} and does not show {lost[0]}: {reason};"
                 " allow refs/models and refs/tags there, and run the same again"
             )
 

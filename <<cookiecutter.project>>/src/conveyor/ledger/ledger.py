@@ -16,6 +16,8 @@ from typing import Any
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.git import GitError
 from conveyor.core.project import Project, per_project
+from conveyor.gate.looks import Sight
+from conveyor.ledger.damage import Damage
 from conveyor.ledger.events import Champion, Event, Kind, Moved
 from conveyor.ledger.journal import Journal, repeated
 from conveyor.ledger.store import MODELS
@@ -37,13 +39,13 @@ class Ledger(Journal):
             self.models.extract(event, path)
         return event is not None
 
-    def bundle(self, model: Champion) -> Bundle:
-        """The bundle of a model in build/champion, its digest verified.
+    def bundle(self, model: Champion, folder: str = "champion") -> Bundle:
+        """The bundle of a model in this folder of build/, its digest verified.
 
         Raises:
             Misuse: its bytes are missing, or differ from those that were judged.
         """
-        path = self.project.build / "champion"
+        path = self.project.build / folder
         if not path.is_dir() or Bundle(path).digest != model.digest:
             self.models.extract(self._storing(model.key, model.digest), path)
         return Bundle(path)
@@ -67,8 +69,9 @@ class Ledger(Journal):
         expected: int,
         outcome: str,
         reason: str,
-        holdout: str | None = None,
+        sight: Sight | None = None,
         target: str | None = None,
+        **more: str | None,
     ) -> Event:
         """Write ``accepted`` for a bundle, together with its bytes. Another model on its way is aborted.
 
@@ -76,8 +79,9 @@ class Ledger(Journal):
             bundle: the candidate that was judged.
             expected: the number of the last event when it was judged.
             outcome, reason: the verdict.
-            holdout: the digest of the rows that judged it.
+            sight: the rows that judged it.
             target: the environment in which it must serve before it is live.
+            more: ``anchor`` and ``receipt`` of the event.
 
         Raises:
             Moved: there is a newer event.
@@ -94,18 +98,26 @@ class Ledger(Journal):
             return waiting  # a stopped run has accepted it
         if waiting:
             self.abort(waiting, f"overtaken by model {bundle.key[:12]} before it was seen to serve")
-        told = self._about(bundle, outcome, reason, holdout=holdout, target=target)
+        told = self._about(bundle, outcome, reason, **self._told(sight or Sight()), target=target, **more)
         return self._append_with_bytes("accepted", told, bundle)
 
-    def note_kept(self, bundle: Bundle, expected: int, outcome: str, reason: str, holdout: str | None) -> None:
-        """Write ``kept``: the verdict on a model that does not become champion. Its bytes are not stored.
+    def note(self, bundle: Bundle, expected: int, outcome: str, reason: str, sight: Sight, **more: str | None) -> None:
+        """Write ``kept`` or ``blocked``: the verdict on a model that does not become champion, once for its rows.
+
+        Its bytes are not stored.
 
         Raises:
             Moved: there is a newer event.
         """
         self._expect(expected)
-        if not self.is_judged(bundle.key, holdout):
-            self._append("kept", self._about(bundle, outcome, reason, holdout=holdout))
+        if not self.is_judged(bundle.key, sight.holdout):
+            kind: Kind = "blocked" if outcome == "block" else "kept"
+            self._append(kind, self._about(bundle, outcome, reason, **self._told(sight), **more))
+
+    def _told(self, sight: Sight) -> dict[str, Any]:
+        """The fields of an event; what is known of these rows is stored once."""
+        known = self.sketched(sight.holdout) if sight.rows else {}
+        return sight.model_dump() | dict.fromkeys(known)
 
     def approve(self, bundle: Bundle, expected: int, reason: str) -> Event:
         """Write ``approved`` for a bundle that could not be compared, together with its bytes, unless it is written.
@@ -262,33 +274,38 @@ class Ledger(Journal):
         return self._append("quarantined", {**repeated(event), "outcome": "quarantine", "reason": because})
 
     def prune(self, keep: int) -> list[str]:
-        """Delete the bytes of old models, but not of the champion, the one before it, or a model on its way.
+        """Delete the bytes of old models, but not of the champion, the one before it, the best one so far, or a model
+        on its way.
 
         Args:
             keep: how many of the last champions keep their bytes, at least two.
 
         Returns:
-            The keys whose bytes were deleted.
+            The keys whose bytes were deleted; if there are none, what an earlier one that was stopped has left.
 
         Raises:
             Moved: there is a newer event.
+            Misuse: the event is written, and not all could be deleted; the next one deletes the rest.
         """
         lived = list(dict.fromkeys(event.key for event in reversed(self.lived)))
         waiting = self.pending()
-        kept = {*lived[: max(keep, 2)], *([waiting.key] if waiting else [])}
+        kept = {*lived[: max(keep, 2)], *([waiting.key] if waiting else []), self.anchor()}
         old = sorted((event for event in self.all_stored() if event.key not in kept), key=lambda event: event.key)
         old, keys = old[:KEYS], [event.key for event in old[:KEYS]]
         if old:
             reason = f"kept the bytes of the last {max(keep, 2)} champions, deleted those of {len(old)} models"
             told = {**repeated(self.events[-1]), "outcome": "prune", "reason": reason, "keys": keys}
-            there = self.store.at_origin(f"{MODELS}*") if self.store.remote else self._here()
-            gone = [ref for key in keys if (ref := f"{MODELS}{key}") in there]
+            there = self.store.stored()
+            gone = [f"{MODELS}{key}" for key in keys if key in there]
             self._append("pruned", told, dict.fromkeys(gone, ""))
-            self.models.delete(old)
-        return keys
-
-    def _here(self) -> dict[str, str]:
-        return {f"{MODELS}{key}": at for key, at in self.store.seen().models.items()}
+        rest: set[str] = set()
+        for left in self.models.left(self, self.head):
+            try:
+                self.models.sweep(left)
+            except GitError as error:
+                raise self._untaken(error) from None
+            rest |= {*left.refs, *(name.partition(".")[0] for name in left.files)}
+        return keys or sorted(rest)
 
     def _expect(self, number: int) -> None:
         if self.number != number:
@@ -318,15 +335,23 @@ class Ledger(Journal):
         """
         if bundle and stored.model is None and self.models.url:
             self.models.keep(bundle)  # looks at what is there, and writes it again if it is damaged
-        damages = self.models.damages([stored])
+        damages = self._damages(stored)
         if damages and bundle and stored.model and self.models.keep(bundle) == stored.model:
             damages = [replace(damages[0], repair=((f"{MODELS}{stored.key}", stored.model),))]
         for damage in damages:
             if not damage.repair or not self.writable:
                 raise Misuse(f"ledger: {damage.line}")
             self.put(dict(damage.repair))
-            if left := self.models.damages([stored]):
+            if left := self._damages(stored):
                 raise Misuse(f"ledger: origin does not show what it took: {left[0].line}")
+
+    def _damages(self, stored: Event) -> list[Damage]:
+        """What is wrong with the bytes of one model; origin is asked for nothing else, however many it has."""
+        in_git = stored.model or self.models.url is None
+        try:
+            return self.models.damages([stored], there=self.store.fetched([stored.key]) if in_git else {})
+        except GitError as error:
+            raise self.store.unread(error) from None
 
     def _about(self, bundle: Bundle, outcome: str, reason: str, **more: Any) -> dict[str, Any]:
         return {
@@ -340,19 +365,24 @@ class Ledger(Journal):
         }
 
     def in_time(self) -> None:
-        """Check that this commit is not older than the champion's.
+        """Check that this commit is not older than that of the champion or of the last event.
 
         Raises:
-            Refused: the champion is of a newer commit: this build would go back.
+            Refused: one of these is of a newer commit, whose delivery brings what this commit holds: this one would go
+                back.
         """
-        champion = self.champion()
-        if champion and self._is_newer(champion.commit):
-            raise Refused(
-                f"promote: champion/{champion.event:06d} comes from commit {champion.commit[:12]}, which is newer than"
-                f" {self.project.commit[:12]}; nothing was changed"
-            )
+        champion, last = self.champion(), self.events[-1] if self.events else None
+        told = {champion.commit: f"champion/{champion.event:06d}"} if champion else {}
+        if last:
+            told.setdefault(last.commit, f"event {last.number} ({last.type})")
+        for commit, what in told.items():
+            if self.is_newer(commit):
+                raise Refused(
+                    f"promote: overtaken: {what} comes from commit {commit[:12]}, which is newer than"
+                    f" {self.project.commit[:12]} and holds its change; nothing was changed"
+                )
 
-    def _is_newer(self, commit: str) -> bool:
+    def is_newer(self, commit: str) -> bool:
         """Whether ``commit`` was built on top of this project's commit."""
         if commit == self.project.commit:
             return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,9 +17,10 @@ from conveyor.core.errors import Misuse
 from conveyor.core.files import new_directory
 from conveyor.core.git import GitError
 from conveyor.ledger.chain import contents_of
-from conveyor.ledger.damage import Damage
+from conveyor.ledger.damage import Damage, Left
 from conveyor.ledger.events import Event
-from conveyor.ledger.store import MODELS, Store
+from conveyor.ledger.state import State
+from conveyor.ledger.store import BRANCH, LARGE, MODELS, Store
 from conveyor.model.bundle import Bundle, digest_of
 
 PIECE = 50_000_000
@@ -133,7 +134,7 @@ class Models:
             about, _, name = entry.partition("\t")
             if name:
                 blobs.setdefault(name.partition("/")[0], []).append(about.split()[2])
-        contents = contents_of(self.git, [blob for pieces in blobs.values() for blob in pieces])
+        contents = contents_of(self.git, [blob for pieces in blobs.values() for blob in pieces], LARGE)
         return {name: b"".join(contents[blob] or b"" for blob in pieces) for name, pieces in blobs.items()}
 
     # At a URL
@@ -182,30 +183,64 @@ class Models:
             return content if digest is None else None
         return content
 
-    def delete(self, events: list[Event]) -> None:
-        """Delete the bytes of models at the URL; those in git go with their refs."""
-        if self.url is None or all(event.model for event in events):
-            return
-        with self._system() as (system, place):
-            for event in events:
-                if event.model is None and system.exists(f"{place}/{event.digest}.tar"):
-                    system.rm_file(f"{place}/{event.digest}.tar")
+    # Deleting
 
-    def damages(self, events: list[Event], whole: bool = False) -> list[Damage]:
+    def left(self, state: State, head: str | None) -> list[Left]:
+        """The bytes of deleted models that are still there: a `prune` was stopped behind its event.
+
+        Args:
+            head: the commit of the last event in ``state``.
+        """
+        deleted = {key for event in state.events if event.type == "pruned" for key in event.keys}
+        stored = {event.key: event.digest for event in state.all_stored()}
+        mend = "`make fsck REPAIR=1` or the next `make prune` deletes them" + (" (with PUSH=1)" * self.store.remote)
+        found = []
+        if gone := deleted - set(stored):
+            refs = tuple(f"{MODELS}{key}" for key in sorted(gone & set(self.store.stored())))
+            if refs:
+                what = f"{refs[0]} of {self.store.where} is there, and `prune` deleted the model"
+                found.append(Left(_counted(what, refs), mend, stops=False, refs=refs, head=head))
+        digests = {event.digest for event in state.events if event.key in deleted} - set(stored.values())
+        if digests and self.url is not None:
+            with self._system() as (system, place):
+                there = {path.rpartition("/")[2] for path in _names(system, place)}
+                files = sorted(there & {f"{digest}.tar{end}" for digest in digests for end in ("", ".writing")})
+            if files:
+                what = f"{files[0]} is there in {self.url}, and `prune` deleted the model"
+                found.append(Left(_counted(what, files), mend, stops=False, files=tuple(files), head=head))
+        return found
+
+    def sweep(self, left: Left) -> None:
+        """Delete what is left.
+
+        Raises:
+            Moved: there is a newer event.
+            GitError: git cannot delete it.
+            Misuse: it cannot be deleted at the URL.
+        """
+        if left.refs and left.head:
+            self.store.write({**dict.fromkeys(left.refs, ""), BRANCH: left.head}, left.head)
+        if left.files:
+            with self._system() as (system, place):
+                for name in left.files:
+                    system.rm_file(f"{place}/{name}")
+
+    # Looking
+
+    def damages(self, events: list[Event], whole: bool = False, there: dict[str, str] | None = None) -> list[Damage]:
         """The models whose bytes are missing or are others.
 
         Args:
             whole: also read those at the URL.
+            there: the commits of the bytes that are in git, by key; None: all are listed.
         """
         in_git = [event for event in events if event.model or self.url is None]
-        here = self.store.seen().models
-        there = {f"{MODELS}{key}": at for key, at in here.items()}
-        if self.store.remote:
-            there = self.store.at_origin(f"{MODELS}*") if in_git else {}
+        if there is None:
+            there = self.store.stored() if in_git else {}
         found = []
         for event in in_git:
             ref = f"{MODELS}{event.key}"
-            at = there.get(ref)
+            at = there.get(event.key)
             if at and (event.model is None or at == event.model):
                 continue
             what = self.lost(event) if at is None else f"{ref} holds other bytes than event {event.number} stored"
@@ -215,8 +250,8 @@ class Models:
                 repair = ((ref, event.model),)
             elif event.model:
                 mend = "`make fsck REPAIR=1 PUSH=1` in a clone that has judged or served the model puts them back"
-            elif event.key in here:
-                mend = f"`git push origin {here[event.key]}:{ref}` puts them back"
+            elif here := self.store.seen().models.get(event.key):
+                mend = f"`git push origin {here}:{ref}` puts them back"
             else:
                 mend = "set ledger.models to where they are, or train the model again"
             found.append(Damage(what, mend, repair, stops=False))
@@ -234,6 +269,18 @@ class Models:
                 for event in gone
             ]
         return found
+
+
+def _names(system: Any, place: str) -> list[str]:
+    """The paths in a folder; none if it is not there."""
+    try:
+        return [str(path) for path in system.ls(place, detail=False)]
+    except FileNotFoundError:
+        return []
+
+
+def _counted(what: str, of: Sequence[object]) -> str:
+    return f"{what} ({len(of)} such)" if len(of) > 1 else what
 
 
 def _packed(files: dict[str, bytes]) -> bytes:

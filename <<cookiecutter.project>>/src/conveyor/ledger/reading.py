@@ -6,7 +6,7 @@ follows from what is new.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from conveyor.core.git import GitError
 from conveyor.ledger.chain import (
@@ -14,8 +14,8 @@ from conveyor.ledger.chain import (
     Broken,
     Link,
     again,
+    beside,
     contents_of,
-    event_of,
     folded,
     links,
     listed,
@@ -43,6 +43,7 @@ class Reading:
         damages: all that is wrong.
         finish: refs that a stopped writer has left behind, which the next one writes first.
         rules: by which rules it was read.
+        commits: those of the branch, the oldest first.
     """
 
     look: Look
@@ -50,6 +51,7 @@ class Reading:
     damages: list[Damage] = field(default_factory=list)
     finish: dict[str, str] = field(default_factory=dict)
     rules: str = RULES
+    commits: list[str] = field(default_factory=list)
 
 
 def read(store: Store, state: State) -> Reading:
@@ -88,7 +90,7 @@ def _once(store: Store, state: State, whole: bool) -> Reading:
     rules = f"{RULES}{signatures.rules}{'' if store.remote else '-here'}"
     known = store.seen()
     base = None if whole else known.verified.get(rules)
-    look = store.look(_hundreds(known) if base else ("",))
+    look = store.look(from_hundred(max(known.tags, default=0)) if base else ("",))
     reading = Reading(look, state, rules=rules)
     if look.head is None:
         if look.tags or (store.remote and known.head):
@@ -98,55 +100,57 @@ def _once(store: Store, state: State, whole: bool) -> Reading:
     if whole and verified and verified != look.head and not _descends(store, verified, look.head):
         reading.damages.append(_rewritten(store, verified, look.head, rules))
     try:
-        new = _take(store, reading, base, signatures)
+        new = _take(store, reading, look.head, base, signatures)
     except GitError as error:
         mend = "make a fresh clone" if store.remote else f'{PAGE}, "Back up and restore"'
         reading.damages.append(Damage(f"the branch `ledger` of {store.where} cannot be read: {error}", mend))
         return reading
-    # A witness can be farther on than those that were looked at.
-    if base and (beyond := {f"{e.number:06d}"[:-2] for e in reading.state.lived if e.number not in look.tags}):
-        reading.look = replace(look, tags=store.look(sorted(beyond)).tags)
     _witnesses(store, reading)
     if store.remote and (new or not base) and not reading.damages and reading.state.events:
         store.note(rules, look.head)
     return reading
 
 
-def _hundreds(known: Look) -> tuple[str, ...]:
-    """The beginnings of the numbers of witnesses that can be new."""
-    first = max(known.tags, default=0) // 100
-    return tuple(f"{hundred:04d}" for hundred in range(first, first + 3))
+def from_hundred(number: int) -> list[str]:
+    """The beginnings of the numbers, written with six digits, from the hundred of this one on: few, whatever it is."""
+    first = f"{number // 100:04d}"
+    return [first] + [f"{first[:place]}{d}" for place in range(4) for d in range(int(first[place]) + 1, 10)]
 
 
-def _take(store: Store, reading: Reading, base: str | None, signatures: Signatures) -> int:
-    """Take the events into ``reading``; returns how many were verified now."""
-    git, head, state = store.git, str(reading.look.head), reading.state
+def _take(store: Store, reading: Reading, head: str, base: str | None, signatures: Signatures) -> int:
+    """Take the events up to ``head`` into ``reading``; returns how many were verified now."""
+    git, state, chain = store.git, reading.state, []
     try:
-        chain = links(git, head, base) if head != base else []
-        if base and head != base and (not chain or chain[0].parents != (base,)):
-            reading.damages.append(_rewritten(store, base, head, reading.rules))
+        reading.commits = git("rev-list", "--first-parent", "--reverse", head).split()
+        known = base is None or base in reading.commits
+        chain = links(git, head, base if known else None) if head != base else []
+        if not known:
+            if _misled(store, reading, chain, base, signatures):
+                return 0
+            reading.damages.append(_rewritten(store, str(base), head, reading.rules))
             return 0
-        blobs = listed(git, base) if base else {}
-        if base and blobs and min(blobs) > 1:
-            first = event_of(contents_of(git, [blobs[min(blobs)]])[blobs[min(blobs)]])
-            blobs = {**listed(git, str(first.before)), **blobs}
-        # What was verified has the layout that it had; the last event says which one is next.
-        old = contents_of(git, blobs.values()) if base else {}
-        for number in sorted(blobs):
-            state.add(read_again(old[blobs[number]] or b""))
-        added, broken = shaped(chain, state, base)
-        summary = next((c.new for link in chain[-1:] for c in link.changes if c.path == SUMMARY), None)
+        blobs, flat = listed(git, base) if base else ({}, True)
+        if blobs and min(blobs) > 1:  # the older ones are in the last commit of schema 1
+            blobs = {**listed(git, reading.commits[min(blobs) - 2])[0], **blobs}
+        added, broken = shaped(chain, len(blobs), flat, base)
+        summary = next((c.new for link in chain[-1:] for c in link.changes if c.path == SUMMARY and not broken), None)
         wanted = [c.new for c in added] + [blob for c in again(chain) for blob in (c.old, c.new)]
-        contents = contents_of(git, [*wanted, *([summary] if summary else [])])
+        wanted += [*blobs.values(), *([summary] if summary else [])]
+        # One process for all: what was verified, what is new, and the commits with their signatures.
+        contents = contents_of(git, wanted + signatures.wanted([link.commit for link in chain[: len(added)]]))
         if None in contents.values():
             raise GitError("an object of it is missing here")
-        signatures.load(git, [link.commit for link in chain[: len(added)]])
+        for number in sorted(blobs):
+            state.add(read_again(contents[blobs[number]] or b""))
+        signatures.take(contents)
         folded(state, chain, added, contents, base, signatures.fault)
         if broken:
             raise broken
         _summarised(reading, contents.get(summary) if summary else None, chain, base)
     except Broken as broken:
-        reading.damages.append(_unsound(store, broken))
+        if broken.sound is None and _misled(store, reading, chain, None, signatures):
+            return 0
+        reading.damages.append(_unsound(store, broken, chain))
     except Unsound as fault:
         where = f"the events up to {str(base)[:12]} cannot be read: one {fault}"
         reading.damages.append(
@@ -155,27 +159,45 @@ def _take(store: Store, reading: Reading, base: str | None, signatures: Signatur
     return len(chain)
 
 
+def _misled(store: Store, reading: Reading, chain: list[Link], base: str | None, signatures: Signatures) -> bool:
+    """Whether the branch was merged into another one: then the ledger is read up to that merge, which is the damage."""
+    found = beside(store.git, chain)
+    if found is None:
+        return False
+    merge, head = found
+    reading.state.reset()
+    _take(store, reading, head, base, signatures)
+    if not reading.damages:
+        what = f"commit {merge[:12]} is a merge that puts another branch before the ledger"
+        reading.damages.append(_unsound(store, Broken(what, head, reading.state.number + 1), chain))
+    return True
+
+
 def _summarised(reading: Reading, content: bytes | None, chain: list[Link], base: str | None) -> None:
     try:
         told = plain(content) if content is not None else None
     except Unsound:
         told = None
     old = reading.state.number and reading.state.events[-1].schema_ < SCHEMA  # it had another form
-    if told != reading.state.summary() and reading.look.head != base and not old:
+    if told != reading.state.summary() and chain and not old:
         sound = chain[-1].parents[0] if chain and chain[-1].parents else None
         number = reading.state.number
         raise Broken(f"{SUMMARY} does not follow from the events", sound, number)
 
 
-def _unsound(store: Store, broken: Broken) -> Damage:
+def _unsound(store: Store, broken: Broken, chain: list[Link]) -> Damage:
     if broken.newer:
         return Damage(f"{broken.what}: a newer version of the machinery wrote it", "`make update`")
-    if broken.sound is None and "events/" not in broken.what.partition(" ")[0]:
-        if store.repository.shallow:
-            return Damage("this clone lacks the first events", "`git fetch --unshallow`")
-        what = f"the branch `ledger` of {store.where} holds no events: {broken.what}"
-        return Damage(what, "it is not ours, rename it")
     if broken.sound is None:
+        if store.project.clone.shallow:
+            if store.remote:
+                mend = "`git fetch --unshallow` there brings them: it is a shallow clone itself"
+            else:
+                mend = "`git fetch --unshallow URL` brings them, with the URL that it was cloned from"
+            return Damage(f"{store.where} lacks the first events", mend)
+        if not any(change.path == SUMMARY for link in chain for change in link.changes):
+            what = f"the branch `ledger` of {store.where} holds no events: {broken.what}"
+            return Damage(what, "it is not ours, rename it")
         return Damage(broken.what, f'no commit is sound; {PAGE}, "Back up and restore"')
     sound = f"the last sound commit is {str(broken.sound)[:12]}"
     return Damage(broken.what, f'{sound}; {PAGE}, "A bad commit", says how to go back to it')
@@ -187,14 +209,16 @@ def _descends(store: Store, before: str, head: str) -> bool:
 
 def _rewritten(store: Store, base: str, head: str, rules: str) -> Damage:
     """The branch no longer holds what this clone has verified."""
+    forget = f"`git update-ref -d {VERIFIED}{rules}`"
+    if not store.git.succeeds("cat-file", "-e", f"{base}:{SUMMARY}"):
+        return Damage(f"the record of what this clone has verified names {base[:12]}, no event", f"{forget} forgets it")
     before, now = (store.git("rev-list", "--reverse", "--first-parent", each).split() for each in (base, head))
     place = next((n for n, (a, b) in enumerate(zip(before, now, strict=False)) if a != b), min(len(before), len(now)))
     was, there = before[place][:12], (now[place][:12] if place < len(now) else "not there")
     back = f"git push --force origin {base}:{BRANCH}" if store.remote else f"git branch --force ledger {base}"
     return Damage(
         f"event {place + 1} was commit {was} when this clone last read it, and is {there} now: it was rewritten",
-        f"if what this clone knows is right, `{back}`; if what is there is right,"
-        f" `git update-ref -d {VERIFIED}{rules}` forgets the other",
+        f"if what this clone knows is right, `{back}`; if what is there is right, {forget} forgets the other",
         passing=True,
     )
 
@@ -203,7 +227,7 @@ def _no_branch(store: Store, known: Look, look: Look) -> Damage:
     if not look.tags:
         return Damage(
             f"origin has no branch `ledger` any more, which this clone has read up to commit {str(known.head)[:12]}",
-            f'`git push origin {known.head}:{BRANCH}` brings it back; for a new origin see {PAGE}, "A new origin"',
+            f'`git push origin {known.head}:{BRANCH}` brings it back; if origin is new, {PAGE}, "A new origin"',
             passing=True,
         )
     last = max(look.tags)
@@ -225,7 +249,7 @@ def _witnesses(store: Store, reading: Reading) -> None:
     state, tags, head = reading.state, reading.look.tags, str(reading.look.head)
     broken = any(damage.stops for damage in reading.damages)
     # Those behind a damage are left out.
-    commits = dict(enumerate(store.git("rev-list", "--first-parent", "--reverse", head).split()[: state.number], 1))
+    commits = dict(enumerate(reading.commits[: state.number], 1))
     lived = {event.number for event in state.lived}
     for number in sorted(lived):
         ref, at = f"{WITNESS}{number:06d}", tags.get(number)
@@ -278,7 +302,8 @@ def _follows(store: Store, reading: Reading, number: int, at: str) -> int:
     git, head, state = store.git, str(reading.look.head), reading.state.copy()
     try:
         chain = links(git, at, head)
-        added, broken = shaped(chain, state, head)
+        old = bool(state.events) and state.events[-1].schema_ == 1
+        added, broken = shaped(chain, state.number, old, head)
         contents = contents_of(git, [c.new for c in added] + [b for c in again(chain) for b in (c.old, c.new)])
         signatures = Signatures(store.project)
         signatures.load(git, [link.commit for link in chain])

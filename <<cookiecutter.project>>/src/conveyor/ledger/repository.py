@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from conveyor.core.environment import Environment
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
 
-LEAST = (2, 31)  # the first git that takes settings from its environment: a token is given that way
 SEAL = ":(top,glob)**/src/conveyor/SEAL"
 
 
@@ -21,33 +19,21 @@ class Repository:
     Attributes:
         remote: whether a remote named origin holds the ledger.
         url: that of origin, to push to.
-        shared: git's folder, which all working trees of this clone share.
-        shallow: whether this clone lacks old commits.
 
     Raises:
-        Misuse: git is too old, or the ledger could be another one than the team's.
+        Misuse: the ledger could be another one than the team's.
     """
 
     def __init__(self, project: Project) -> None:
         git = project.git
-        _new_enough(git("version"))
         remotes = [line.split("\t", 1) for line in git("remote", "--verbose").splitlines()]
         self.remote = bool(remotes)
         self.url = _one_place(remotes) if self.remote else ""
-        folder, shallow = git("rev-parse", "--git-common-dir", "--is-shallow-repository").split("\n")
-        self.shared = Path(project.root, folder)
-        self.shallow = shallow == "true"
         sealed = [name for name in git("ls-files", "--full-name", "-z", SEAL).split("\0") if name]
         if len(sealed) > 1:
             named = sorted((name.removesuffix("src/conveyor/SEAL") or "./" for name in sealed), key=len)
             places = " and ".join(named[:2])
             raise Misuse(f"ledger: {places} are two projects, and a repository has one ledger; give each its own")
-
-
-def _new_enough(told: str) -> None:
-    found = re.search(r"(\d+)\.(\d+)", told)
-    if found and (int(found[1]), int(found[2])) < LEAST:
-        raise Misuse(f"git: {told.strip()} is too old; install {LEAST[0]}.{LEAST[1]} or newer")
 
 
 def _one_place(remotes: list[list[str]]) -> str:
@@ -75,7 +61,7 @@ def _one_place(remotes: list[list[str]]) -> str:
     if [place_of(url) for url in fetched] != [place_of(url) for url in pushed]:
         raise Misuse(
             "ledger: origin is pushed to another repository than it is fetched from;"
-            " `git config --unset-all remote.origin.pushurl`"
+            " `git config --unset-all remote.origin.pushurl`, or remove the url.*.pushInsteadOf that changes it"
         )
     return pushed[0]
 
@@ -95,16 +81,19 @@ def place_of(url: str) -> str:
 def credentials(given: Environment) -> dict[str, str]:
     """The workflow's token, for one process alone: it is never written into a configuration file.
 
-    An empty value before it drops the header that actions/checkout may have left: two of them are refused.
+    An empty value before it drops the header that actions/checkout may have left: two of them are refused. No redirect
+    is followed: git would send the header to the other host, too.
     """
     if not given.token:
         return {}
     basic = base64.b64encode(f"x-access-token:{given.token}".encode()).decode()
-    key = f"http.{given.server_url}/.extraheader"
-    return {
-        "GIT_CONFIG_COUNT": "2",
-        "GIT_CONFIG_KEY_0": key,
-        "GIT_CONFIG_VALUE_0": "",
-        "GIT_CONFIG_KEY_1": key,
-        "GIT_CONFIG_VALUE_1": f"AUTHORIZATION: basic {basic}",
-    }
+    server = f"http.{given.server_url}/"
+    settings = [
+        (f"{server}.extraheader", ""),
+        (f"{server}.extraheader", f"AUTHORIZATION: basic {basic}"),
+        (f"{server}.followRedirects", "false"),
+    ]
+    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings):
+        variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return variables

@@ -49,10 +49,17 @@ class Signatures:
             self.keys = signers(content)
             self.rules = f"-{sha256(content + str(self.first).encode())[:12]}"
 
+    def wanted(self, commits: list[str]) -> list[str]:
+        """Those of these commits that must be read before ``fault`` is asked about them."""
+        return commits if self.first is not None else []
+
+    def take(self, contents: dict[str, bytes | None]) -> None:
+        """Take the contents of commits, by their ids."""
+        self._commits = contents
+
     def load(self, git: Git, commits: list[str]) -> None:
-        """Read the commits whose signatures will be asked for."""
-        if self.first is not None:
-            self._commits = contents_of(git, commits)
+        """Read these commits."""
+        self.take(contents_of(git, self.wanted(commits)))
 
     def fault(self, event: Event, commit: str) -> str | None:
         """What is wrong with the signature of an event's commit; None: nothing, or none is wanted."""
@@ -75,11 +82,15 @@ def signers(content: bytes) -> dict[bytes, Ed25519PublicKey]:
         if not words or words[0].startswith("#"):
             continue
         try:
-            blob = base64.b64decode(words[words.index(KIND) + 1], validate=True)
+            if words[1] != KIND:  # an option, such as valid-before, would be passed over
+                raise ValueError
+            blob = base64.b64decode(words[2], validate=True)
             kind, key = _strings(blob, 2)
             keys[blob] = Ed25519PublicKey.from_public_bytes(key)
         except (ValueError, IndexError, struct.error):
-            raise Misuse(f"{SIGNERS}:{number}: no {KIND} key; write it as: ledger {KIND} AAAA...") from None
+            raise Misuse(
+                f"{SIGNERS}:{number}: no {KIND} key; write it as: ledger {KIND} AAAA..., without options"
+            ) from None
     if not keys:
         raise Misuse(f"{SIGNERS}: names no key, and ledger.signed_from of params.yaml wants one")
     return keys

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from conveyor.gate.looks import History, Seen, Sight
 from conveyor.ledger.events import SCHEMA, Champion, Event, Unsound
 from conveyor.model.bundle import Bundle
+
+TESTED = ("promote", "keep", "block")  # outcomes of a comparison with the champion
 
 
 class State:
@@ -14,6 +17,7 @@ class State:
     Attributes:
         events: all of them, in order.
         lived: the ``live`` ones.
+        looks: the verdicts that tested something, see gate/looks.py.
     """
 
     def __init__(self) -> None:
@@ -27,11 +31,13 @@ class State:
         self._quarantined: dict[str, Event] = {}
         self._before: dict[str, Event | None] = {}  # quarantines as they were before the roll-back on its way
         self._stored: dict[str, Event] = {}
-        self._judged: dict[str, set[str]] = {}
-        self._kept: set[tuple[str, str | None]] = set()
+        self.looks: list[Seen] = []
+        self._sketches: dict[str, dict[str, Any]] = {}  # rows and sketch by digest: the first event with them has both
+        self._noted: set[tuple[str, str | None]] = set()  # models and rows that the present champion was compared on
         self._approved: dict[tuple[str, str], Event] = {}
         self._released: dict[str, Event] = {}
         self._by_id: dict[str, Event] = {}
+        self._anchors: dict[str, str] = {}
 
     def add(self, event: Event) -> None:
         """Take the next event.
@@ -42,7 +48,7 @@ class State:
         if event.number != self.number + 1:
             raise Unsound(f"says it is event {event.number}")
         waits = self._waiting
-        if event.type in ("live", "aborted") and (waits is None or waits.key != event.key):
+        if event.type in ("live", "aborted") and (waits is None or _model(waits) != _model(event)):
             raise Unsound("does not follow from the events before it")
         if event.schema_ == SCHEMA:
             self._in_order(event)
@@ -66,6 +72,7 @@ class State:
         match event.type:
             case "accepted" | "approved":
                 self._stored[event.key] = event
+                self._anchors[event.key] = event.anchor or event.key
                 if event.type == "approved":
                     self._approved[event.key, event.digest] = event
             case "rolled_back":
@@ -84,19 +91,42 @@ class State:
             case "live":
                 self.lived.append(event)
                 self._approved.clear()
+                self._noted.clear()
             case "aborted":
                 self._undo()
-            case "kept":
-                self._kept.add((event.key, event.holdout))
+            case "kept" | "blocked":
+                self._noted.add((event.key, event.holdout))
             case "pruned":
                 for key in event.keys:
                     self._stored.pop(key, None)
             case "released" if event.tag:
                 self._released.setdefault(event.tag, event)
-        if event.holdout:
-            self._judged.setdefault(event.holdout, set()).add(event.key)
-            self._kept.add((event.key, event.holdout))
+        if event.holdout and event.sketch:
+            self._sketches.setdefault(event.holdout, {"rows": event.rows, "sketch": event.sketch})
+        if event.type in ("accepted", "kept", "blocked"):
+            self._look(event)
         self._waiting = self._waits(event)
+
+    def _look(self, event: Event) -> None:
+        """Count a verdict that compared two models; an event from before ``rows`` counts, too."""
+        champion = self.champion()
+        if champion and event.outcome in TESTED and event.rows != 0:
+            sight = {name: getattr(event, name) for name in Sight.model_fields} | self.sketched(event.holdout)
+            promoted = event.type == "accepted"
+            self.looks.append(Seen(key=event.key, against=champion.key, promoted=promoted, **sight))
+
+    def sketched(self, holdout: str | None) -> dict[str, Any]:
+        """The number and the sketch of the rows of this digest, if an event has them."""
+        return self._sketches.get(holdout or "", {})
+
+    def anchor(self) -> str | None:
+        """The key of the best champion so far: the champion's own, unless it came as not worse than that one."""
+        champion = self.champion()
+        return self._anchors.get(champion.key, champion.key) if champion else None
+
+    def history(self) -> History:
+        """The verdicts that make the next test stricter, or ease it."""
+        return History(looks=tuple(self.looks))
 
     def _undo(self) -> None:
         """The roll-back on its way does not come to serve: the quarantines are as they were before it."""
@@ -148,13 +178,9 @@ class State:
         """The event that quarantined a model; None if there is none, or a later roll-back to the model lifted it."""
         return self._quarantined.get(key)
 
-    def decisions(self, holdout: str, besides: str) -> int:
-        """How many other models were judged on these rows: each makes the next verdict a little less reliable."""
-        return len(self._judged.get(holdout, set()) - {besides})
-
     def is_judged(self, key: str, holdout: str | None) -> bool:
-        """Whether a verdict on this model and these rows is on record."""
-        return (key, holdout) in self._kept
+        """Whether a verdict on this model, these rows and the present champion is on record."""
+        return (key, holdout) in self._noted
 
     def approval_of(self, bundle: Bundle) -> Event | None:
         """The ``approved`` event of exactly these bytes, unless there is a champion since."""
@@ -193,3 +219,7 @@ class State:
             "previous": lived[-2].number if len(lived) > 1 else None,
             "accepted": waiting.number if waiting else None,
         }
+
+
+def _model(event: Event) -> tuple[str, str]:
+    return event.key, event.digest

@@ -96,30 +96,31 @@ class Store:
         if not self.remote:
             return self.seen()
         patterns = [f"+{WITNESS}{start}*:{OURS}champion/{start}*" for start in witnesses]
-        bytes_of = [f"+{MODELS}{key}*:{OURS}models/{key}*" for key in models]
         try:
-            if bytes_of:
-                self.git(*FETCH, "origin", *bytes_of, more=self.credentials(), seconds=LARGE)
+            if keys := list(models):
+                self._bring(keys)
             self.fetch(f"+{BRANCH}:{OURS}ledger", *patterns)
         except GitError as error:
             if "couldn't find remote ref" not in str(error):
-                raise self._unread(error) from None
+                raise self.unread(error) from None
             # The branch is not there. What this clone has seen of it stays, for the one who restores it.
             try:
                 if patterns:
                     self.fetch(*patterns)
             except GitError as error:
-                raise self._unread(error) from None
+                raise self.unread(error) from None
             return replace(self.seen(), head=None)
         return self.seen()
 
     def seen(self) -> Look:
         """The refs as this clone knows them, without a question to origin."""
         places = (f"{OURS}ledger", f"{OURS}champion/", f"{OURS}models/") if self.remote else (BRANCH, WITNESS, MODELS)
-        listed = self.git("for-each-ref", "--format=%(refname) %(objectname)", *places, VERIFIED)
-        refs = dict(line.split(" ") for line in listed.splitlines())
+        listed = self.git("for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", *places, VERIFIED)
+        found = [line.split(" ") for line in listed.splitlines()]
+        # A record of what was verified that is no commit is none.
+        refs = {name: at for name, at, kind in found if kind == "commit" or not name.startswith(VERIFIED)}
         # Other tags under this prefix are not the ledger's.
-        tags = {int(name): at for name, at in _under(refs, places[1]).items() if re.fullmatch(r"\d{6,9}", name)}
+        tags = {int(name): at for name, at in _under(refs, places[1]).items() if re.fullmatch("[0-9]{6}", name)}
         return Look(refs.get(places[0]), tags, _under(refs, places[2]), _under(refs, VERIFIED))
 
     def fetch(self, *refspecs: str) -> None:
@@ -129,7 +130,7 @@ class Store:
             GitError: origin cannot be read.
         """
         # A clone without old commits of the ledger gets them; those of other branches stay as they are.
-        deep = [f"--depth={EVERYTHING}"] if self.repository.shallow else []
+        deep = [f"--depth={EVERYTHING}"] if self.project.clone.shallow else []
         with self.locked("another process fetches the ledger"):
             self.git(*FETCH, *deep, "origin", *refspecs, more=self.credentials())
 
@@ -142,7 +143,29 @@ class Store:
         try:
             return self.git(*words, more=self.credentials())
         except GitError as error:
-            raise self._unread(error) from None
+            raise self.unread(error) from None
+
+    def fetched(self, keys: Iterable[str]) -> dict[str, str]:
+        """The commits of these models' bytes, by key, fetched from origin: it is asked for nothing else.
+
+        Raises:
+            GitError: origin cannot be read.
+        """
+        if self.remote:
+            self._bring(list(keys))
+        return self.seen().models
+
+    def _bring(self, keys: list[str]) -> None:
+        refspecs = [f"+{MODELS}{key}*:{OURS}models/{key}*" for key in keys]
+        self.git(*FETCH, "origin", *refspecs, more=self.credentials(), seconds=LARGE)
+
+    def stored(self) -> dict[str, str]:
+        """The commits of all models' bytes, by key. Nothing is fetched.
+
+        Raises:
+            Misuse: origin cannot be read.
+        """
+        return _under(self.at_origin(f"{MODELS}*"), MODELS) if self.remote else self.seen().models
 
     def at_origin(self, *patterns: str) -> dict[str, str]:
         """The refs of origin and their objects, by name; for an annotated tag, ``<tag>^{}`` is its commit.
@@ -157,7 +180,7 @@ class Store:
         return credentials(self.project.environment)
 
     @staticmethod
-    def _unread(error: GitError) -> Misuse:
+    def unread(error: GitError) -> Misuse:
         return Misuse(f"ledger: origin cannot be read: {error}; check the remote and your access")
 
     # Writing
@@ -175,8 +198,7 @@ class Store:
         if not self.remote:
             return self._write_here(refs, head)
         seconds = SECONDS + size / BYTES_A_SECOND
-        # The bytes of a model that no event stored may lie there from a run that was stopped: they are replaced.
-        pairs = [f"+{at}:{ref}" if at and ref.startswith(MODELS) else f"{at}:{ref}" for ref, at in refs.items()]
+        pairs = _pairs(refs)
         try:
             self._push(["--atomic"], pairs, seconds)
         except GitError as error:
@@ -194,14 +216,14 @@ class Store:
                 self._push(lease if MODELS in pair and pair[0] != ":" else [], [pair], seconds)
 
     def put(self, refs: dict[str, str]) -> None:
-        """Write refs whose commits need no compare-and-swap: a branch only moves forward.
+        """Write refs that need no compare-and-swap: a branch only moves forward.
 
         Raises:
             GitError: they were not written.
         """
         if self.remote:
-            pairs = [f"+{at}:{ref}" if ref.startswith(MODELS) else f"{at}:{ref}" for ref, at in refs.items()]
-            return self._push([], pairs, SECONDS)
+            brings = any(ref.startswith(MODELS) for ref in refs)
+            return self._push([], _pairs(refs), LARGE if brings else SECONDS)
         with self.locked("another run writes the ledger"):
             self.update([f"update {ref} {at}" for ref, at in refs.items()])
 
@@ -243,13 +265,19 @@ class Store:
         """Hold the lock of this clone's ledger; the operating system frees it when its holder dies.
 
         Raises:
-            GitError: another process has held it for too long.
+            GitError: another process has held it for too long, or it cannot be held here.
         """
+        lock = FileLock(self.project.clone.shared / "conveyor-ledger.lock")
         try:
-            with FileLock(self.repository.shared / "conveyor-ledger.lock", timeout=WAIT):
-                yield
+            lock.acquire(timeout=WAIT)
         except Timeout:
             raise GitError(f"{who} for more than {WAIT:.0f} seconds") from None
+        except OSError as error:
+            raise GitError(f"{error.filename}: {error.strerror}; this clone must be writable") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @staticmethod
     def pause(turn: int) -> None:
@@ -259,6 +287,12 @@ class Store:
 
 def _under(refs: dict[str, str], prefix: str) -> dict[str, str]:
     return {name.removeprefix(prefix): at for name, at in refs.items() if name.startswith(prefix)}
+
+
+def _pairs(refs: dict[str, str]) -> list[str]:
+    """Refs as a push takes them."""
+    # The bytes of a model that no event stored may lie there from a run that was stopped: they are replaced.
+    return [f"+{at}:{ref}" if at and ref.startswith(MODELS) else f"{at}:{ref}" for ref, at in refs.items()]
 
 
 def _turn(pair: str) -> int:

@@ -1,6 +1,7 @@
 """The server: answers over HTTP with the model of one bundle. The Dockerfile runs it as a module.
 
-    POST /predict    {"rows": [{column: value, ...}, ...]} -> {"id": ..., "model": key, "predictions": [...]}
+    POST /predict    {"rows": [{column: value, ...}, ...]} -> {"id": ..., "model": key, "predictions": [...],
+                     "chosen": [class, ...]}; a regression has no classes
     GET  /healthz    the process lives
     GET  /readyz     it answers as in training, and is not about to end
     GET  /metrics    for Prometheus

@@ -28,6 +28,7 @@ class Info(BaseModel):
     task: Literal["binary", "multiclass", "regression"]
     target: str
     classes: list[str]
+    threshold: float | None = Field(description="the least probability of the second class at which it is chosen")
     features: dict[str, str]
 
 
@@ -52,6 +53,10 @@ def described(service: Service, token: bool) -> dict[str, Any]:
     }[service.task]
     fields: dict[str, Any] = {"id": (str, ...), "model": (str, Field(description="its key"))}
     fields["predictions"] = (said[0], Field(description=said[1]))
+    if service.classes:
+        rule = f"the second one from a probability of {service.settings.threshold:g} on"
+        rule = rule if service.task == "binary" else "the likeliest one"
+        fields["chosen"] = (list[str], Field(description=f"of each row the class: {rule}"))
     if service.task == "multiclass":
         fields["classes"] = (list[str], ...)
     problem: dict[str, Any] = {"model": Told, "headers": REQUEST}

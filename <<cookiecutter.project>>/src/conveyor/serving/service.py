@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from conveyor.core.errors import Misuse, Refused
+from conveyor.core.tasks import chosen
 from conveyor.model import runtime
 from conveyor.model.bundle import Bundle
 from conveyor.model.rows import Rows
@@ -60,6 +61,7 @@ class Service:
             "commit": settings.commit,
             "form": self.form,
             **asked,
+            "threshold": settings.threshold if self.task == "binary" else None,
             "features": {column.name: column.kind for column in columns},
         }
         self.golden_rows, self.difference, self.broken = len(golden), float("nan"), None
@@ -126,7 +128,13 @@ class Service:
         if not probe and ASKED.get().recorded:
             self._record(id, rows, columns, predicted, len(body))
         content = {"id": id, "model": self.settings.key, "predictions": predicted.tolist()}
+        if self.classes:
+            content["chosen"] = self.chosen(predicted)
         return to_json({**content, "classes": self.classes} if self.task == "multiclass" else content)
+
+    def chosen(self, predicted: NDArray[np.float64]) -> list[str]:
+        """The class of each row, as the gate chooses it."""
+        return [self.classes[place] for place in chosen(predicted, self.settings.threshold).tolist()]
 
     def record_again(self, body: bytes, content: bytes) -> None:
         """Count and log the answer that another process gave to a body."""

@@ -17,7 +17,7 @@ CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespac
 
 
 class Settings(BaseModel):
-    """settings.json: the expected model, and the sections model, serve and data.private of params.yaml.
+    """settings.json: the expected model, and of params.yaml the sections model and serve, data.private, gate.threshold.
 
     Attributes:
         key, digest: of the bundle; another one is not served.
@@ -33,6 +33,7 @@ class Settings(BaseModel):
     trusted_types: tuple[str, ...] = Field(strict=False)
     private: tuple[str, ...] = Field(strict=False)
     tolerance: float = Field(gt=0, lt=1)
+    threshold: float = Field(default=0.5, gt=0, lt=1)  # older settings have none
     max_rows: int = Field(ge=1)
     max_bytes: int = Field(ge=1000)
     max_seconds: float = Field(gt=0)
@@ -53,6 +54,7 @@ class Settings(BaseModel):
                 "trusted_types": params.model.trusted_types,
                 "private": params.data.private,
                 "tolerance": params.model.tolerance,
+                "threshold": params.gate.threshold,
                 **params.serve.model_dump(),
             }
         )
