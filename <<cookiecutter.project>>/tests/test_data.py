@@ -32,15 +32,35 @@ def by_key(by_time) -> Data:
 
 def test_the_newest_rows_are_held_out_and_no_instant_is_divided(rows, by_time):
     shuffled = rows.sample(frac=1, random_state=1)
-    trained = split(shuffled, by_time, RULE).trained_on(shuffled)
+    trained = split(shuffled, by_time, RULE, "day").trained_on(shuffled)
     assert shuffled["when"][trained].max() < shuffled["when"][~trained].min()
-    assert abs((~trained).mean() - RULE.holdout) < 0.01
+    assert abs((~trained).mean() - RULE.holdout) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("block", "first"),
+    [
+        ("day", "2013-01-18 00:00"),  # a fifth of the rows begins at 16:00 of the day before
+        (48, "2013-01-17 00:00"),
+        ("week", "2013-01-17 16:00"),  # the Mondays of 14 and 21 are too far away
+        ("row", "2013-01-17 16:00"),
+    ],
+)
+def test_the_holdout_begins_with_a_block_of_the_gate(rows, by_time, block, first):
+    trained = split(rows, by_time, RULE, block).trained_on(rows)
+    assert rows["when"][~trained].min() == pd.Timestamp(first, tz="UTC")
+
+
+def test_times_beyond_the_nanoseconds_of_pandas_are_split_like_any(rows, by_time):
+    late = rows.assign(when=rows["when"].dt.as_unit("s") + pd.Timedelta(days=365_000).as_unit("s"))
+    trained = split(late, by_time, RULE, "day").trained_on(late)
+    assert late["when"][trained].max() < late["when"][~trained].min()
 
 
 def test_without_a_time_a_row_keeps_its_side_as_data_grow(rows, by_key):
     few = rows.iloc[::2].reset_index(drop=True)
-    before = split(few, by_key, RULE).trained_on(few)
-    after = split(rows, by_key, RULE).trained_on(rows)
+    before = split(few, by_key, RULE, "day").trained_on(few)
+    after = split(rows, by_key, RULE, "day").trained_on(rows)
     assert np.array_equal(before, after[::2])
     assert abs((~after).mean() - RULE.holdout) < 0.05
 
@@ -48,12 +68,12 @@ def test_without_a_time_a_row_keeps_its_side_as_data_grow(rows, by_key):
 def test_rows_that_belong_together_stay_on_one_side(rows, by_key):
     together = by_key.model_copy(update={"group": "family"})
     families = rows.assign(family=rows["number"] % 50)
-    trained = split(families, together, RULE).trained_on(families)
+    trained = split(families, together, RULE, "day").trained_on(families)
     assert families.assign(trained=trained).groupby("family")["trained"].nunique().max() == 1
 
 
 def test_a_row_keeps_its_side_when_a_key_column_turns_from_integers_to_floats(rows, by_key):
-    rule = split(rows, by_key, RULE)
+    rule = split(rows, by_key, RULE, "day")
     assert np.array_equal(rule.trained_on(rows), rule.trained_on(rows.astype({"number": float})))
 
 
@@ -81,7 +101,7 @@ def test_a_value_hashes_alike_whatever_the_other_rows_make_of_its_column(rows):
 def test_a_row_keeps_its_side_when_another_row_has_a_time_of_day(rows, by_key):
     days = rows.assign(when=pd.date_range("2013-01-01", periods=1000))
     names = by_key.model_copy(update={"key": ("when",)})
-    rule = split(days, names, RULE)
+    rule = split(days, names, RULE, "day")
     later = days.copy()
     later.loc[0, "when"] += pd.Timedelta(hours=5)
     assert np.array_equal(rule.trained_on(days)[1:], rule.trained_on(later)[1:])
@@ -89,7 +109,7 @@ def test_a_row_keeps_its_side_when_another_row_has_a_time_of_day(rows, by_key):
 
 def test_a_row_that_stands_on_both_sides_is_found(rows, by_time):
     rows.loc[999, ["size", "note", "late"]] = rows.loc[0, ["size", "note", "late"]]
-    trained = split(rows, by_time, RULE).trained_on(rows)
+    trained = split(rows, by_time, RULE, "day").trained_on(rows)
     assert list(shared_rows(rows, trained, by_time)) == [999]
 
 

@@ -9,7 +9,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from conveyor.api import Frozen
 
@@ -18,9 +18,13 @@ NUMBERS = ["distance", "weekday", "departure_minute", "temp", "humid", "wind_spe
 
 
 class Params(Frozen):
-    """What stands under model.params in params.yaml: the estimator, and options of each by scikit-learn's names."""
+    """What stands under model.params in params.yaml: the estimator, and options of each by scikit-learn's names.
+
+    ``degree`` is of the logistic regression: with 2 it also gets the squares and products of the numbers.
+    """
 
     estimator: Literal["logistic", "forest", "boosting"]
+    degree: Literal[1, 2] = 1
     logistic: dict[str, Any] = {}
     forest: dict[str, Any] = {}
     boosting: dict[str, Any] = {}
@@ -39,8 +43,10 @@ def build(params: Params, seed: int) -> Pipeline:
     }[params.estimator](**getattr(params, params.estimator), random_state=seed)
     # A new destination must not break a prediction: an unseen category is none of the known ones, all zeros.
     categories = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    numbers = make_pipeline(SimpleImputer(strategy="median"))
+    steps = [SimpleImputer(strategy="median")]
     if params.estimator == "logistic":  # trees ask for the order of numbers alone, which no scale changes
-        numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-    columns = ColumnTransformer([("categories", categories, CATEGORIES), ("numbers", numbers, NUMBERS)])
+        steps.append(StandardScaler())
+        if params.degree > 1:
+            steps += [PolynomialFeatures(params.degree, include_bias=False), StandardScaler()]
+    columns = ColumnTransformer([("categories", categories, CATEGORIES), ("numbers", make_pipeline(*steps), NUMBERS)])
     return Pipeline([("columns", columns), ("estimator", estimator)])
