@@ -234,7 +234,7 @@ def measure() -> tuple[list[Weighed], dict[str, str]]:
                     print(f"start {number + 1}: {weighed.form}, {weighed.by}: {weighed.seconds[-1]:.1f} s", flush=True)
         finally:
             for _, image, _ in built:
-                engine.images.remove(image, force=True)
+                engine.images.remove(image, force=True, noprune=True)
         python = engine.containers.run(base, ["python", "--version"], remove=True, network_mode="none").decode().strip()
     about = {
         "base": base + (" (a stand-in, made by tests/standins/images.py)" if stand_in else ""),

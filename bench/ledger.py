@@ -9,6 +9,7 @@ with its own). A remote on this machine is asked through git's own protocol. Byt
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -19,13 +20,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import sha256, shake_256
 from pathlib import Path
 
 from product import bake
 
 from conveyor.core.files import to_json
 from conveyor.core.project import Project
+from conveyor.gate.looks import Sight
+from conveyor.gate.overlap import BINS
 from conveyor.ledger.events import Event, path_of
 from conveyor.ledger.ledger import Ledger
 from conveyor.ledger.state import State
@@ -53,7 +56,7 @@ def bundle(folder: Path, name: str) -> Bundle:
 
 def events(length: int, commit: str) -> Iterator[Event]:
     """A third of the verdicts accept a model, as ``accepted`` and ``live``."""
-    number = 0
+    number, last = 0, b""
     while number < length:
         name = str(number)
         told = {
@@ -67,7 +70,13 @@ def events(length: int, commit: str) -> Iterator[Event]:
             "outcome": "promote",
             "reason": f"roc_auc better by +0.0{number % 997:03d} (90 % interval +0.001 to +0.03), more than the margin",
         }
-        judged = {"holdout": sha256(str(number // 30).encode()).hexdigest()}
+        # The rows change with the data, and the first verdict on them tells how many they are and has their sketch.
+        rows = str(number // 30).encode()
+        judged = {"holdout": sha256(rows).hexdigest()}
+        judged |= {"recipe": sha256(f"recipe {name}".encode()).hexdigest()[:16]}
+        if rows != last:
+            judged |= {"rows": 100_000, "sketch": base64.b64encode(shake_256(rows).digest(BINS // 2)).decode()}
+            last = rows
         stored = {"model": sha256(f"model {name}".encode()).hexdigest()[:40]}
         for kind in ("accepted", "live") if number % 4 < 2 else ("kept",):
             number += 1
@@ -180,7 +189,7 @@ class Row:
     Attributes:
         read, append, promote, whole: seconds to read it again, to write one event, to read it and make a model champion
             with its bytes, and to verify all of it.
-        processes: of git, for a read.
+        processes: of git, for a read that finds new events: one that finds none takes fewer.
         stored, fetched, clone: bytes of an event in a packed repository, of a fetch after one new event, of what the
             ledger adds to a clone of main alone.
     """
@@ -243,21 +252,24 @@ def measure(folder: Path, length: int, signing: bool) -> Row:
     began = time.perf_counter()
     opened()
     whole = time.perf_counter() - began
-    with traced(folder) as processes:
-        began = time.perf_counter()
-        ledger = opened()
-        read = time.perf_counter() - began
     began = time.perf_counter()
-    ledger.note_kept(bundle(folder, "one more"), ledger.number, "keep", "not better", "rows")
+    ledger = opened()
+    read = time.perf_counter() - began
+    began = time.perf_counter()
+    ledger.note(bundle(folder, "one more"), ledger.number, "keep", "not better", Sight(holdout="rows"))
     append = time.perf_counter() - began
     began = time.perf_counter()
     ledger = opened()
-    ledger.live(ledger.accept(bundle(folder, "better"), ledger.number, "promote", "it is better", "rows"))
+    ledger.live(
+        ledger.accept(bundle(folder, "better"), ledger.number, "promote", "it is better", Sight(holdout="rows"))
+    )
     promote = time.perf_counter() - began
+    with traced(folder) as processes:
+        opened()
     colleague = folder / "colleague"
     git(folder, "clone", "--quiet", "--single-branch", "--branch", "main", f"file://{bare}", str(colleague))
     Ledger(Project(colleague))
-    ledger.note_kept(bundle(folder, "and one more"), ledger.number, "keep", "not better", "rows")
+    ledger.note(bundle(folder, "and one more"), ledger.number, "keep", "not better", Sight(holdout="rows"))
     fetched = sent(colleague, "+refs/heads/ledger:refs/conveyor/ledger")
     os.environ.pop("LEDGER_KEY", None)
     return Row(length, read, processes[0], append, promote, whole, stored, fetched, main_after - main_before)
@@ -296,9 +308,10 @@ INTRODUCTION = """
 # What the ledger costs, and what it survives
 
 Written by `make bench-ledger`: a remote on this machine, through git's own protocol. Seconds are of one noisy machine
-with two cores; processes and bytes are exact. *read* is a command that finds everything verified, *append* writes one
-event, *promote* reads and writes `accepted` and `live` with a model's bytes, *verify all* is the first read of a clone.
-*fetched* is the pack after one new event, *clone* what the ledger adds to a clone of main alone.
+with two cores; processes and bytes are exact. *processes* is of a read that finds new events, *read* of one that finds
+everything verified, *append* writes one event, *promote* reads and writes `accepted` and `live` with a model's bytes,
+*verify all* is the first read of a clone. *fetched* is the pack after one new event, *clone* what the ledger adds to a
+clone of main alone.
 """
 FAULTS = """
 ## Faults

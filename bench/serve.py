@@ -401,10 +401,10 @@ PAGE = """# How fast the service answers
 `make bench-serve` made this page: medians of {rounds} runs of {seconds:g} s for each line, in turns. The server has one
 core, and the client another one. Python {python}, {machine}, {cores} cores. The service does all that it does by
 default: it checks, counts and logs each row. `mlflow models serve` answers with the same model, as training logged it,
-with one worker. All figures are of one run of the script. Other programs on the machine lengthen the times, most of all
-those of a server with many threads; the processor time of a request (CPU ms) hardly changes.
-Each request has other rows than the one before, and each answer was what the model itself says of them: {answers} of
-them, 0 wrong. The first answer of a connection is not timed: uvicorn's loop accepts one connection between two rounds
+with one worker. All figures are of one run of the script. Other programs on the machine make the times longer, those of
+a server with many threads most; the processor time of a request (CPU ms) hardly changes.
+Each request has other rows than the one before. Each answer was compared with the model's own: {answers} answers,
+0 wrong. The first answer of a connection is not timed: uvicorn's loop accepts one connection between two rounds
 of answers, so that answer waits for those of all connections before it.
 
 {table}
@@ -415,16 +415,16 @@ the same core. Compiled models relative to it, as medians of {rounds} pairs of r
 {beside}
 
 The aim is {AIMS[rate]} of its rate for one row of the logistic regression and {AIMS[p99]} of its p99 for 16 callers.
-A test holds the page to {FLOORS[rate]} and {FLOORS[p99]}.
+A test fails if the page has less than {FLOORS[rate]} or more than {FLOORS[p99]}.
 
 The time of the service for a hundred rows, relative to that of the stored model alone for a data frame of them:
 {bare}.
-A compiled model is much faster than its original: checking, counting and logging the rows costs less than the data
-frame did.
+A compiled model is much faster than its original: the data frame costs more time than
+checking, counting and logging the rows.
 
 Training chooses the form, see [decisions.md](decisions.md): the compiled one if it gives the same answers, as it does
-for each of these models. Their arrays show the cost of a model that does not compile: scikit-learn's own time, without
-that of a data frame.
+for each of these models. The lines `arrays` show the cost of a model that does not compile: the time of scikit-learn
+without that of a data frame.
 """
 
 

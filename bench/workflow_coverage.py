@@ -79,13 +79,19 @@ def check(file: Path) -> int:
     return 1 if missed else 0
 
 
-def tests(arguments: list[str], shared: Path, **more: str) -> bool:
-    """Runs tests in a state that is kept from one run to the next; whether they all passed."""
+def tests(arguments: list[str], shared: Path, tell: bool = False, **more: str) -> bool:
+    """Runs tests in a state that is kept from one run to the next; whether they all passed.
+
+    tell: prints which did not.
+    """
     env = {**os.environ, "TESTS_SHARED": str(shared), "OMP_NUM_THREADS": "1", **more}
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", *arguments]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", *arguments]
+    words += [] if tell else ["-x"]
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
     if done.returncode not in (0, 1) or "there is no step" in done.stdout:
         raise SystemExit(f"pytest ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    if tell and done.returncode:
+        print(done.stdout[-3000:])
     return done.returncode == 0
 
 
@@ -115,17 +121,18 @@ def mutate(names: list[str]) -> int:
     print(f"mutation  {', '.join(names)}; first every scenario as it is", flush=True)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    if not tests([*SCENARIOS, f"--junitxml={report}"], shared, ACT_COVERAGE=str(coverage)):
+    if not tests([*SCENARIOS, f"--junitxml={report}"], shared, tell=True, ACT_COVERAGE=str(coverage)):
         raise SystemExit("error: a scenario fails as it is; mend that first")
     took, found, survived = seconds_of(report), executed(coverage), []
     results = {name: {"sha256": digest(workflows[name]), "commands": {}} for name in names}
     for command in (command for command in wanted if command.partition("/")[0] in names):
         began, killer = time.monotonic(), None
-        # A gate is missed where it has to say no, so where its job failed.
-        by_time = sorted(found.get(command, {}), key=lambda test: took.get(test, float("inf")))
+        # What only has to say no, as a gate, is missed where it does: there its job failed.
+        candidates = sorted(found.get(command, {}), key=lambda test: took.get(test, float("inf")))
+        said_no = [test for test in candidates if found[command][test]]
         workflow, job, _ = command.split("/", 2)
-        candidates = sorted(by_time, key=lambda test: job == workflow and not found[command][test])
-        for test in candidates[:TRIES]:
+        asked = said_no[:TRIES] + candidates[:TRIES] if job == workflow else candidates[:TRIES] + said_no[:TRIES]
+        for test in dict.fromkeys(asked):
             if not tests([test], shared, ACT_MUTATE=command):
                 killer = test
                 break

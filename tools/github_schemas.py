@@ -1,4 +1,6 @@
-"""Cut GitHub's own description of its REST API to what tests/github.py and tests/standins/gh.py stand in for.
+"""Cut GitHub's own description of its REST API to the operations of tools/github_needs.py.
+
+tests/github.py and tests/standins/gh.py stand in for these.
 
     npm pack @octokit/openapi && tar xzf octokit-openapi-*.tgz
     python tools/github_schemas.py package/generated/api.github.com.json
@@ -7,41 +9,19 @@ The package is under the MIT license, which goes along with what is cut from it.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
+from github_needs import NEEDS
+
 TARGET = Path(__file__).parents[1] / "tests/standins/github/openapi.json"
 ROOT = "/repos/{owner}/{repo}"
-OPERATIONS = {
-    "": ["get", "patch"],
-    "/actions/permissions": ["put"],
-    "/actions/permissions/selected-actions": ["put"],
-    "/actions/permissions/workflow": ["put"],
-    "/actions/workflows/{workflow_id}/dispatches": ["post"],
-    "/actions/variables": ["get", "post"],
-    "/actions/variables/{name}": ["patch"],
-    "/attestations": ["post"],
-    "/codeowners/errors": ["get"],
-    "/commits/{ref}/check-runs": ["get"],
-    "/commits/{ref}/status": ["get"],
-    "/environments": ["get"],
-    "/environments/{environment_name}": ["put"],
-    "/environments/{environment_name}/deployment-branch-policies": ["get", "post"],
-    "/issues": ["get", "post"],
-    "/issues/comments/{comment_id}": ["delete", "get", "patch"],
-    "/issues/{issue_number}": ["get", "patch"],
-    "/issues/{issue_number}/comments": ["get", "post"],
-    "/keys": ["get", "post"],
-    "/private-vulnerability-reporting": ["put"],
-    "/pulls/{pull_number}": ["get"],
-    "/releases": ["get", "post"],
-    "/releases/assets/{asset_id}": ["delete", "get"],
-    "/releases/tags/{tag}": ["get"],
-    "/releases/{release_id}": ["delete", "get", "patch"],
-    "/releases/{release_id}/assets": ["get", "post"],
-    "/rulesets": ["get", "post"],
-    "/rulesets/{ruleset_id}": ["put"],
-}
+# Words of a description that say where something has no effect, or is refused.
+RESTRICTS = re.compile(r"\b(only (appl|available|for|work)|requires|enterprise|not (available|supported))", re.I)
+# The same of the description of a whole operation, where they say who may as well.
+CONDITIONS = re.compile(rf"{RESTRICTS.pattern}|\b(must (be|have)|cannot be|only users|available in)\b", re.I)
+LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 PROSE = ("description", "example", "examples", "externalDocs", "summary", "title")
 
 
@@ -69,10 +49,33 @@ def schema(node, used):
     return {"anyOf": [cut, {"type": "null"}]}
 
 
+def sentences(node, pattern):
+    """The sentences of a description that hold such words."""
+    text = " ".join(str(node.get("description", "")).split())
+    return [each for each in re.split(r"(?<=[.!?])\s+", text) if pattern.search(each)]
+
+
+def restrictions(node, place=""):
+    """The sentences that restrict a body or one of its keys, by the key."""
+    if isinstance(node, list):
+        return {key: said for each in node for key, said in restrictions(each, place).items()}
+    if not isinstance(node, dict):
+        return {}
+    said = sentences(node, RESTRICTS)
+    found = {place: " ".join(said)} if said else {}
+    for key in ("items", "allOf", "anyOf", "oneOf"):
+        found |= restrictions(node.get(key), place)
+    for name, each in node.get("properties", {}).items():
+        found |= restrictions(each, f"{place}.{name}".lstrip("."))
+    return found
+
+
 def operation(described, path, method, used):
     """The parameters, the body and the answers of one operation, as schemas."""
     found = described["paths"][path][method]
     told = {"id": found["operationId"], "path": {}, "query": {}, "required": [], "responses": {}}
+    if conditions := sentences(found, CONDITIONS):
+        told["conditions"] = [LINK.sub(r"\1", each) for each in conditions]
     for parameter in found["parameters"]:
         if "$ref" in parameter:
             parameter = described["components"]["parameters"][parameter["$ref"].rpartition("/")[2]]
@@ -82,6 +85,7 @@ def operation(described, path, method, used):
     body = found.get("requestBody", {}).get("content", {}).get("application/json")
     if body:
         told["body"] = schema(body["schema"], used)
+        told["restricts"] = restrictions(whole(body["schema"], described))
     for status, answer in found["responses"].items():
         if "$ref" in answer:
             answer = described["components"]["responses"][answer["$ref"].rpartition("/")[2]]
@@ -90,13 +94,23 @@ def operation(described, path, method, used):
     return told
 
 
+def whole(node, described):
+    """The node with what it refers to in its place."""
+    if isinstance(node, list):
+        return [whole(each, described) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return whole(described["components"]["schemas"][node["$ref"].rpartition("/")[2]], described)
+    return {key: whole(value, described) for key, value in node.items()}
+
+
 def cut(described):
     used, schemas = set(), {}
-    operations = {
-        f"{method.upper()} {path}": operation(described, ROOT + path, method, used)
-        for path, methods in OPERATIONS.items()
-        for method in methods
-    }
+    operations = {}
+    for name in NEEDS:
+        method, _, path = name.partition(" ")
+        operations[name] = operation(described, ROOT + path, method.lower(), used)
     while missing := sorted(used - set(schemas)):
         for name in missing:
             schemas[name] = schema(described["components"]["schemas"][name], used)

@@ -112,9 +112,9 @@ def publish() -> str:
 
     Raises:
         Misuse: see ``tagged`` and ``GitHub``; or the files are not there as their sums say.
-        Refused: the release is out, for another commit or with other files.
+        Refused: the release is out with other files, as those of another commit are.
     """
-    tag, _, commit = tagged()
+    tag, *_ = tagged()
     contents = ours()
     wanted = {name: f"sha256:{hashlib.sha256(content).hexdigest()}" for name, content in contents.items()}
     github = GitHub()
@@ -123,16 +123,13 @@ def publish() -> str:
     )  # what is out comes first
     release = releases[0] if releases else None
     if release and not release["draft"]:
-        there = release["target_commitish"]
-        if re.fullmatch("[0-9a-f]{40}", there) and there != commit:
-            raise Refused(
-                f"{tag}: it was moved; the release is out for {there[:12]}, this is {commit[:12]}; tag a new version"
-            )
         if digests(release) != wanted:
+            # The archive names its commit: a tag that was moved has other files.
             raise Refused(f"{tag}: the release is out with other files; a release is never changed, tag a new version")
         return f"release   {release['html_url']} is out already, with these files"
 
-    about = {"tag_name": tag, "target_commitish": commit, "name": tag, "body": NOTES.read_text(encoding="utf-8")}
+    # No target_commitish: the tag is there, and for a commit with other workflows GitHub wants a right that no job has.
+    about = {"tag_name": tag, "name": tag, "body": NOTES.read_text(encoding="utf-8")}
     if release is None:
         release = github("POST", "releases", about | {"draft": True})
     for asset in release["assets"]:  # what a run that was stopped has left

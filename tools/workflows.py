@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import github_rights
 import yaml
 from cookiecutter.main import cookiecutter
 
@@ -22,7 +23,7 @@ COMMANDS = ROOT / "bench" / "workflows.json"
 HEAD = """# Workflows
 
 `make docs` made this page from the workflows: the trigger of each workflow, and the rights, time limit, environment,
-secrets and variables of each job. A job has no right that is not in its row.
+secrets and variables of each job. The row of a job names all its rights. What those are for in GitHub's API follows.
 """
 COLUMNS = ("job", "needs", "may", "minutes", "environment", "secrets and variables")
 
@@ -45,7 +46,7 @@ def folders(scratch: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     return generated, {"": ROOT / ".github" / "workflows"}
 
 
-def house(title: str, variants: dict[str, Path]) -> str:
+def chapter(title: str, variants: dict[str, Path]) -> str:
     """The chapter about the workflows of one repository."""
     names = sorted({path.stem for folder in variants.values() for path in folder.glob("*.yml")})
     parts = [f"## {title}\n"]
@@ -161,11 +162,25 @@ def commands(measured: dict[str, Any], names: list[str]) -> str:
     return "\n".join([*lines, ""])
 
 
+def asked(generated: dict[str, Path], own: dict[str, Path]) -> list[github_rights.Asked]:
+    """What the workflows in these folders ask GitHub's API for; of both deployments."""
+    found = []
+    for repository, makefile, variants in (
+        ("generated", github_rights.PRODUCT / "Makefile", generated),
+        ("template", ROOT / "Makefile", own),
+    ):
+        for folder in variants.values():
+            parsed = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("*.yml")}
+            found += github_rights.asked(repository, makefile, dict(sorted(parsed.items())))
+    return found
+
+
 def page() -> str:
     """The whole page."""
     with tempfile.TemporaryDirectory() as scratch:
         generated, own = folders(Path(scratch))
-        chapters = [house("The generated repository", generated), house("The template", own)]
+        chapters = [chapter("The generated repository", generated), chapter("The template", own)]
+        chapters.append(github_rights.chapter(asked(generated, own)))
         names = sorted(path.stem for path in generated["docker"].glob("*.yml"))
     return "\n".join([HEAD, *chapters, commands(json.loads(COMMANDS.read_text(encoding="utf-8")), names)])
 
