@@ -11,7 +11,7 @@ BENCH := $(UNCOMPILED) PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test test-python bench-gate bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
+.PHONY: help setup install demo test test-python bench-gate bench-looks bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,12 +42,15 @@ test: setup check  ## run every test
 	$(if $(TESTS),,$(BIN)/python bench/workflow_coverage.py check build/coverage.jsonl)
 
 # What needs an engine or act, and what is more about git, MLflow's server or a cluster than about the Python.
-SAME := act bench delivery_runs demo engine faults github github_parser image image_contents judge kubernetes ledger_damage ledger_events ledger_local ledger_origin ledger_where mirror platforms rollout workflows_by_hand workflows_grown workflows_run
+SAME := act bench delivery_runs demo engine faults github github_parser image image_contents judge kubernetes ledger_damage ledger_events ledger_local ledger_origin ledger_private ledger_where mirror platforms rollout workflows_by_hand workflows_grown workflows_run
 test-python: setup  ## run the tests that depend on the Python and on the libraries, and on no engine
 	NO_SKIPS=1 $(OFF) $(UNCOMPILED) $(BIN)/python -m pytest -n 2 $(SAME:%=--ignore=tests/test_%.py)
 
 bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md
 	OMP_NUM_THREADS=1 $(BENCH) bench/gate.py
+
+bench-looks: setup  ## measure years of challengers by the rule of their levels, and write docs/gate-looks.md
+	OMP_NUM_THREADS=1 $(BENCH) bench/looks.py
 
 bench-faults: setup  ## races, kills, bad servers: what the ledger survives; its table goes to docs/ledger.md
 	$(BENCH) bench/faults.py

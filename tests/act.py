@@ -1,9 +1,10 @@
 """Executes the generated workflows with act, offline: what GitHub would do with an event, as facts to assert on.
 
-The workflows come out of the bare remote at the commit of the event, as on GitHub. Pinned actions are replaced by the
-stand-ins beside this file; a pin without a stand-in, or an input that a stand-in does not know, is an error. What act
-ignores is either done here (filters, inputs of a dispatch, rights, secrets of environments) or asserted in
-test_workflows_static.py.
+The workflows come out of the bare remote at the commit of the event, as on GitHub. A job reaches it at github.com only,
+which git_server.py is, with a token of its own that is worth what the job was granted. Pinned actions are replaced by
+the stand-ins beside this file. What the pinned action would not take or give, by its record (pinned.py), is an error;
+so is what its stand-in does not know. What act ignores is either done here (filters, inputs of a dispatch, rights,
+secrets of environments) or asserted in test_workflows_static.py.
 
 Two variables serve a look at the tests themselves: ACT_COVERAGE names a file that gets a line of JSON per `run:` step
 that was executed, and ACT_MUTATE="workflow/job/step" replaces the command of that step by `true`.
@@ -17,14 +18,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pinned
 import yaml
+from git_server import GitServer, Request
+from pinned import STANDINS
 
-STANDINS = Path(__file__).parent / "standins"
 REPOSITORY = "your-team/late-flights"
-TOKEN = "stand-in-token"
+TOKEN = "stand-in-token"  # of a run; see `token_of`
 LOST = "The runner is lost"
 RECORDER = "standin-outputs-"  # the job that tells what the others put out
 COMMIT = "standin_commit"  # of an event whose payload names none on GitHub; no workflow sees it
@@ -35,16 +39,8 @@ SWITCHES = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GX_ANAL
 # Two jobs of the stand-in platform may share a core with other tests: numeric libraries must not fight over it.
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
-# act gives every step a terminal, which a runner has not: git would page.
-NO_TERMINAL = {"GIT_PAGER": "cat", "PAGER": "cat", "TERM": "dumb"}
-
-# A token is worth what its job was granted: the local transport hands the pusher's environment to this hook.
-HOOK = """#!/bin/sh
-test "$GITHUB_ACTIONS" = true || exit 0
-if test -z "$GITHUB_TOKEN"; then echo "this step was given no token to push with" >&2; exit 1; fi
-grep -qxF "$GITHUB_WORKFLOW/$GITHUB_JOB" "$(dirname "$0")/writers" && exit 0
-echo "the token of $GITHUB_WORKFLOW/$GITHUB_JOB may not write" >&2; exit 1
-"""
+# act gives every step a terminal, which a runner has not: git would page, and ask for a name.
+NO_TERMINAL = {"GIT_PAGER": "cat", "PAGER": "cat", "TERM": "dumb", "GIT_TERMINAL_PROMPT": "0"}
 
 
 class ActError(Exception):
@@ -61,9 +57,13 @@ class Run:
     annotations: list[dict[str, str]] = field(default_factory=list)  # job, level, message, file, line
     logs: dict[str, str] = field(default_factory=dict)  # job -> what its steps printed
     artifacts: Path = Path()  # one folder per artifact
+    sha: str = ""  # the commit of the event
+    workflows: set[str] = field(default_factory=set)  # that were started
+    deployments: list[tuple[str, str]] = field(default_factory=list)  # environment, result of its job
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # job that succeeded -> name -> value
     executed: list[tuple[str, str, str, str]] = field(default_factory=list)  # workflow, job, step, command of a `run:`
     attempt: int = 1
+    requests: list[Request] = field(default_factory=list)  # of git
     log: str = ""
 
 
@@ -109,11 +109,12 @@ def push_tag(project, remote, tag) -> dict:
 
 
 def open_pull_request(
-    project, remote, number=1, *, fork=None, branch=None, title="A change", body="", actor="ada"
+    project, remote, number=1, *, fork=None, branch=None, title="A change", body="", actor="ada", opened=None
 ) -> dict:
     """Pushes HEAD as a pull request against main, with GitHub's merge commit; returns the payload of its event.
 
     fork: the repository that it comes from, if it is another one; its branch is not in the remote then.
+    opened: the payload of the event that opened it; this push is a later one, and GitHub tells the base of then.
     """
     head, base = git(project, "rev-parse", "HEAD"), git(remote, "rev-parse", "refs/heads/main")
     branch = branch or f"pull-{number}"
@@ -130,7 +131,24 @@ def open_pull_request(
     theirs = repository() | ({"full_name": fork, "owner": _user(fork.split("/")[0]), "fork": True} if fork else {})
     payload["pull_request"] |= {"title": title, "body": body}
     payload["pull_request"]["head"] |= {"ref": branch, "repo": theirs}
+    if opened:
+        payload["action"] = "synchronize"
+        payload["pull_request"]["base"]["sha"] = opened["pull_request"]["base"]["sha"]
     return payload
+
+
+def queue_pull_request(project, remote, pull) -> dict:
+    """Puts a pull request into the merge queue, merged onto main; returns the payload of the event of its group."""
+    base, head = git(remote, "rev-parse", "refs/heads/main"), pull["pull_request"]["head"]["sha"]
+    with tempfile.TemporaryDirectory() as scratch:
+        git(scratch, "clone", "--quiet", "--branch=main", f"file://{remote}", "clone")
+        clone, ref = Path(scratch) / "clone", f"refs/heads/gh-readonly-queue/main/pr-{pull['number']}-{base}"
+        git(clone, "fetch", "--quiet", "origin", head)
+        git(clone, "merge", "--quiet", "--no-ff", "-m", f"Merge pull request #{pull['number']}", head)
+        git(clone, "push", "--quiet", "origin", f"HEAD:{ref}")
+        queued = git(clone, "rev-parse", "HEAD")
+    group = {"head_sha": queued, "head_ref": ref, "base_sha": base, "base_ref": "refs/heads/main"}
+    return {"action": "checks_requested", "merge_group": group, "repository": repository(), "sender": _user("ada")}
 
 
 def merge_pull_request(remote, pull) -> dict:
@@ -198,6 +216,11 @@ def schedule_payload(sha) -> dict:
     return {"repository": repository(), COMMIT: sha}
 
 
+def token_of(job) -> str:
+    """The token of a job, "workflow/job"."""
+    return f"{TOKEN}/{job}"
+
+
 def restricted(payload) -> bool:
     """Whether GitHub starts this with a token that only reads and without secrets: from a fork, or by Dependabot."""
     head = payload.get("pull_request", {}).get("head", {}).get("repo", {})
@@ -246,6 +269,8 @@ def run_event(
     payload, attempt = dict(payload), rerun_of.attempt + 1 if rerun_of else 1
     named = payload.pop(COMMIT, None) or payload.get("after")
     sha = payload["pull_request"]["merge_commit_sha"] if event == "pull_request" else named
+    if event == "merge_group":
+        sha = payload["merge_group"]["head_sha"]
     if restricted(payload):
         secrets, variables, environments = None, None, None
     project, home, artifacts = scratch / "project", scratch / "home", scratch / "artifacts"
@@ -287,15 +312,10 @@ def run_event(
     for workflow in started.values():
         for job in workflow["jobs"].values():
             labels.add(job["runs-on"])
-            replacements |= _replacements(job["steps"], project)
-    (remote / "hooks").mkdir(exist_ok=True)
+            replacements |= _replacements(job, job["steps"], project)
     granted = grants(project)
     if restricted(payload):
         granted = {job: dict.fromkeys(rights, "read") for job, rights in granted.items()}
-    writers = [job for job, rights in granted.items() if rights.get("contents") == "write"]
-    (remote / "hooks/writers").write_text("".join(f"{job}\n" for job in writers))
-    (remote / "hooks/pre-receive").write_text(HOOK)
-    (remote / "hooks/pre-receive").chmod(0o755)
     known = {
         job: (path.stem, list(started[path]["jobs"][job]["steps"])) for path in started for job in started[path]["jobs"]
     }
@@ -306,7 +326,7 @@ def run_event(
         if "run" not in steps[index]:
             raise ActError(f"{'/'.join(target)} runs no command")
         steps[index] = steps[index] | {"run": "true"}
-    kept = set()
+    kept, deploying = set(), dict(_deploying(started.values(), variables))
     if rerun_of:
         if "failure" not in rerun_of.jobs.values():
             raise ActError("nothing failed, so GitHub offers no re-run of failed jobs")
@@ -317,6 +337,7 @@ def run_event(
     for path, workflow in started.items():
         _give(workflow, environments or {}, secrets, variables)
         _record(workflow, scratch / "outputs" / path.stem)
+        _token(workflow)
         _adapt(workflow)
         path.write_text(yaml.safe_dump(workflow, sort_keys=False, allow_unicode=True, width=10_000))
 
@@ -326,7 +347,7 @@ def run_event(
         **NO_TERMINAL,
         "VENV": str(venv),
         "STANDIN_PYTHON": sys.executable,
-        "STANDIN_REMOTE": str(remote),
+        "STANDIN_GH": str(STANDINS / "attestations.py"),
         "STANDIN_ARTIFACTS": str(artifacts),
         "STANDIN_GRANTS": json.dumps(granted),
         "GITHUB_API_URL": "http://127.0.0.1:9",  # nobody answers: no test asks the real one
@@ -372,11 +393,18 @@ def run_event(
         command += ["-s", f"{name}={value}"]
     for action in sorted(replacements):
         command += ["--local-repository", f"{action}={STANDINS / action.partition('@')[0]}"]
-    out, err, code = _bounded([*command, event], project, timeout)
+    contents = {job: rights.get("contents", "none") for job, rights in granted.items()}
+    tokens = {token_of(job): job for job in granted}
+    served = GitServer(remote, payload["repository"]["full_name"], tokens, contents, payload["repository"]["private"])
+    with served:
+        (home / ".gitconfig").write_text(served.settings)
+        out, err, code = _bounded([*command, event], project, timeout)
     (scratch / "act.jsonl").write_text(out)
 
     run = _read(out, known, kept)
-    run.artifacts, run.attempt = artifacts, attempt
+    run.artifacts, run.attempt, run.requests = artifacts, attempt, served.requests
+    run.sha, run.workflows = sha, {path.stem for path in started}
+    run.deployments = [(place, run.jobs[job]) for job, place in deploying.items() if job in run.jobs]
     for file in sorted((scratch / "outputs").glob("*")):
         run.outputs |= {
             job: told["outputs"] for job, told in json.loads(file.read_text()).items() if told["result"] == "success"
@@ -457,7 +485,10 @@ def _starts(workflow, event, payload) -> bool:
     filters = workflow["on"][event] or {}
     if unknown := set(filters) - ({"branches", "tags"} if event == "push" else {"branches"}):
         raise ActError(f"filters that are not stood in for: {', '.join(sorted(unknown))}")
-    ref = payload["pull_request"]["base"]["ref"] if event == "pull_request" else payload["ref"]
+    if event == "merge_group":
+        ref = payload["merge_group"]["base_ref"]
+    else:
+        ref = payload["pull_request"]["base"]["ref"] if event == "pull_request" else payload["ref"]
     kind = "tags" if ref.startswith("refs/tags/") else "branches"
     # A push to what only the other filter speaks of starts nothing.
     return not filters or _matches(re.sub("^refs/(heads|tags)/", "", ref), filters.get(kind, []))
@@ -521,14 +552,30 @@ def _list(value) -> list:
     return [value] if isinstance(value, str) else value
 
 
+def _place(job, variables) -> str:
+    """The name of a job's environment; empty if it has none."""
+    place = job.get("environment") or ""
+    place = place["name"] if isinstance(place, dict) else place
+    if re.fullmatch(r"\$\{\{ *vars\.\w+( *\|\| *vars\.\w+)* *\}\}", place):
+        named = (variables.get(variable, "") for variable in re.findall(r"vars\.(\w+)", place))
+        place = next(filter(None, named), "")
+    return place
+
+
+def _deploying(workflows, variables) -> Iterator[tuple[str, str]]:
+    """The jobs of which GitHub notes a deployment, each with the name of its environment."""
+    for workflow in workflows:
+        for name, job in workflow["jobs"].items():
+            told = job.get("environment")
+            place = _place(job, variables)
+            if place and not (isinstance(told, dict) and told.get("deployment") is False):
+                yield name, place
+
+
 def _give(workflow, environments, secrets, variables) -> None:
     """Gives jobs what their environment holds: act has one set of secrets, so names of their own stand for them."""
     for name, job in workflow["jobs"].items():
-        place = job.get("environment") or ""
-        place = place["name"] if isinstance(place, dict) else place
-        if re.fullmatch(r"\$\{\{ *vars\.\w+( *\|\| *vars\.\w+)* *\}\}", place):
-            named = (variables.get(variable, "") for variable in re.findall(r"vars\.(\w+)", place))
-            place = next(filter(None, named), "")
+        place = _place(job, variables)
         if "${{" in place and environments:
             raise ActError(f"the environment of {name} is an expression, which is not stood in for")
         text = json.dumps(job)
@@ -538,6 +585,15 @@ def _give(workflow, environments, secrets, variables) -> None:
                 all_of_them[own] = value
                 text = re.sub(rf"\b{kind}\.{key}\b", f"{kind}.{own}", text)
         workflow["jobs"][name] = json.loads(text)
+
+
+def _token(workflow) -> None:
+    """Gives each job a token of its own: under act all jobs of a run have one."""
+    for name, job in workflow["jobs"].items():
+        token = json.dumps(token_of(f"{workflow['name']}/{name}"))[1:-1]
+        workflow["jobs"][name] = json.loads(
+            re.sub(r"\b(github\.token|secrets\.GITHUB_TOKEN)\b", f"'{token}'", json.dumps(job))
+        )
 
 
 def _record(workflow, file) -> None:
@@ -554,24 +610,30 @@ def _record(workflow, file) -> None:
         }
 
 
-def _replacements(steps, project) -> set[str]:
-    """The `owner/repo@commit` of every action that these steps use, through local actions too."""
-    found = set()
+def _replacements(place, steps, project) -> set[str]:
+    """The `owner/repo@commit` of every action that these steps of a job or action use, through local actions too."""
+    found, standins = set(), pinned.standins()
     for step in steps:
         uses = step.get("uses")
         if not uses:
             continue
         if uses.startswith(("$/", "./")):
             local = yaml.safe_load((project / uses[2:] / "action.yml").read_text())
-            found |= _replacements(local["runs"]["steps"], project)
+            found |= _replacements(local, local["runs"]["steps"], project)
             continue
-        definition = STANDINS / uses.partition("@")[0] / "action.yml"
-        if not definition.is_file():
+        action = uses.partition("@")[0]
+        if action not in standins:
             raise ActError(f"no stand-in for {uses}")
-        # act drops an input that the action does not declare; so does GitHub, with a warning nobody reads.
-        if unknown := set(step.get("with") or {}) - set(yaml.safe_load(definition.read_text())["inputs"]):
+        known = standins[action]
+        if faults := pinned.faults_of_step(step) + pinned.faults_of_standin(action, known):
+            raise ActError("; ".join(faults))
+        if unknown := set(step.get("with") or {}) - set(known["inputs"]):
             raise ActError(f"the stand-in for {uses} does not know {', '.join(sorted(unknown))}")
         found.add(uses)
+    if faults := pinned.faults_of_outputs(place, steps):
+        raise ActError("; ".join(faults))
+    if faults := pinned.faults_of_outputs(place, steps, standins):
+        raise ActError(f"of the stand-in: {'; '.join(faults)}")
     return found
 
 
@@ -581,7 +643,7 @@ def _adapt(workflow) -> None:
     On GitHub `$/` is the action of the workflow's own commit, here that of the checked out one.
     """
     for part in (workflow, *workflow["jobs"].values()):
-        for key in ("cache-mode", "concurrency", "permissions"):
+        for key in ("cache-mode", "concurrency", "environment", "permissions"):
             part.pop(key, None)
         for step in part.get("steps", []):
             if step.get("uses", "").startswith("$/"):

@@ -8,6 +8,8 @@ import pytest
 from conftest import BakedProject
 from engine import until
 
+from conveyor.deploy.docker_engine import run_inside
+
 HARDENED = {
     "read_only": True,
     "network_mode": "none",
@@ -43,7 +45,7 @@ def answers(container) -> list[float]:
     """The answers of a running container to the golden rows of its bundle, asked from inside."""
 
     def asked():
-        done = container.exec_run(["python", "-c", ASK])
+        done = run_inside(container, ["python", "-c", ASK])
         return json.loads(done.output)["predictions"] if done.exit_code == 0 else None
 
     return until(asked, 30, "the container does not answer")

@@ -1,6 +1,7 @@
 """A double of GitHub's REST API for one repository: what it holds are plain attributes, to be read by tests.
 
-Each request and each answer is checked against GitHub's own description (tools/github_schemas.py). What is asked beyond
+Each request and each answer is checked against GitHub's own description (tools/github_schemas.py), and the permission
+that it needs is that of tools/github_needs.py. What is asked beyond
 what is stood in for here is answered with 501, what the description does not allow with 422; both fail the test that
 uses the double. What a token may do is what the permissions of its job grant: the `User-Agent`, which ends with
 `/<workflow>/<job>`, says whose it is.
@@ -16,7 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from act import REPOSITORY, TOKEN, ActError, dispatch_inputs, grants, read_workflows, repository, restricted
+from act import REPOSITORY, TOKEN, ActError, dispatch_inputs, grants, read_workflows, repository, restricted, token_of
+from github_needs import NEEDS, PULLS, level
 from jsonschema import Draft202012Validator
 
 __all__ = ["GitHub", "grants"]
@@ -25,16 +27,6 @@ DESCRIPTION = json.loads((Path(__file__).parent / "standins/github/openapi.json"
 ROOT, BY_ID = f"/repos/{REPOSITORY}", "/repositories/1"  # GitHub's own links name a repository by its number
 BOT = {"login": "github-actions[bot]", "type": "Bot"}
 TIME = "2026-01-01T00:00:00Z"
-# The permission that an operation needs, by how its path begins; of a private repository, to read as well.
-SCOPES = {
-    "/actions": "actions",
-    "/attestations": "attestations",
-    "/commits/{ref}/check-runs": "checks",
-    "/commits/{ref}/status": "statuses",
-    "/issues": "issues",
-    "/pulls": "pull-requests",
-    "/releases": "contents",
-}
 
 
 class Refused(Exception):
@@ -64,6 +56,7 @@ class GitHub:
         dispatches: `workflow`, `ref` and `inputs` of each start of a workflow.
         attestations: `job`, `subject`, `predicate_type` and `predicate` of each.
         checks, statuses: commit -> what is said of it, to be set by a test.
+        deployments, runs: `environment`, `sha` and `state`, and `workflow` and `sha`, of each, oldest first; see `ran`.
         refs: the branches and tags at which a workflow can be started, to be added to by a test.
         requests: (workflow/job, method, path, status), the path within the repository.
         read_only: every token is that of a fork. private: reading needs a grant, too, and only an `enterprise` attests.
@@ -75,6 +68,7 @@ class GitHub:
         self.workflows = {path.name: workflow for path, workflow in read_workflows(project).items()} if project else {}
         self.refs = {"main"}
         self.comments, self.issues, self.pulls, self.checks, self.statuses = {}, [], {}, {}, {}
+        self.deployments, self.runs = [], []
         self.releases, self.dispatches, self.attestations, self.requests, self.violations = [], [], [], [], []
         self.latest, self._faults, self._ids, self._lock = None, [], 0, threading.RLock()
 
@@ -119,6 +113,16 @@ class GitHub:
         self.pulls[payload["number"]] = {"state": "open", **payload["pull_request"]}
         self.read_only, self.private = restricted(payload), payload["repository"]["private"]
 
+    def ran(self, run):
+        """Takes over what GitHub notes of a run by itself: that it was, and what its jobs deployed."""
+        self.runs += [{"workflow": f"{name}.yml", "sha": run.sha} for name in sorted(run.workflows)]
+        for environment, result in run.deployments:
+            for earlier in self.deployments:  # as GitHub has it, the last success is the only one that is active
+                if result == "success" == earlier["state"] and earlier["environment"] == environment:
+                    earlier["state"] = "inactive"
+            told = {"environment": environment, "sha": run.sha, "state": result}
+            self.deployments.append({"id": self._id(), **told})
+
     def fail(self, method, path, status, times=1, *, headers=None, done=False):
         """The next requests of this kind fail. path: a regular expression. status 0: the connection ends unanswered.
 
@@ -154,7 +158,8 @@ class GitHub:
             return status, more, b"" if result is None else json.dumps(result).encode()
 
     def _dispatch(self, job, method, path, query, headers, content):
-        if headers.get("Authorization") != f"Bearer {TOKEN}" or job not in self.grants:
+        known = (f"Bearer {TOKEN}", f"Bearer {token_of(job)}")  # that of an action's input is one for the run under act
+        if headers.get("Authorization") not in known or job not in self.grants:
             raise Refused(401, "Bad credentials")
         if headers.get("X-GitHub-Api-Version", "2022-11-28") != "2022-11-28":
             raise Refused(400, "this version of the API is not stood in for")
@@ -202,17 +207,19 @@ class GitHub:
         return level == "read" and granted in ("read", "write") or granted == "write" and not self.read_only
 
     def _allow(self, job, name, found):
-        method, _, path = name.partition(" ")
-        scopes = {scope for prefix, scope in SCOPES.items() if path.startswith(prefix)}
-        if "comments" in path and self._is_pull(found):
-            scopes.add("pull-requests")
-        level = "read" if method == "GET" else "write"
-        if scopes and (level == "write" or self.private) and not any(self.may(job, scope, level) for scope in scopes):
+        scopes = set(NEEDS[name].any_of) - {"metadata"}  # which every token reads
+        if "issues" in scopes and not self._is_pull(found):
+            scopes.discard(PULLS)
+        if (
+            scopes
+            and (level(name) == "write" or self.private)
+            and not any(self.may(job, scope, level(name)) for scope in scopes)
+        ):
             raise Refused(403, "Resource not accessible by integration")
 
     def _is_pull(self, found):
         number = found.get("issue_number")
-        if number is None:
+        if "comment_id" in found:
             number = next(
                 (n for n, all_ in self.comments.items() for c in all_ if c["id"] == found["comment_id"]), None
             )
@@ -289,6 +296,26 @@ class GitHub:
         state = "failure" if states & {"failure", "error"} else "success" if states == {"success"} else "pending"
         return 200, {"state": state, "sha": ref, "total_count": len(told), "statuses": request.page(told)}
 
+    def _repos_list_deployments(self, request):
+        place = request.query.pop("environment", "none")
+        found = [each for each in self.deployments[::-1] if place in ("none", each["environment"])]
+        told = [{key: each[key] for key in ("id", "sha", "environment")} for each in found]
+        return 200, request.page(told)
+
+    def _repos_list_deployment_statuses(self, request, deployment_id):
+        for each in self.deployments:
+            if each["id"] == deployment_id:
+                return 200, request.page([{"id": each["id"], "state": each["state"]}])
+        raise Refused(404, "Not Found")
+
+    def _actions_list_workflow_runs(self, request, workflow_id):
+        sha = request.query.pop("head_sha", None)
+        if request.query.pop("branch", "main") != "main":
+            return 200, {"total_count": 0, "workflow_runs": []}
+        found = [each for each in self.runs if each["workflow"] == workflow_id and sha in (None, each["sha"])]
+        told = [{"id": number, "head_sha": each["sha"]} for number, each in enumerate(found, 1)]
+        return 200, {"total_count": len(found), "workflow_runs": request.page(told)}
+
     def _actions_create_workflow_dispatch(self, request, workflow_id):
         workflow = self.workflows.get(workflow_id)
         if workflow is None:
@@ -318,8 +345,15 @@ class GitHub:
             }
         except (KeyError, TypeError, ValueError) as error:
             raise self._violation(422, f"{request.job}: the bundle holds no in-toto statement: {error!r}") from None
-        self.attestations.append({"id": self._id(), "job": request.job, **told})
+        self.attestations.append({"id": self._id(), "job": request.job, "bundle": bundle, **told})
         return 201, {"id": self.attestations[-1]["id"]}
+
+    def _repos_list_attestations(self, request, subject_digest):
+        kind, _, value = subject_digest.partition(":")
+        found = [a for a in self.attestations if any(s["digest"].get(kind) == value for s in a["subject"])]
+        if not found:
+            raise Refused(404, "Not Found")
+        return 200, {"attestations": [{"bundle": a["bundle"], "repository_id": 1} for a in found]}
 
     # Issues and comments
 
@@ -452,6 +486,9 @@ class GitHub:
     def _write(self, request, release, defaults):
         names = ("tag_name", "target_commitish", "name", "body", "draft", "prerelease")
         self.latest = request.take("make_latest", None)  # of which GitHub's answer says nothing
+        if re.fullmatch("[0-9a-f]{40}", request.body.get("target_commitish", "")):
+            # Of a commit whose workflows differ from the default branch's: no permission of a job gives that right.
+            raise Refused(403, "Resource not accessible by integration")
         after = release | {key: request.take(key, release.get(key, defaults.get(key))) for key in names}
         taken = {each["tag_name"] for each in self.releases if each is not release and not each["draft"]}
         if not after["draft"] and after["tag_name"] in taken:

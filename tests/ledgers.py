@@ -29,6 +29,18 @@ def place(project, tmp_path):
     return Place(project, tmp_path)
 
 
+REFS = ("refs/heads/ledger:refs/heads/ledger", "refs/models/*:refs/models/*", "refs/tags/*:refs/tags/*")
+
+
+@pytest.fixture
+def old(place):
+    """A repository whose ledger is in the layout of schema 1; tests/before/README.md says how it was made."""
+    kept = place.folder / "flat.bundle"
+    shutil.copyfile(Path(__file__).with_name("before") / "flat.bundle", kept)
+    place.project.git("fetch", "--quiet", "--no-tags", str(kept), *REFS)
+    return place
+
+
 class Place:
     def __init__(self, project, folder: Path) -> None:
         self.project, self.folder = project, folder
@@ -141,6 +153,7 @@ class Place:
 WRITER = """import sys
 from pathlib import Path
 from conveyor.core.project import Project
+from conveyor.gate.looks import Sight
 from conveyor.ledger.events import Moved
 from conveyor.ledger.ledger import ledger_of
 from conveyor.model.bundle import Bundle

@@ -6,18 +6,24 @@ import time
 import act
 import pytest
 from github import GitHub, grants
+from pinned import RECORD
 
-PINS = {
-    "checkout": "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1",
-    "python": "actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97",
-    "upload": "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f",
-    "download": "actions/download-artifact@3e5f45b2cfb9172054b4087a40e8e0b5a5461e7c",
+ACTIONS = {
+    "checkout": "actions/checkout",
+    "python": "actions/setup-python",
+    "upload": "actions/upload-artifact",
+    "download": "actions/download-artifact",
+    "attest": "actions/attest",
+    "cloud": "aws-actions/configure-aws-credentials",
 }
+PINS = {name: f"{action}@{RECORD[action]['commit']}" for name, action in ACTIONS.items()}
 CHECKOUT = f"""
       - name: Check out
         uses: {PINS["checkout"]}
         with: {{persist-credentials: false, fetch-depth: 0}}"""
-PUSH = "git push -q origin HEAD:refs/heads/ledger"
+READS = f'{{id: a, uses: {PINS["checkout"]}, with: {{ref: "${{{{ steps.a.outputs.NAME }}}}"}}}}'
+SENT = '-c http.https://github.com/.extraheader=\\"AUTHORIZATION: basic $(printf x-access-token:$T | base64 -w0)\\"'
+PUSH = f"git {SENT} push -q origin HEAD:refs/heads/ledger"
 
 
 def workflow(*steps, on="push", more="", name="one", job="first"):
@@ -142,14 +148,15 @@ def test_a_pull_request_is_checked_out_as_its_merge_commit_and_its_base_beside_i
 @pytest.mark.parametrize(
     ("granted", "token", "result", "words"),
     [
-        ("write", "stand-in", "success", ""),
-        ("read", "stand-in", "failure", "the token of one/first may not write"),
-        ("write", "", "failure", "this step was given no token to push with"),
+        ("write", "${{ github.token }}", "success", ""),
+        ("read", "${{ github.token }}", "failure", "the token of one/first may not write"),
+        ("write", "another", "failure", "could not read Username"),
+        ("write", "", "failure", "could not read Username"),
     ],
-    ids=["granted", "read-only", "no-token"],
+    ids=["granted", "read-only", "unknown", "no-token"],
 )
 def test_a_push_needs_a_token_and_the_right_to_write(hosted, tmp_path, granted, token, result, words):
-    text = workflow(f'{{name: Push, env: {{GITHUB_TOKEN: "{token}"}}, run: "{PUSH}"}}')
+    text = workflow(f'{{name: Push, env: {{T: "{token}"}}, run: "{PUSH}"}}')
     _, remote, payload = hosted(text.replace("contents: read", f"contents: {granted}"))
     run = act.run_event(remote, "push", payload, tmp_path / "run")
     assert run.jobs == {"first": result}
@@ -157,40 +164,113 @@ def test_a_push_needs_a_token_and_the_right_to_write(hosted, tmp_path, granted, 
     assert act.refs(remote, "refs/heads/ledger") == (["refs/heads/ledger"] if result == "success" else [])
 
 
+@pytest.mark.parametrize(
+    ("private", "granted", "look", "result"),
+    [
+        (False, "none", "git ls-remote -q origin", {"Check out": "success", "Look": "success"}),
+        (True, "none", "git ls-remote -q origin", {"Check out": "failure"}),
+        (True, "read", "git ls-remote -q origin", {"Check out": "success", "Look": "failure"}),
+        (True, "read", f"git {SENT} ls-remote -q origin", {"Check out": "success", "Look": "success"}),
+    ],
+    ids=["public", "nothing-granted", "no-token", "token"],
+)
+def test_each_read_of_a_private_repository_needs_the_token_of_its_job(hosted, tmp_path, private, granted, look, result):
+    text = workflow(f'{{name: Look, env: {{T: "${{{{ github.token }}}}"}}, run: "{look}"}}')
+    _, remote, payload = hosted(text.replace("contents: read", f"contents: {granted}"))
+    payload = act.in_private(payload) if private else payload
+    run = act.run_event(remote, "push", payload, tmp_path / "run")
+    assert run.steps["first"] == result
+    assert {each.host for each in run.requests} == {"github.com"}
+    assert all(each.job == "one/first" for each in run.requests if private and each.status == 200)
+
+
+def test_the_token_of_a_checkout_is_in_no_settings_after_it(hosted, tmp_path):
+    """Where it finds nothing, as it should, grep prints 0 for each file and fails, which is no failure here."""
+    _, remote, payload = hosted(
+        workflow('{name: Look, run: "grep -rsic extraheader .git/config ~/.gitconfig || true"}')
+    )
+    log = act.run_event(remote, "push", payload, tmp_path / "run").logs["first"]
+    assert [line.rpartition(":")[2] for line in log.split()] == ["0", "0"]
+
+
 def test_an_artifact_holds_the_contents_of_its_folder_without_hidden_files_and_modes(hosted, tmp_path):
-    fill = "mkdir -p build/in .x; touch build/.hidden build/in/b; chmod +x build/in/b; echo a > build/a"
+    fill = "mkdir -p build/in .x; touch build/.hidden build/in/b .x/c; chmod +x build/in/b; echo a > build/a"
+    link = "ln -s absent build/gone; ln -s . build/in/loop"
     _, remote, payload = hosted(
         workflow(
-            f'{{name: Fill, run: "{fill}"}}',
+            f'{{name: Fill, run: "{fill}; {link}"}}',
             f"{{name: Folder, uses: {PINS['upload']}, with: {{name: folder, path: build/}}}}",
+            f"{{name: Alone, uses: {PINS['download']}, with: {{path: alone/}}}}",
             f'{{name: Two, uses: {PINS["upload"]}, with: {{name: two, path: "build/a\\nbuild/in/b\\nbuild/absent"}}}}',
             f"{{name: One, uses: {PINS['upload']}, with: {{name: one, path: build/in/b}}}}",
             f"{{name: None, uses: {PINS['upload']}, with: {{name: none, path: absent}}}}",
+            f"{{name: Hidden, uses: {PINS['upload']}, with: {{name: hidden, path: .x}}}}",
             f"{{name: Back, uses: {PINS['download']}, with: {{name: folder, path: back/}}}}",
-            '{name: Look, run: "find back -type f -perm -u+x; find back -type f | sort"}',
+            f"{{name: All, uses: {PINS['download']}, with: {{path: all/}}}}",
+            '{name: Look, run: "find alone all back -type f -perm -u+x; find alone all back -type f | sort"}',
             f"{{name: Twice, uses: {PINS['upload']}, with: {{name: folder, path: build/}}}}",
         )
     )
     run = act.run_event(remote, "push", payload, tmp_path / "run")
     found = sorted(str(path.relative_to(run.artifacts)) for path in run.artifacts.rglob("*") if path.is_file())
     assert found == ["folder/a", "folder/in/b", "one/b", "two/a", "two/in/b"]
-    assert "back/a\nback/in/b\n" in run.logs["first"]
+    one, several = ["alone/a", "alone/in/b"], [f"all/{file}" for file in found]
+    assert [line for line in run.logs["first"].splitlines() if line.startswith(("a", "b"))] == [
+        *several,
+        *one,
+        "back/a",
+        "back/in/b",
+    ]
+    assert [each["level"] for each in run.annotations] == ["warning", "warning"], "of what is not there, and of .x"
     assert run.steps["first"]["Look"] == "success" and run.steps["first"]["Twice"] == "failure"
+
+
+def test_a_tag_is_checked_out_as_it_was_made_and_never_one_that_has_moved_since(hosted, tmp_path):
+    project, remote, _ = hosted(
+        workflow('{name: Look, run: "git describe"}').replace("fetch-depth: 0", "fetch-depth: 1")
+    )
+    act.git(project, "tag", "-m", "One", "v1")
+    act.git(project, "push", "-q", f"file://{remote}", "v1")
+    payload = act.push_payload(act.git(project, "rev-parse", "HEAD")) | {"ref": "refs/tags/v1"}
+    assert act.run_event(remote, "push", payload, tmp_path / "run").logs["first"] == "v1\n"
+    commit(project, "a", "2")
+    act.git(project, "push", "-q", f"file://{remote}", "+HEAD:refs/tags/v1")
+    (tmp_path / "again").mkdir()
+    run = act.run_event(remote, "push", payload, tmp_path / "again")
+    assert run.jobs == {"first": "failure"} and "does not point to the expected commit" in run.annotations[0]["message"]
 
 
 @pytest.mark.parametrize(
     "step",
     [
         f"{{uses: {PINS['upload']}, with: {{path: absent, if-no-files-found: error}}}}",
+        f"{{uses: {PINS['upload']}, with: {{path: a, include-hidden-files: 'yes'}}}}",
+        f"{{uses: {PINS['upload']}, with: {{path: a, retention-days: week}}}}",
+        f'{{uses: {PINS["upload"]}, with: {{path: a, name: ""}}}}',
         f'{{uses: {PINS["upload"]}, with: {{path: a, name: "a:b"}}}}',
         f"{{uses: {PINS['download']}, with: {{name: absent}}}}",
         f"{{uses: {PINS['python']}, with: {{python-version: 3.10}}}}",
         f"{{uses: {PINS['checkout']}, with: {{path: ../out, persist-credentials: false}}}}",
+        # These two the real one does, and the stand-in does not.
         f"{{uses: {PINS['checkout']}}}",
+        f"{{uses: {PINS['checkout']}, with: {{persist-credentials: false}}}}",
+        f'{{uses: {PINS["checkout"]}, with: {{token: "", persist-credentials: false}}}}',
     ],
-    ids=["nothing-to-upload", "name", "nothing-to-download", "unquoted-python", "outside", "credentials"],
+    ids=[
+        "nothing-to-upload",
+        "hidden-files",
+        "retention",
+        "no-name",
+        "name",
+        "nothing-to-download",
+        "unquoted-python",
+        "outside",
+        "credentials",
+        "twice",
+        "no-token",
+    ],
 )
-def test_a_stand_in_fails_where_the_real_action_would(hosted, tmp_path, step):
+def test_a_stand_in_fails_where_the_real_action_would_or_where_it_cannot_follow(hosted, tmp_path, step):
     _, remote, payload = hosted(workflow(step))
     run = act.run_event(remote, "push", payload, tmp_path / "run")
     assert run.jobs == {"first": "failure"}
@@ -201,12 +281,22 @@ def test_a_stand_in_fails_where_the_real_action_would(hosted, tmp_path, step):
     ("step", "words"),
     [
         ("uses: actions/cache@27d5ce7f107fe9357f9df03efb73ab90386fccae", "no stand-in for actions/cache"),
-        (f'{{uses: {PINS["python"]}, with: {{python-versoin: "3.12"}}}}', "does not know python-versoin"),
+        (f'{{uses: {PINS["python"]}, with: {{python-versoin: "3.12"}}}}', "setup-python has no input python-versoin"),
+        (
+            f"{{uses: {PINS['python']}, with: {{cache: pip}}}}",
+            "stand-in for actions/setup-python@.* does not know cache",
+        ),
+        (f"{{uses: {PINS['upload']}}}", "upload-artifact requires the input path"),
+        ("{uses: actions/checkout@v7}", "checkout is pinned at v7, and recorded at 3d3c"),
+        (READS.replace("NAME", "sha"), "has no output sha"),
+        (READS.replace("NAME", "ref"), "of the stand-in: .* ref"),
         ("uses: $/.github/actions/own", "no stand-in for some/thing@v1"),
     ],
-    ids=["action", "input", "inside-a-composite"],
+    ids=["action", "input", "unknown-here", "required", "commit", "output", "output-here", "inside-a-composite"],
 )
-def test_what_has_no_stand_in_is_an_error_before_anything_runs(hosted, tmp_path, step, words):
+def test_what_the_pinned_action_or_its_stand_in_does_not_do_is_an_error_before_anything_runs(
+    hosted, tmp_path, step, words
+):
     project, remote, _ = hosted(workflow(step))
     commit(
         project,
@@ -324,7 +414,8 @@ SECRETS = '{name: Look, env: {S: "${{ secrets.KEY }}", V: "${{ vars.PLACE }}"}, 
 
 @pytest.mark.parametrize("options", [{}, {"fork": "someone/late-flights"}, {"actor": "dependabot[bot]"}])
 def test_a_pull_request_from_a_fork_or_of_dependabot_has_no_secrets_and_cannot_write(hosted, tmp_path, options):
-    text = workflow(SECRETS, f'{{name: Push, env: {{GITHUB_TOKEN: "x"}}, run: "{PUSH}"}}', on="pull_request")
+    push = f'{{name: Push, env: {{T: "${{{{ github.token }}}}"}}, run: "{PUSH}"}}'
+    text = workflow(SECRETS, push, on="pull_request")
     project, remote, _ = hosted(text.replace("contents: read", "contents: write"))
     commit(project, "b", "2")
     pull = act.open_pull_request(project, remote, **options)
@@ -485,17 +576,20 @@ SUBJECT = f"subject-name: ghcr.io/Your-Team/x, subject-digest: '{DIGEST}'"
 
 
 def attest(*inputs, permissions="id-token: write, attestations: write, artifact-metadata: write, contents: read"):
-    uses = "actions/attest@1e69f48acb82d1966a394da916b4c1698aa569d6"
-    steps = [f"{{name: Attest {n}, id: a{n}, uses: {uses}, with: {{{each}}}}}" for n, each in enumerate(inputs)]
+    steps = [
+        f"{{name: Attest {n}, id: a{n}, uses: {PINS['attest']}, with: {{{each}}}}}" for n, each in enumerate(inputs)
+    ]
     bill = json.dumps({"bomFormat": "CycloneDX", "serialNumber": "1", "specVersion": "1.6"})
-    make = json.dumps({"name": "Make", "run": f"echo '{bill}' > sbom.json; echo '{{}}' > no.json"})
+    make = json.dumps(
+        {"name": "Make", "run": f"echo '{bill}' > sbom.json; echo '{{}}' > no.json; mkdir in; touch in/.b"}
+    )
     text = workflow(make, *steps, '{name: Look, run: "echo ${{ steps.a0.outputs.attestation-url }}"}')
     return text.replace("contents: read", permissions)
 
 
 def test_what_is_attested_is_recorded_with_its_digest_and_its_job(hosted, tmp_path):
     project, remote, payload = hosted(
-        attest(f"{SUBJECT}, push-to-registry: true", f"{SUBJECT}, sbom-path: sbom.json", "subject-path: '*.json'")
+        attest(f"{SUBJECT}, push-to-registry: true", f"{SUBJECT}, sbom-path: sbom.json", "subject-path: 'in, *.json'")
     )
     with GitHub(grants(project)) as github:
         run = act.run_event(remote, "push", payload, tmp_path / "run", env={"GITHUB_API_URL": github.url})
@@ -506,7 +600,7 @@ def test_what_is_attested_is_recorded_with_its_digest_and_its_job(hosted, tmp_pa
     assert image["predicate_type"] == "https://slsa.dev/provenance/v1"
     assert image["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"] == payload["after"]
     assert (bill["predicate_type"], bill["predicate"]["specVersion"]) == ("https://cyclonedx.org/bom", "1.6")
-    assert [each["name"] for each in files["subject"]] == ["no.json", "sbom.json"]
+    assert [each["name"] for each in files["subject"]] == [".b", "no.json", "sbom.json"]
     assert run.logs["first"].endswith(f"/{act.REPOSITORY}/attestations/{image['id']}\n")
     assert "### Attestation Created" in run.summary["first"] and not run.annotations
 
@@ -516,10 +610,12 @@ def test_what_is_attested_is_recorded_with_its_digest_and_its_job(hosted, tmp_pa
     [
         (SUBJECT, "attestations: write", 'missing "id-token" permission'),
         (SUBJECT, "id-token: write", "Resource not accessible by integration"),
-        ("subject-name: x", None, "exactly one of subject-path, subject-digest"),
-        (f"{SUBJECT}, subject-path: a", None, "exactly one of subject-path, subject-digest"),
+        ("subject-name: x", None, "One of subject-path, subject-digest, or subject-checksums must be"),
+        (f"{SUBJECT}, subject-path: a", None, "Only one of subject-path, subject-digest"),
+        (f"{SUBJECT}, show-summary: 'yes'", None, "does not meet YAML 1.2"),
         (f"subject-digest: '{DIGEST}'", None, "subject-name must be provided"),
-        (f"subject-name: x, subject-digest: '{DIGEST[:-1]}'", None, "must be in the format"),
+        (f"subject-name: x, subject-digest: '{DIGEST[7:]}'", None, "must be in the format"),
+        (f"subject-name: x, subject-digest: '{DIGEST[:-1]}'", None, "invalid length"),
         ("subject-path: absent", None, "Could not find subject at path absent"),
         (f"{SUBJECT}, sbom-path: no.json", None, "Unsupported SBOM format"),
         (f"{SUBJECT}, sbom-path: absent.json", None, "SBOM file cannot be read"),
@@ -543,16 +639,16 @@ ROLE = "aws-region: eu-west-1, role-to-assume: 'arn:aws:iam::123456789012:role/d
         (ROLE, "write", ""),
         (ROLE, "none", "did you mean to set the `id-token` permission"),
         ("aws-region: eu-west-1, role-to-assume: deployer", "write", "assumes a role by its ARN only"),
-        (ROLE.replace("eu-west-1", '""'), "write", "Region is not valid"),
+        (ROLE.replace("eu-west-1", "EU"), "write", "Region is not valid"),
+        (ROLE.replace("eu-west-1", '"${{ vars.UNSET }}"'), "write", "not supplied: aws-region"),
         (f"{ROLE}, allowed-account-ids: '1'", "write", "none of allowed-account-ids"),
         (f"{ROLE}, role-session-name: 'a b'", "write", "Role session name is not valid"),
         (f"{ROLE}, role-duration-seconds: 10", "write", "is not between 900 and 43200"),
     ],
 )
 def test_a_role_is_assumed_by_who_has_an_identity(hosted, tmp_path, inputs, permission, words):
-    uses = "aws-actions/configure-aws-credentials@e6de054238d6b7531b4efff3b6587d9aade6a06c"
     text = workflow(
-        f"{{uses: {uses}, with: {{{inputs}}}}}", '{name: Look, run: "echo $AWS_REGION; env | grep -c ^AWS"}'
+        f"{{uses: {PINS['cloud']}, with: {{{inputs}}}}}", '{name: Look, run: "echo $AWS_REGION; env | grep -c ^AWS"}'
     )
     _, remote, payload = hosted(text.replace("contents: read", f"id-token: {permission}"))
     run = act.run_event(remote, "push", payload, tmp_path / "run")

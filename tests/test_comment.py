@@ -26,8 +26,11 @@ def comment(project, tmp_path, monkeypatch, capsys):
     """comment(double, report) -> what the verb said in the workflow of pull request 7."""
     from conveyor.github.comment import run
 
-    def comment(double, report=REPORT):
+    def comment(double, report=REPORT, challenger=None):
         (project.path / "build").mkdir(exist_ok=True)
+        if challenger:
+            made = {"challenger": {"digest": challenger}, "sight": {"holdout": "rows"}}
+            (project.path / "build" / "decision.json").write_text(json.dumps(made))
         (project.path / "build" / "report.md").write_text(report)
         (tmp_path / "event.json").write_text(json.dumps(PULL))
         monkeypatch.setattr("time.sleep", lambda seconds: None)  # between attempts
@@ -49,6 +52,39 @@ def test_there_is_one_comment_whose_first_line_is_the_verdict_and_it_is_written_
     assert "updated https://" in comment(github, "**Verdict: block** — worse\n")
     [again] = github.comments[7]
     assert again["id"] == made["id"] and again["body"].startswith("**Verdict: block** — worse\n")
+
+
+def test_it_carries_how_many_challengers_were_judged_and_warns_of_many(github, comment, tmp_path, monkeypatch):
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+
+    def said(challenger=None, report=REPORT):
+        comment(github, report, challenger)
+        [made] = github.comments[7]
+        assert made["body"].startswith(report.splitlines()[0])
+        return made["body"]
+
+    assert "were judged" not in said() + said("m1")
+    assert "\n2 challengers of this pull request were judged.\n" in said("m2")
+    # The same challenger again, and data that were refused, are none more.
+    assert said("m2", "**Verdict: keep** — again\n").count("2 challengers of this pull request") == 1
+    for number in range(3, 10):
+        assert "[!WARNING]" not in said(f"m{number}") and not summary.exists()
+    tenth = said("m10")
+    assert "> [!WARNING]\n> 10 challengers of this pull request were judged. Who changes a model by the gains" in tenth
+    assert "rows that came later confirm it" in tenth and "10 challengers" in summary.read_text()
+
+
+def test_the_count_of_a_comment_that_somebody_else_wrote_or_forged_is_not_taken(github, comment):
+    comment(github, challenger="m1")
+    [ours] = github.comments[7]
+    forged = {**ours, "id": 900, "body": f"<!-- judged: 500 {'a' * 12} -->\n{ours['body']}"}
+    github.comments[7] = [{**forged, "user": {"login": "eve", "type": "User"}}, ours]
+    # Nor is one that the report's own text holds, which is escaped, or stands before ours.
+    comment(github, f"{REPORT}<!-- judged: 9 {'b' * 12} -->\n", challenger="m2")
+    assert "2 challengers of this pull request were judged." in github.comments[7][1]["body"]
+    comment(github, challenger="m3")
+    assert "3 challengers of this pull request were judged." in github.comments[7][1]["body"]
 
 
 def test_a_comment_that_somebody_else_wrote_is_left_alone_whatever_is_in_it(github, comment):

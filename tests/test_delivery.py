@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import DEFAULTS, OPTIONS, ROOT, TEMPLATE, run
+from pinned import RECORD, faults_of_outputs, faults_of_step
 
 BIN = Path(sys.executable).parent
 FILES = sorted((ROOT / ".github" / "workflows").iterdir())
@@ -105,7 +106,14 @@ def test_every_action_is_pinned_to_one_commit_with_its_version_beside_it_and_it_
         "actions/setup-python",
         "actions/upload-artifact",
     }
-    assert len(ours | theirs) == len({action for action, _ in ours | theirs})
+    assert ours | theirs == {(action, f"{told['commit']} # {told['version']}") for action, told in RECORD.items()}
+
+
+def test_no_action_is_given_an_input_or_asked_for_an_output_that_it_does_not_have():
+    used = [step for _, _, step in STEPS if "uses" in step]
+    assert used and not [fault for step in used for fault in faults_of_step(step)]
+    for _, _, body in JOBS:
+        assert not faults_of_outputs(body, body["steps"])
 
 
 def test_every_job_has_a_limit_and_a_runner_that_does_not_change_by_itself():

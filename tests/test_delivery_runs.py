@@ -13,7 +13,7 @@ GREEN = "\t@echo green"
 VERBS = ("upgrade", "test-python")  # what they do is shown elsewhere; here they only pass, or fail
 
 
-class House:
+class TemplateRepository:
     """A repository with the template's own workflows and tools, and its remote."""
 
     def __init__(self, path):
@@ -52,23 +52,23 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path):
-    return House(tmp_path)
+def template(tmp_path):
+    return TemplateRepository(tmp_path)
 
 
 @pytest.fixture
-def github(house):
-    with GitHub(grants(house.path)) as github:
+def github(template):
+    with GitHub(grants(template.path)) as github:
         yield github
 
 
 @pytest.fixture
-def tag(house):
+def tag(template):
     """tag(name) -> the payload of a tag that is pushed to main's newest commit."""
 
     def tag(name="v1.4.0"):
-        act.push(house.path, house.remote)
-        return act.push_tag(house.path, house.remote, name)
+        act.push(template.path, template.remote)
+        return act.push_tag(template.path, template.remote, name)
 
     return tag
 
@@ -76,8 +76,8 @@ def tag(house):
 ALL = dict.fromkeys(("build", "attest", "publish", "release"), "success")
 
 
-def test_a_pushed_tag_builds_attests_and_publishes(house, github, tag):
-    run = house.play("push", tag(), env={"GITHUB_API_URL": github.url})
+def test_a_pushed_tag_builds_attests_and_publishes(template, github, tag):
+    run = template.play("push", tag(), env={"GITHUB_API_URL": github.url})
     assert run.jobs == ALL, run.log
     (release,) = github.releases
     assert (release["tag_name"], release["draft"], release["body"]) == ("v1.4.0", False, "- New.\n")
@@ -93,65 +93,65 @@ def test_a_pushed_tag_builds_attests_and_publishes(house, github, tag):
     assert not run.annotations
 
 
-def test_in_a_private_repository_it_says_that_nothing_is_attested_and_publishes(house, github, tag):
-    run = house.play("push", act.in_private(tag()), env={"GITHUB_API_URL": github.url})
+def test_in_a_private_repository_it_says_that_nothing_is_attested_and_publishes(template, github, tag):
+    run = template.play("push", act.in_private(tag()), env={"GITHUB_API_URL": github.url})
     assert run.jobs == ALL and not github.attestations
     assert [(each["job"], each["level"]) for each in run.annotations] == [("attest", "notice")]
     assert [release["draft"] for release in github.releases] == [False]
 
 
-def test_in_a_private_repository_that_has_attestations_it_attests(house, github, tag):
+def test_in_a_private_repository_that_has_attestations_it_attests(template, github, tag):
     more = {"env": {"GITHUB_API_URL": github.url}, "variables": {"ATTESTATIONS": "true"}}
-    run = house.play("push", act.in_private(tag()), **more)
+    run = template.play("push", act.in_private(tag()), **more)
     assert run.jobs == ALL and len(github.attestations) == 1 and not run.annotations
 
 
-def test_a_tag_that_is_no_release_is_red_and_nobody_sees_anything(house, github, tag):
-    run = house.play("push", tag("v9.9.9"), env={"GITHUB_API_URL": github.url})
+def test_a_tag_that_is_no_release_is_red_and_nobody_sees_anything(template, github, tag):
+    run = template.play("push", tag("v9.9.9"), env={"GITHUB_API_URL": github.url})
     assert run.jobs == {"build": "failure", "release": "failure"}
     assert "CHANGELOG.md: no section `## 9.9.9`" in run.logs["build"]
     assert not github.requests
 
 
-def test_a_run_that_was_lost_before_it_published_is_finished_by_its_re_run(house, github, tag):
+def test_a_run_that_was_lost_before_it_published_is_finished_by_its_re_run(template, github, tag):
     payload, api = tag(), {"GITHUB_API_URL": github.url}
     github.fail("PATCH", "releases", 502)
-    run = house.play("push", payload, env=api)
+    run = template.play("push", payload, env=api)
     assert run.jobs == ALL | {"publish": "failure", "release": "failure"}
     assert [release["draft"] for release in github.releases] == [True]
-    again = house.play("push", payload, env=api, rerun_of=run)
+    again = template.play("push", payload, env=api, rerun_of=run)
     assert again.jobs["publish"] == again.jobs["release"] == "success"
     assert [release["draft"] for release in github.releases] == [False]
 
 
-def test_the_weekly_run_opens_an_issue_when_it_fails_and_closes_it_when_it_passes(house, github):
+def test_the_weekly_run_opens_an_issue_when_it_fails_and_closes_it_when_it_passes(template, github):
     api = {"GITHUB_API_URL": github.url}
-    sha = house.commit(test_python="\t@exit 1")
-    act.push(house.path, house.remote)
-    run = house.play("schedule", act.schedule_payload(sha), env=api, workflows=["newest"])
+    sha = template.commit(test_python="\t@exit 1")
+    act.push(template.path, template.remote)
+    run = template.play("schedule", act.schedule_payload(sha), env=api, workflows=["newest"])
     assert run.jobs == {"test": "failure", "tell": "success", "newest": "failure"}
     assert [issue["state"] for issue in github.issues] == ["open"]
 
-    sha = house.commit()
-    act.push(house.path, house.remote)
-    run = house.play("workflow_dispatch", act.dispatch_payload(sha), env=api, workflows=["newest"])
+    sha = template.commit()
+    act.push(template.path, template.remote)
+    run = template.play("workflow_dispatch", act.dispatch_payload(sha), env=api, workflows=["newest"])
     assert run.jobs == dict.fromkeys(("test", "tell", "newest"), "success")
     assert [issue["state"] for issue in github.issues] == ["closed"]
 
 
-def test_newest_versions_that_cannot_be_resolved_are_told_and_not_tested(house, github):
-    sha = house.commit(upgrade="\t@exit 1")
-    act.push(house.path, house.remote)
-    run = house.play("schedule", act.schedule_payload(sha), env={"GITHUB_API_URL": github.url}, workflows=["newest"])
+def test_newest_versions_that_cannot_be_resolved_are_told_and_not_tested(template, github):
+    sha = template.commit(upgrade="\t@exit 1")
+    act.push(template.path, template.remote)
+    run = template.play("schedule", act.schedule_payload(sha), env={"GITHUB_API_URL": github.url}, workflows=["newest"])
     assert run.jobs == {"test": "failure", "tell": "success", "newest": "failure"}
     assert "Test" not in run.steps["test"] and len(github.issues) == 1
 
 
 @pytest.mark.parametrize(("does", "result"), [("exit 0", "success"), ("exit 1", "failure")])
-def test_the_weekly_mutation_is_red_where_a_command_is_missed_by_no_test(house, does, result):
-    sha = house.commit(everything=f'test "$*" = "bench-workflows WORKFLOWS=ALL" && {does}')
-    act.push(house.path, house.remote)
-    run = house.play("schedule", act.schedule_payload(sha), workflows=["mutation"])
+def test_the_weekly_mutation_is_red_where_a_command_is_missed_by_no_test(template, does, result):
+    sha = template.commit(everything=f'test "$*" = "bench-workflows WORKFLOWS=ALL" && {does}')
+    act.push(template.path, template.remote)
+    run = template.play("schedule", act.schedule_payload(sha), workflows=["mutation"])
     assert run.jobs == {"replace": result, "mutation": result}
 
 
@@ -163,8 +163,8 @@ PYTHONS = ("python (3.11)", "python (3.13)", "python (3.14)")
     [({}, ()), ({"test_python": "\t@exit 1"}, PYTHONS), ({"everything": "exit 1"}, ("everything",))],
     ids=["green", "red on the other Pythons", "red on the default one"],
 )
-def test_ci_runs_everything_and_each_other_python_and_is_red_if_one_of_them_is(house, recipes, red):
-    house.commit(**recipes)
-    run = house.play("push", act.push(house.path, house.remote))
+def test_ci_runs_everything_and_each_other_python_and_is_red_if_one_of_them_is(template, recipes, red):
+    template.commit(**recipes)
+    run = template.play("push", act.push(template.path, template.remote))
     jobs = dict.fromkeys(("everything", *PYTHONS), "success") | dict.fromkeys(red, "failure")
     assert run.jobs == jobs | {"ci": "failure" if red else "success"}, run.log

@@ -101,8 +101,8 @@ def test_what_differs_between_deployments_is_told_for_each_and_nothing_else_is_t
 def test_the_page_follows_a_change_of_a_workflow(tool, tmp_path):
     folder = tmp_path / "workflows"
     shutil.copytree(ROOT / ".github" / "workflows", folder)
-    before = tool["house"]("The template", {"": folder})
+    before = tool["chapter"]("The template", {"": folder})
     assert before in PAGE.read_text()
     ci = folder / "ci.yml"
     ci.write_text(ci.read_text().replace("timeout-minutes: 55", "timeout-minutes: 56"))
-    assert tool["house"]("The template", {"": folder}) == before.replace("| 55 |", "| 56 |") != before
+    assert tool["chapter"]("The template", {"": folder}) == before.replace("| 55 |", "| 56 |") != before

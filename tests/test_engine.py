@@ -1,20 +1,28 @@
 """Risk: what the tests of images stand on is no engine, registry, image or proxy as users have them."""
 
+import ast
 import contextlib
+import http.client
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import urllib.request
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from conftest import ROOT
 from docker import DockerClient
 from docker.errors import APIError, DockerException
 from engine import free_port, running_engine, until
 from standins import images
+
+from conveyor.deploy.docker_engine import run_inside
 
 BASE = "python:3.12.11-slim-bookworm"
 EDGE = "caddy:2.11.7"
@@ -24,10 +32,15 @@ EDGE = "caddy:2.11.7"
 def tiny(engine, base_image):
     """An image of one file on the base, which no other test has."""
     base_image(BASE)
-    dockerfile = f'FROM {BASE}\nRUN python -c "print(6 * 7)" > /answer\nCMD ["cat", "/answer"]\n'
-    image, _ = engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), labels={"of": uuid4().hex}, rm=True)
+    lines = [
+        f"FROM {BASE}",
+        f"LABEL of={uuid4().hex}",
+        'RUN python -c "print(6 * 7)" > /answer',
+        'CMD ["cat", "/answer"]',
+    ]
+    image, _ = engine.images.build(fileobj=io.BytesIO("\n".join(lines).encode()), rm=True)
     yield image
-    engine.images.remove(image.id, force=True)
+    engine.images.remove(image.id, force=True, noprune=True)
 
 
 def test_an_image_goes_through_the_registry_and_comes_back_by_its_digest(engine, registry, tiny):
@@ -35,7 +48,7 @@ def test_an_image_goes_through_the_registry_and_comes_back_by_its_digest(engine,
     tiny.tag(name, "1")
     said = list(engine.images.push(name, "1", stream=True, decode=True))
     digest = next(line["aux"]["Digest"] for line in said if "aux" in line)
-    engine.images.remove(tiny.id, force=True)
+    engine.images.remove(tiny.id, force=True, noprune=True)
     back = engine.images.pull(f"{name}@{digest}")
     assert back.attrs["RepoDigests"] == [f"{name}@{digest}"]
     assert engine.containers.run(back, remove=True) == b"42\n"
@@ -58,7 +71,7 @@ def test_the_package_index_is_reached_by_an_unmodified_dockerfile(engine, base_i
     install = "RUN python -m venv /app && /app/bin/pip install --no-deps click==8.1.8"
     image, log = engine.images.build(fileobj=io.BytesIO(f"FROM {BASE}\n{install}\n".encode()), rm=True, nocache=True)
     assert any("Successfully installed click-8.1.8" in line.get("stream", "") for line in log)
-    engine.images.remove(image.id, force=True)
+    engine.images.remove(image.id, force=True, noprune=True)
 
 
 def test_the_edge_proxy_answers(engine, edge_image, tmp_path):
@@ -73,7 +86,7 @@ def test_the_edge_proxy_answers(engine, edge_image, tmp_path):
     )
     try:
         assert until(lambda: _get(port), 20, "the edge does not answer") == "through the edge"
-        assert proxy.exec_run(["wget", "-q", "-O", "-", "http://127.0.0.1:8080"]).output == b"through the edge"
+        assert run_inside(proxy, ["wget", "-q", "-O", "-", "http://127.0.0.1:8080"]).output == b"through the edge"
     finally:
         proxy.remove(force=True)
 
@@ -107,7 +120,7 @@ def test_a_stand_in_is_made_once_and_an_image_without_its_label_is_left_alone(en
     try:
         assert base_image("python:of-a-test").id == real.id != made.id
     finally:
-        engine.images.remove(real.id, force=True)
+        engine.images.remove(real.id, force=True, noprune=True)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +162,7 @@ def test_the_engine_is_reached_over_ssh_by_a_client_of_a_forwarded_socket(ssh_ho
         try:
             until(socket.exists, 20, "ssh does not forward")
             with contextlib.closing(DockerClient(f"unix://{socket}")) as client:
-                assert container.id in [found.id for found in client.containers.list(all=True)]
+                assert container.id in [found.id for found in client.containers.list(all=True, ignore_removed=True)]
         finally:
             tunnel.terminate()
             assert tunnel.communicate(timeout=20)[1] == ""
@@ -179,3 +192,49 @@ def test_hadolint_finds_what_is_wrong_with_a_dockerfile(tmp_path):
         file.write_text(text)
         done = subprocess.run([hadolint, "--no-color", file], capture_output=True, text=True, env=dict(os.environ))
         assert (done.returncode, rule in done.stdout) == (code, True), done.stdout + done.stderr
+
+
+@pytest.fixture
+def waiting(engine, base_image):
+    """A container that waits, of the base."""
+    base_image(BASE)
+    container = engine.containers.run(BASE, ["sleep", "300"], detach=True, network_mode="none", init=True)
+    yield container
+    container.remove(force=True)
+
+
+def test_what_a_command_prints_before_its_reader_is_ready_is_taken_whole(waiting, monkeypatch):
+    """As on a busy machine: the header of the answer and the first output arrive together."""
+    begin = http.client.HTTPResponse.begin
+    monkeypatch.setattr(http.client.HTTPResponse, "begin", lambda answer: (time.sleep(0.5), begin(answer))[1])
+    done = run_inside(waiting, ["sh", "-c", "echo out; echo $WORD >&2; exit 3"], environment={"WORD": "err"})
+    assert (done.exit_code, done.output, done.errors) == (3, b"out\n", b"err\n")
+
+
+def test_every_byte_of_a_long_output_is_taken_and_none_of_an_empty_one(waiting):
+    script = "import os; os.write(2, b'x'); [os.write(1, bytes(range(256)) * 64) for _ in range(200)]"
+    done = run_inside(waiting, ["python", "-c", script])
+    assert done.output == bytes(range(256)) * 64 * 200 and done.errors == b"x"
+    assert run_inside(waiting, ["true"]).output == b""
+
+
+def test_a_command_whose_container_is_killed_has_failed(waiting):
+    killer = threading.Timer(1, waiting.kill)
+    killer.start()
+    assert run_inside(waiting, ["sh", "-c", "echo begun; sleep 60"]).exit_code == 137
+    killer.join()
+    with pytest.raises(APIError, match="is not running"):
+        run_inside(waiting, ["true"])
+
+
+def test_no_code_takes_away_layers_or_reads_output_that_others_work_with():
+    """`images.remove` with untagged parents breaks a build that goes on from them; `exec_run` may lose the output."""
+    found = []
+    for folder in ("<<cookiecutter.project>>/src/conveyor", "bench", "tests", "tools"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+                said = ast.unparse(call)
+                removes = re.match(r"[\w.]*\bimages\.remove\(", said) and "noprune=True" not in said
+                reads = re.match(r"[\w.]*\.exec_run\(", said) and "detach=True" not in said
+                found += [f"{path.relative_to(ROOT)}: {said}"] if removes or reads else []
+    assert not found

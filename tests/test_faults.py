@@ -91,7 +91,7 @@ def small_files(project, *args: str):
         ("validate", "validation.json", "build.*: File too large; make room .*"),
         ("train", "candidate", ".*File too large; make room .*"),
         ("score", "scores.parquet", "build/(champion|scores.parquet): File too large; make room .*"),
-        ("compare", "decision.json", "build/(judged.parquet|decision.json): File too large; make room .*"),
+        ("compare", "decision.json", "build/(receipt.json|judged.parquet|decision.json): File too large; make room .*"),
         ("report", "report.html", "build/report.(md|html): File too large; make room .*"),
     ],
 )

@@ -26,6 +26,7 @@ ODD = {
     "huge": (lambda y: y * 1e300, r"the labels are no zeros and ones: there is 1e\+300"),
     "missing": (lambda y: np.where(np.arange(len(y)) < 3, np.nan, y), "3 of 400 labels are missing or infinite"),
     "nothing": (lambda y: [None] * len(y), "400 of 400 labels are missing or infinite"),
+    "more digits than a number has": (lambda y: [10**400] * len(y), "the labels are no list of numbers"),
     "a column": (lambda y: y[:, None], r"the labels have the shape \(400, 1\), where a list is needed"),
     "ragged": (lambda y: [[1], [1, 2]] * 200, "the labels are no list of numbers"),
 }
@@ -97,3 +98,66 @@ def test_two_regressions_are_equal_by_the_scale_of_their_target(scale):
     assert rounded.reason == "the two models predict the same on 300 rows"
     other = decide(y, y * 0.5, y * 0.9, of_numbers, task="regression")
     assert other.outcome == "promote", other.reason
+
+
+def test_a_number_far_from_all_others_makes_no_two_models_equal():
+    """A gap mark such as the largest integer is a value of the target like any."""
+    y = np.append(np.random.default_rng(3).normal(size=199), 9.2e18)
+    made = decide(y, 0 * y, np.append(y[:-1], 0), rule("mae"), task="regression")
+    gain = next(each.gain for each in made.metrics if each.name == "mae")
+    assert "predict the same" not in made.reason and gain > 0.5
+
+
+def test_numbers_that_are_too_large_to_square_are_no_single_value():
+    y = np.random.default_rng(3).normal(size=100) * 1e200
+    made = decide(y, y, 1.1 * y, rule("rmse"), task="regression")
+    assert (made.outcome, made.reason) == ("block", "rmse cannot be computed: it is no finite number on 100 rows")
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 5, 8])
+def test_a_metric_at_the_end_of_its_range_is_measured(calls):
+    """All positive calls are right: precision is one."""
+    generator = np.random.default_rng(0)
+    y = np.zeros(400, dtype=int)
+    y[generator.choice(400, 60, replace=False)] = 1
+    champion, challenger = generator.random(400) * 0.49, generator.random(400) * 0.49
+    challenger[np.flatnonzero(y)[:calls]] = 0.8
+    for group in (None, np.arange(400) // 10):
+        found = {m.name: m for m in decide(y, champion, challenger, RULE, groups=group).metrics}
+        assert found["precision"].challenger == 1 and found["recall"].challenger_low is not None
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier", "accuracy"])
+@pytest.mark.parametrize("positive", [0, 2, 9])
+def test_rows_of_one_class_show_nothing_because_the_other_class_would_pay(metric, positive):
+    said = np.full(200, 0.55) + 0.01 * np.random.default_rng(3).random(200)
+    y = (np.arange(200) < positive).astype(int)
+    for group in (None, np.arange(200) // 4):
+        made = decide(y, said, said / 2, rule(metric), groups=group)
+        assert made.outcome == "keep" and "too few rows to tell" in made.reason
+
+
+def test_models_of_other_classes_cannot_be_compared():
+    generator = np.random.default_rng(1)
+    y, three, four = generator.integers(0, 3, 60), generator.dirichlet([1] * 3, 60), generator.dirichlet([1] * 4, 60)
+    for champion, challenger, said in ((three, four, "3 classes, and the challenger 4"), (four, three, "4 classes, ")):
+        made = decide(y, champion, challenger, rule("log_loss"), task="multiclass")
+        assert made.outcome == "incomparable" and said in made.reason
+    merely = Gate(metric="log_loss", promote_when="non_inferior", margin=5.0, confidence=0.95)
+    made = decide(y, three, three[::-1], merely, task="multiclass", anchor=four)
+    assert made.anchor_gain is None
+
+
+def test_a_best_champion_that_is_infinitely_bad_is_no_exception():
+    y = np.random.default_rng(2).normal(size=60)
+    merely = Gate(metric="rmse", promote_when="non_inferior", margin=5.0, confidence=0.95)
+    made = decide(y, y + 1, 0.9 * y, merely, task="regression", anchor=np.full(60, 1e200))
+    assert made.outcome == "promote" and made.anchor_gain is None
+
+
+@pytest.mark.parametrize(
+    "groups", [[None, 1] * 200, np.zeros((400, 2)), [[1], [1, 2]] * 200, 7, "x" * 7, np.array(["a", 1] * 200, object)]
+)
+def test_groups_of_an_odd_form_are_a_reason(groups):
+    made = decide(*two_models(), RULE, groups=groups)
+    assert made.outcome == "block" and re.match("(the groups|there are groups) ", made.reason)

@@ -189,8 +189,11 @@ def test_repository_pull_request_checks_and_statuses_are_read(double, ask):
 
 def test_an_attestation_is_kept_as_what_its_envelope_says(double, ask):
     made = ask("POST", "attestations", attested())
-    (kept,) = double.attestations
+    kept = dict(*double.attestations)
     assert made.status_code == 201 and kept.pop("id") == made.json()["id"]
+    assert kept.pop("bundle") == attested()["bundle"]
+    assert ask("GET", f"attestations/sha256:{STATEMENT['subject'][0]['digest']['sha256']}").json()["attestations"]
+    assert ask("GET", f"attestations/sha256:{'f' * 64}").status_code == 404
     assert kept == {
         "job": "all/all",
         "subject": STATEMENT["subject"],
@@ -363,7 +366,10 @@ def test_failures_come_as_often_as_they_were_ordered(double, ask):
 
 def test_rights_are_read_from_the_permissions_of_the_generated_workflows(project, tmp_path):
     told = grants(project.path)
-    assert told["deliver/accept"] == {"contents": "write", "id-token": "write"} and told["ci/ci"] == {}
+    assert (
+        told["deliver/accept"] == {"contents": "write", "id-token": "write", "deployments": "read"}
+        and told["ci/ci"] == {}
+    )
     (tmp_path / ".github/workflows").mkdir(parents=True)
     (tmp_path / ".github/workflows/a.yml").write_text(WORKFLOW)
     assert grants(tmp_path) == {"approve/write": {"issues": "write"}, "approve/read": {"contents": "read"}}
@@ -376,8 +382,7 @@ def test_the_description_is_cut_to_what_is_used_and_says_null_as_a_json_schema_d
     spec = importlib.util.spec_from_file_location("github_schemas", ROOT / "tools/github_schemas.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    named = {f"{method.upper()} {path}" for path, methods in tool.OPERATIONS.items() for method in methods}
-    assert named == set(DESCRIPTION["operations"])
+    assert set(tool.NEEDS) == set(DESCRIPTION["operations"])
     # What is not stood in for here are the settings, which tests/standins/gh.py stands in for.
     places = "actions/(permissions|variables)|codeowners|environments|keys|private-vulnerability-reporting|rulesets"
     settings = rf"PATCH |(GET|PATCH|POST|PUT) /({places})\b.*"

@@ -21,7 +21,7 @@ NODE = ROOT / "tests/node"
 INVALID = "Context access might be invalid: "
 # What is broken -> the file, its words, those of somebody who was not careful, and what has to be found at that line.
 MISTAKES = {
-    "event": ("compare", "event.pull_request.base.sha", "event.pull_request.baze.sha", f"{INVALID}baze"),
+    "event": ("ci", "event.pull_request.number", "event.pull_request.numbr", f"{INVALID}numbr"),
     "other-event": ("deliver", "event.before", "event.pull_request.number", f"{INVALID}pull_request"),
     "github": ("compare", "github.ref", "github.reff", f"{INVALID}reff"),
     "input": ("rollback", "inputs.because", "inputs.becaus", f"{INVALID}becaus"),
@@ -162,7 +162,7 @@ def gains(*names, scale=1.0, metric="roc_auc"):
     def gain(n):
         return {"gain_low": n * scale, "gain": (n + 1) * scale, "gain_high": (n + 3) * scale}
 
-    guard = {"kind": "segment", "holds": True, "p": 0.5, "margin": 0.02 * scale}
+    guard = {"kind": "segment", "holds": True, "doubted": False, "p": 0.5, "margin": 0.02 * scale}
     guards = [{**guard, **gain(n), "name": str(n)} for n in range(len(names))]
     judged = {"metric": metric, "margin": scale, "metrics": [{"name": metric, **gain(0)}], "guards": guards}
     return chart_of("\n".join(mermaid.gains(judged, {str(n): name for n, name in enumerate(names)})))

@@ -1,5 +1,6 @@
 """Risk: the image is not what was judged, or does not run as hardened as we say."""
 
+import io
 import json
 import re
 import shutil
@@ -14,6 +15,8 @@ from conftest import OPTIONS, environment
 from containers import HARDENED, answers, images_of, in_image, made, running
 from docker.errors import ImageNotFound
 from engine import free_port, until
+
+from conveyor.deploy.docker_engine import run_inside
 
 HOLD = """
 import http.client, pathlib, time
@@ -43,9 +46,9 @@ def test_it_becomes_healthy_and_answers_without_network_capabilities_or_a_disk_t
     assert engine.images.get(champion_image.id).attrs["Config"]["Healthcheck"]["Interval"] <= 30_000_000_000
     soon = {"interval": 1_000_000_000}  # ns; the rest of the check is the image's
     with running(engine, champion_image.id, healthcheck=soon, **HARDENED) as container:
-        golden = json.loads(container.exec_run(["cat", "/app/bundle/golden.json"]).output)["answers"]
+        golden = json.loads(run_inside(container, ["cat", "/app/bundle/golden.json"]).output)["answers"]
         assert answers(container) == pytest.approx(golden, abs=1e-5)
-        assert container.exec_run(["id", "-u"]).output == container.exec_run(["id", "-g"]).output == b"10001\n"
+        assert [run_inside(container, ["id", which]).output for which in ("-u", "-g")] == [b"10001\n", b"10001\n"]
 
         def healthy() -> bool:
             container.reload()
@@ -67,13 +70,15 @@ def test_the_health_check_asks_at_the_port_that_was_given_and_takes_only_a_yes(e
     command = engine.images.get(champion_image.id).attrs["Config"]["Healthcheck"]["Test"]
     with running(engine, champion_image.id, environment={"PORT": "9000"}, **HARDENED) as container:
         until(lambda: b"http://0.0.0.0:9000" in container.logs(), 30, "it does not serve")
-        assert container.exec_run(command[1:]).exit_code == 0
-        assert container.exec_run(command[1:], environment={"PORT": ""}).exit_code == 1  # 8000, where nothing listens
+        assert run_inside(container, command[1:]).exit_code == 0
+        assert (
+            run_inside(container, command[1:], environment={"PORT": ""}).exit_code == 1
+        )  # 8000, where nothing listens
         container.exec_run(["python", "-c", SICK], detach=True)
         listens = ["python", "-c", "import socket; socket.create_connection(('127.0.0.1', 9001), 1)"]
-        until(lambda: container.exec_run(listens).exit_code == 0, 20, "nobody says no")
-        said_no = container.exec_run(command[1:], environment={"PORT": "9001"})
-        assert (said_no.exit_code, said_no.output) == (1, b"")
+        until(lambda: run_inside(container, listens).exit_code == 0, 20, "nobody says no")
+        said_no = run_inside(container, command[1:], environment={"PORT": "9001"})
+        assert (said_no.exit_code, said_no.output, said_no.errors) == (1, b"", b"")
 
 
 @pytest.mark.parametrize("user", ["10001:10001", "12345:0"])
@@ -106,7 +111,7 @@ def test_docker_stop_ends_it_in_order_while_a_connection_is_kept(engine, champio
     with running(engine, champion_image.id, **HARDENED) as container:
         answers(container)
         container.exec_run(["python", "-c", HOLD], detach=True)
-        until(lambda: container.exec_run(["test", "-e", "/tmp/held"]).exit_code == 0, 20, "no connection is held")
+        until(lambda: run_inside(container, ["test", "-e", "/tmp/held"]).exit_code == 0, 20, "no connection is held")
         began = time.monotonic()
         container.stop()
         assert time.monotonic() - began < 3
@@ -171,12 +176,21 @@ def test_an_image_of_uncommitted_code_says_so_and_its_libraries_are_the_layer_th
     assert max(part["Size"] for part in image.history() if "/app" in part["CreatedBy"]) < 1e6
 
 
-def test_what_is_below_the_code_is_the_same_without_a_cache(engine, champion_image):
+def test_what_is_below_the_code_is_the_same_without_a_cache(engine, champion_image, tmp_path):
     """As on another machine, or another day: a registry has it already."""
     context = champion_image.project.path / "build" / "image"
-    given = {"BASE": champion_image.project.base}
-    again, _ = engine.images.build(path=str(context), buildargs=given, nocache=True, rm=True, target="empty")
-    engine.images.remove(again.id)  # with its parents: else the next build would go on from these
+    words = f"FROM {champion_image.project.base}\nLABEL of={tmp_path}\n"
+    base, _ = engine.images.build(fileobj=io.BytesIO(words.encode()), rm=True)
+    given = {"BASE": base.id}
+    # Of a label of its own: no build of another test goes on from it, though it holds what theirs would.
+    shutil.copytree(context, tmp_path / "context")
+    dockerfile = tmp_path / "context" / "Dockerfile"
+    text, began = dockerfile.read_text(), "FROM scratch AS empty\n"
+    assert text.count(began) == 1
+    dockerfile.write_text(text.replace(began, f"{began}LABEL of={tmp_path}\n"))
+    path = str(tmp_path / "context")
+    again, _ = engine.images.build(path=path, buildargs=given, nocache=True, rm=True, target="empty")
+    engine.images.remove(again.id, noprune=True)
     assert again.attrs["RootFS"]["Layers"] == engine.images.get(champion_image.id).attrs["RootFS"]["Layers"][:-1]
 
 

@@ -12,8 +12,11 @@ from conftest import ROOT, BakedProject, once
 
 from conveyor.core.project import Project
 from conveyor.data import tables as conveyor_tables
+from conveyor.gate.looks import Sight
 from conveyor.ledger.ledger import ledger_of
 from conveyor.steps.compare import run
+
+RUN = {"GITHUB_REPOSITORY": "acme/late-flights", "GITHUB_RUN_ID": "7"}
 
 
 @dataclass
@@ -77,18 +80,40 @@ def test_a_pull_request_that_touches_nothing_but_words_is_judged_without_a_flag(
     (proposal.pull.path / "docs" / "gate.md").write_text("Other words.\n")
     made = proposal.judge()
     assert (made["flags"], made["rule_of"]) == ([], "the base")
-    assert made["decision"]["reason"] == "the two models predict the same on 4000 rows"
+    assert made["decision"]["reason"] == "the two models predict the same on 4043 rows"
 
 
 def test_a_looser_rule_does_not_let_its_own_model_through(proposal):
     proposal.pull.edit("params.yaml", "promote_when: superior ", "promote_when: non_inferior ")
     proposal.pull.edit("params.yaml", "margin: 0.001 ", "margin: 0.5 ")
-    proposal.pull.edit("params.yaml", "logistic: {C: 1.0", "logistic: {C: 0.00001")
+    proposal.pull.edit("src/late_flights/model.py", '"departure_minute", ', "")
     proposal.pull.cli("train")
     proposal.score()
     made = proposal.judge()
     assert made["decision"]["outcome"] == "block" and made["decision"]["margin"] == 0.001
     assert made["flags"] == ["changes the rule of the gate (params.yaml: gate); the base's was used"]
+
+
+def test_a_pull_request_is_shown_the_level_of_main_and_spends_nothing(proposal):
+    ledger = ledger_of(Project(proposal.base.path))
+    first = ledger.champion()
+    for number in range(6):  # as the runs on main wrote them
+        sight = Sight(holdout=f"{number}", rows=4000)
+        told = {"key": f"{number}" * 64, "digest": "a" * 64, "commit": first.commit, "data_sha256": "d"}
+        ledger._append("kept", {**told, "outcome": "keep", "reason": "", **sight.model_dump()})
+    proposal.pull.edit("params.yaml", "logistic: {C: 1.0", "logistic: {C: 0.8")
+    proposal.pull.cli("train")
+    proposal.score()
+    for _ in range(2):
+        made = proposal.judge()
+        look = made["decision"]["look"]
+        assert (look["place"], look["again"], look["before"]) == (7, 0, 6)
+        assert look["level"] == pytest.approx(0.1 * (1 / 1.1 - 0.5) * 7**-1.4 / 2.1055472779775806)
+        assert made["decision"]["tested"] and made["sight"]["rows"] == made["decision"]["rows"]
+        report = (proposal.base.path / "build" / "report.md").read_text()
+        assert "- Look: number 7 at these rows (6 verdicts of main used them before); tested at level 0.0013" in report
+        assert "main would use the same level, and a pull request does not change it" in report
+    assert ledger_of(Project(proposal.base.path)).number == ledger.number
 
 
 COMMANDS = "changes how commands run or what is tested: "
@@ -106,8 +131,8 @@ EDITS = {
         "changes the data contract; the base's was used: data.json",
     ),
     "the judge": (
-        ("src/conveyor/gate/decide.py", '"block", f"shown to be worse', '"promote", f"shown to be worse'),
-        "changes code that judges or moves models; the base's was used: gate/decide.py",
+        ("src/conveyor/gate/outcome.py", '"block", f"shown to be worse', '"promote", f"shown to be worse'),
+        "changes code that judges or moves models; the base's was used: gate/outcome.py",
     ),
     "the trusted types": (
         ("params.yaml", "    - numpy.dtype", "    - os.system\n    - numpy.dtype"),
@@ -132,7 +157,7 @@ def test_what_a_pull_request_touches_besides_its_model_is_flagged_and_not_used(p
     proposal.pull.edit(*edit)
     made = proposal.judge()
     assert made["flags"] == [flag]
-    assert made["decision"]["reason"] == "the two models predict the same on 4000 rows"
+    assert made["decision"]["reason"] == "the two models predict the same on 4043 rows"
 
 
 def test_files_that_a_pull_request_adds_beside_the_code_are_flagged_whatever_they_are(proposal):
@@ -172,7 +197,7 @@ def test_holdout_rows_that_a_pull_request_rewrites_judge_nothing(proposal):
     proposal.score()
     made = proposal.judge()
     assert made["flags"] == ["changes 100 rows that the base holds out; they judge nothing"]
-    assert made["left_out"] == {"champion_trained": 0, "altered": 100} and made["decision"]["rows"] == 3900
+    assert made["left_out"] == {"champion_trained": 0, "altered": 100} and made["decision"]["rows"] == 3943
 
 
 def test_holdout_rows_that_a_pull_request_drops_are_flagged(proposal):
@@ -218,7 +243,7 @@ def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(pr
     tables, build = conveyor_tables, proposal.base.path / "build"
     columns, about = tables.read(build / "scores.parquet", ("row", "content", "champion", "challenger"), "score")
     forged = {
-        "other rows": {**columns, "row": columns["row"][::-1].copy()},
+        "other rows": {**columns, "row": np.roll(columns["row"], 1)},
         "rows that there are not": {**columns, "row": columns["row"] + 10**9},
         "classes that there are not": {**columns, "challenger": np.tile(columns["challenger"][:, None], 3)},
         "nothing": {name: column[:0] for name, column in columns.items()},
@@ -227,7 +252,7 @@ def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(pr
         tables.write(build / "scores.parquet", those, about)
         made = proposal.judge()
         assert made["decision"]["outcome"] == "block", name
-        assert made["decision"]["reason"] == "the challenger gave no probability for 4000 of 4000 rows", name
+        assert made["decision"]["reason"] == "the challenger gave no probability for 4043 of 4043 rows", name
     senseless = {
         "rows that are no numbers of rows": ({**columns, "row": columns["row"] * 1.5}, about),
         "rows of several numbers": ({**columns, "row": np.tile(columns["row"][:, None], 2)}, about),
@@ -239,6 +264,16 @@ def test_scores_of_other_rows_of_another_shape_or_of_no_sense_promote_nothing(pr
         done = proposal.base.cli("compare", "--pull", str(proposal.pull.path), check=False)
         message = "scores.parquet: (damaged|the champion has changed since).*; run `make score` again"
         one_line(done, 2, message)
+
+
+def test_scores_of_before_a_new_champion_want_every_job_again_in_a_workflow(proposal, one_line):
+    """Asked to run the failed job again, GitHub would give it the same scores."""
+    scores = proposal.base.path / "build" / "scores.parquet"
+    columns, about = conveyor_tables.read(scores, ("row", "content", "champion", "challenger"), "score")
+    conveyor_tables.write(scores, columns, about | {"champion": {"digest": "0" * 64}})
+    for env, mend in (({}, "run `make score` again"), (RUN, "choose Re-run all jobs")):
+        done = proposal.base.cli("compare", "--pull", str(proposal.pull.path), check=False, **env)
+        one_line(done, 2, f"scores.parquet: the champion has changed since; {mend}")
 
 
 def test_a_split_that_the_data_of_a_pull_request_cannot_answer_is_incomparable_there_too(proposal):
@@ -294,6 +329,25 @@ def test_on_main_a_rule_that_changed_alone_is_used_at_once_and_flagged(proposal)
     made = decided(project, pushed(project, "a rule"))
     assert made["decision"]["margin"] == 0.002
     assert made["flags"] == ["the rule of the gate has changed, and nothing else"]
+
+
+def test_on_main_a_threshold_that_changed_together_with_the_model_judges_at_once_for_it_serves_at_once(proposal):
+    project = proposal.base
+    project.edit("params.yaml", "threshold: 0.5 ", "threshold: 0.25 ")
+    project.edit("params.yaml", "margin: 0.001 ", "margin: 0.5 ")
+    project.edit("params.yaml", "seed: 7", "seed: 8")
+    before = pushed(project, "a threshold, a margin and a model")
+    made = decided(project, before)
+    assert made["rule_of"] == f"params.yaml of {before[:12]}, the commit before"
+    assert (made["decision"]["threshold"], made["decision"]["margin"]) == (0.25, 0.001)
+    assert made["flags"] == [
+        "the threshold has changed from 0.5 to 0.25: classes are by the new one",
+        "the rule of the gate has changed together with the model: it is used from the next change on",
+    ]
+    project.edit("params.yaml", "threshold: 0.25 ", "threshold: 0.75 ")
+    made = decided(project, pushed(project, "a threshold alone"))
+    assert (made["rule_of"], made["decision"]["threshold"]) == ("params.yaml", 0.75)
+    assert made["flags"] == ["the threshold has changed from 0.25 to 0.75: classes are by the new one"]
 
 
 @pytest.mark.parametrize("before", ["0" * 40, "1" * 40], ids=["a new branch", "a commit that is gone"])

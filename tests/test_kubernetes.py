@@ -1,9 +1,11 @@
-"""Risk: a cluster refuses the manifests, runs them with more rights than they need, or keeps a roll-out that failed.
+"""Risk: a cluster refuses the manifests, runs them with more rights than they need, or keeps a roll-out that failed; it
+cannot pull the image, or a token is kept where others read it.
 
 kubectl is the real one, and so is the kustomize in it. The API server behind it is a stand-in (standins/cluster.py):
 there is none to be had here, so nothing below is proven on a cluster.
 """
 
+import base64
 import copy
 import json
 import os
@@ -17,11 +19,12 @@ import kubernetes_validate
 import pytest
 import yaml
 from kubernetes_validate.utils import all_versions, major_minor
-from standins.cluster import REVISION, Cluster
+from standins.cluster import REVISION, Cluster, Registry
 
 from conveyor.core import errors
 from conveyor.core.project import Project
 from conveyor.deploy import cluster as conveyor_cluster
+from conveyor.deploy.pull_secret import registry
 
 BIN = Path(sys.executable).parent
 # Those that the Kubernetes project maintained in November 2026, and one before, which is on many clusters still.
@@ -130,9 +133,11 @@ def test_the_namespace_refuses_what_the_restricted_standard_refuses(baked, envir
     assert {m["metadata"]["namespace"] for m in rendered(baked, environment).values()} == {namespace["name"]}
 
 
-def test_the_deployer_may_read_no_secret_and_make_no_role(baked):
+def test_the_deployer_may_touch_no_secret_but_the_pull_secret_and_make_no_role(baked):
     rules = once(baked, "deployer.yaml")["rules"]
-    named = {resource for rule in rules for resource in rule["resources"]}
+    (pull,) = [rule for rule in rules if "secrets" in rule["resources"]]
+    assert (pull["resources"], pull["resourceNames"]) == (["secrets"], ["model-pull"])
+    named = {resource for rule in rules for resource in rule["resources"] if rule != pull}
     assert not named & {"secrets", "roles", "rolebindings", "configmaps", "*"}
     assert "*" not in {word for rule in rules for word in [*rule["verbs"], *rule["apiGroups"]]}
 
@@ -305,21 +310,35 @@ def place(bake, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))  # kubectl keeps there what servers told it
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path / "kubeconfig", NAMESPACE)))
     said: list[str] = []
-    repository = Project(project.path)
-    yield SimpleNamespace(
+
+    def given(**variables: str) -> None:
+        """What the next roll-outs get from their environment, besides the way to the cluster."""
+        for name in ("REGISTRY_USER", "REGISTRY_TOKEN", *(name for name in os.environ if name.startswith("GITHUB_"))):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        place.repository = Project(project.path)
+
+    place = SimpleNamespace(
+        given=given,
         project=project,
         module=conveyor_cluster,
         cluster=cluster,
         said=said,
         home=tmp_path,
         kubectl=tmp_path / "bin/kubectl",
-        serving=lambda environment="staging": conveyor_cluster.serving(repository, environment),
-        repository=repository,
+        serving=lambda environment="staging": conveyor_cluster.serving(place.repository, environment),
         roll_out=lambda image, environment="staging": conveyor_cluster.roll_out(
-            repository, environment, {**image, "golden": None}, SimpleNamespace(golden=image["golden"]), said.append
+            place.repository,
+            environment,
+            {**image, "golden": None},
+            SimpleNamespace(golden=image["golden"]),
+            said.append,
         ),
         errors=errors,
     )
+    given()
+    yield place
     cluster.close()
 
 
@@ -399,10 +418,11 @@ def test_the_deployer_has_no_right_that_no_roll_out_uses(place):
     """That the rights suffice is what the other tests show: the stand-in refuses everything else."""
     used = []
     allowed = place.cluster.authorise
-    place.cluster.authorise = lambda *what: used.append(what) or allowed(*what)
-    place.cluster.answer = lambda *_: (503, b"")
+    place.cluster.authorise = lambda *what: used.append(what[:3]) or allowed(*what)
+    place.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    place.cluster.registries["registry.example:5000"] = registry = Registry()
     refused(place, image("a"), "nothing does now")  # deletes
-    place.cluster.answer = predictions
+    registry.tokens.add("robot:right")
     place.roll_out(image("a"))
     place.project.edit("container/kubernetes/base/service.yaml", "port: 80\n", "port: 81\n")
     place.project.edit("container/kubernetes/base/network-policy.yaml", "port: http", "port: 8000")
@@ -511,8 +531,7 @@ def test_a_kubectl_that_hangs_is_ended(place, monkeypatch):
     place.kubectl.unlink()
     place.kubectl.write_text("#!/bin/sh\necho $$ > pid\nsleep 60\n")
     place.kubectl.chmod(0o755)
-    monkeypatch.setattr(place.module, "SECONDS", 1)
-    monkeypatch.setattr(place.module.Kubectl.__call__, "__kwdefaults__", {"stdin": None, "seconds": 1})
+    monkeypatch.setattr(place.module.Kubectl.__call__, "__kwdefaults__", {"stdin": None, "seconds": 1, "hidden": ()})
     with pytest.raises(place.errors.Misuse, match="kubectl get did not answer within 1 seconds"):
         place.serving()
     pid = (place.project.path / "pid").read_text().strip()
@@ -737,3 +756,351 @@ def test_an_environment_is_taken_down(served):
     assert "deleted" in module.take_down(served.repository, "staging")
     assert served.serving() is None
     assert module.take_down(served.repository, "staging") == "staging: nothing was deployed"
+
+
+# What follows pulls from a private registry.
+
+HOST = "registry.example:5000"
+SECRET = ("secrets", "model-pull")
+MAY_READ = "may read registry.example:5000/team/trains"
+OWN = {"app.kubernetes.io/name": "model", "app.kubernetes.io/managed-by": "conveyor"}
+
+
+def docker_config(user: str, labels: dict | None = None, name: str = "model-pull") -> dict:
+    """A pull secret, as somebody else makes it."""
+    auths = {HOST: {"auth": base64.b64encode(user.encode()).decode()}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels or {}},
+        "data": {".dockerconfigjson": base64.b64encode(json.dumps({"auths": auths}).encode()).decode()},
+    }
+
+
+def held(place, host: str = HOST) -> str | None:
+    """user:token in the pull secret; None: there is no secret."""
+    if SECRET not in place.cluster.objects:
+        return None
+    content = json.loads(base64.b64decode(place.cluster.objects[SECRET]["data"][".dockerconfigjson"]))
+    assert list(content) == ["auths"] and list(content["auths"]) == [host]
+    return base64.b64decode(content["auths"][host]["auth"]).decode()
+
+
+def pulls_with(place) -> list[list[str]]:
+    """The names of the pull secrets of each pod."""
+    return [[one["name"] for one in pod["spec"].get("imagePullSecrets", [])] for pod in place.cluster.pods()]
+
+
+@pytest.fixture
+def private(place):
+    """A place whose registry gives the image to one user only, and where nothing served yet."""
+    place.cluster.registries[HOST] = Registry(tokens={"robot:right"})
+    return place
+
+
+def test_a_private_image_cannot_be_pulled_without_a_token_and_the_mend_is_told(private):
+    text = refused(private, image("a"), "nothing does now", f"a lasting REGISTRY_TOKEN in staging that {MAY_READ}")
+    assert "(ImagePullBackOff: Back-off pulling image" in text
+    assert "failed to fetch anonymous token" in text and "403 Forbidden)" in text
+    assert held(private) is None
+    assert private.cluster.images() == set()
+
+
+def test_a_private_image_is_pulled_with_the_token_of_the_environment(private):
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    private.roll_out(image("a"))
+    assert private.serving() == runs(image("a"))
+    assert held(private) == "robot:right"
+    secret = private.cluster.objects[SECRET]
+    assert (secret["type"], secret["metadata"]["labels"]) == ("kubernetes.io/dockerconfigjson", OWN)
+    assert private.said[0] == "deploy    secret model-pull made: the cluster pulls with REGISTRY_TOKEN"
+    private.cluster.move()
+    assert private.cluster.images() == {image("a")["reference"]}
+    assert pulls_with(private) == [["model-pull"]]
+    assert [pod["status"]["phase"] for pod in private.cluster.pods()] == ["Running"]
+
+
+def test_the_token_is_kept_nowhere_but_in_the_secret(private, capfd):
+    real = private.kubectl.resolve()
+    private.kubectl.unlink()
+    log = private.home / "command-lines"
+    private.kubectl.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {real} "$@"\n')
+    private.kubectl.chmod(0o755)
+    for token in ("wrong-token", "right"):
+        private.given(REGISTRY_USER="robot", REGISTRY_TOKEN=token)
+        if token != "right":
+            private.said.append(refused(private, image("a"), "undone"))
+    private.roll_out(image("a"))
+    private.cluster.registries[HOST].tokens = {"robot:wrong-token"}
+    private.said.append(refused(private, image("b"), "undone"))  # `right` is wrong now
+    assert "apply --server-side" in log.read_text()
+    secret = private.cluster.objects[SECRET]
+    assert "kubectl.kubernetes.io/last-applied-configuration" not in secret["metadata"].get("annotations", {})
+    files = [path for root in (private.project.path, private.home) for path in root.rglob("*") if path.is_file()]
+    assert private.project.path / "build/kubernetes/staging/kustomization.yaml" in files
+    elsewhere = [str(thing) for key, thing in private.cluster.objects.items() if key != SECRET]
+    kept = [path.read_bytes() for path in files] + [str([private.said, elsewhere, capfd.readouterr()]).encode()]
+    for user in ("robot:wrong-token", "robot:right"):
+        coded = base64.b64encode(user.encode())
+        content = docker_config(user)["data"][".dockerconfigjson"].encode()
+        assert not [text for text in kept for part in (user.encode(), coded, content) if part in text]
+
+
+def test_a_server_that_repeats_the_secret_in_its_error_does_not_bring_it_into_the_log(private):
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    content = docker_config("robot:right")["data"][".dockerconfigjson"]
+    private.cluster.refuse["APPLY"] = (500, "InternalError", f"a webhook has no place for {content}")
+    with pytest.raises(
+        errors.Misuse, match=r"a webhook has no place for \*\*\*; mend the access to the cluster"
+    ) as told:
+        private.roll_out(image("a"))
+    assert "\n" not in str(told.value)
+    assert private.cluster.deployment() is None
+
+
+@pytest.mark.parametrize("before", [None, "robot:right"])
+def test_a_wrong_token_is_undone_with_its_reason_and_the_secret_is_as_before(private, before):
+    if before:
+        private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+        private.roll_out(image("a"))
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="wrong")
+    serves = f"{image('a')['reference']} serves as before" if before else "nothing served before, and nothing does now"
+    mend = f"check that REGISTRY_TOKEN in staging is of REGISTRY_USER robot and {MAY_READ}"
+    text = refused(private, image("b"), "failed to fetch oauth token", f"403 Forbidden); {mend}; undone: {serves}")
+    assert "wrong" not in text
+    assert held(private) == before
+    if before:
+        private.cluster.move()
+        assert [pod["status"]["phase"] for pod in private.cluster.pods()] == ["Running"]
+
+
+def test_a_secret_that_cannot_be_put_back_is_told(private):
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="wrong")
+    private.cluster.refuse[f"DELETE /api/v1/namespaces/{NAMESPACE}/secrets"] = (500, "InternalError", "etcd is full")
+    refused(private, image("a"), "etcd is full", "and secret model-pull could not be put back: ", "undone: nothing")
+
+
+def test_a_failure_that_is_not_of_the_pull_keeps_the_renewed_secret(private):
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    private.cluster.answer = lambda *_: (503, b"")
+    assert "REGISTRY_TOKEN" not in refused(private, image("a"), "/predict said 503", "undone: nothing served before")
+    assert held(private) == "robot:right"
+
+
+def test_a_renewed_token_restarts_nothing_and_is_the_one_that_later_replicas_pull_with(private):
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    private.roll_out(image("a"))
+    before = [pod["metadata"]["uid"] for pod in private.cluster.pods()]
+    private.cluster.registries[HOST].tokens = {"robot:newer"}
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="newer")
+    private.said.clear()
+    private.roll_out(image("a"))
+    assert private.said[0] == "deploy    secret model-pull renewed: the cluster pulls with REGISTRY_TOKEN"
+    assert [pod["metadata"]["uid"] for pod in private.cluster.pods()] == before
+    private.cluster.calls.clear()
+    private.roll_out(image("a"))
+    assert not [call for call in private.cluster.calls if call.startswith("APPLY")]  # it is the same
+    private.cluster.move()
+    assert [pod["status"]["phase"] for pod in private.cluster.pods()] == ["Running"]
+    assert [pod["metadata"]["uid"] for pod in private.cluster.pods()] != before
+
+
+def test_going_back_to_an_image_that_was_public_once_pulls_with_the_secret(served):
+    served.cluster.registries[HOST] = Registry(tokens={"robot:right"})
+    served.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    served.roll_out(image("b"))
+    served.roll_out(image("a"))
+    assert served.serving() == runs(image("a"))
+    assert pulls_with(served) == [["model-pull"]]
+
+
+def test_a_roll_out_without_a_token_keeps_the_secret_of_an_earlier_one(private):
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    private.roll_out(image("a"))
+    private.given()
+    private.said.clear()
+    private.roll_out(image("b"))
+    assert private.said == [f"deploy    {image('b')['reference']} to {NAMESPACE}"]
+    assert (held(private), pulls_with(private)) == ("robot:right", [["model-pull"]])
+
+
+def workflow(token: str) -> dict[str, str]:
+    """The environment of a step of a workflow whose job has the token `job`."""
+    names = {"GITHUB_RUN_ID": "1", "GITHUB_REPOSITORY": "your-team/night-trains", "GITHUB_ACTOR": "somebody"}
+    return {**names, "GITHUB_TOKEN": "job", "REGISTRY_TOKEN": token}
+
+
+def test_the_token_of_a_job_is_not_kept_and_a_public_image_needs_none(place):
+    """Once it has ended it would keep later replicas from what everybody may pull."""
+    place.cluster.registries[HOST] = Registry(public=True, tokens={"somebody:job"})
+    place.given(**workflow("job"))
+    place.roll_out(image("a"))
+    assert place.said[0] == (
+        "deploy    no secret model-pull: the job's own token would end with the job; a private image needs a lasting"
+        f" REGISTRY_TOKEN in staging that {MAY_READ}"
+    )
+    place.cluster.registries[HOST].tokens.clear()
+    place.cluster.move()
+    assert [pod["status"]["phase"] for pod in place.cluster.pods()] == ["Running"]
+    assert (held(place), pulls_with(place)) == (None, [[]])
+
+
+def test_a_secret_that_has_ended_and_is_not_renewed_is_named(place):
+    place.cluster.registries[HOST] = Registry(public=True)
+    place.cluster.store("secrets", docker_config("somebody:ended", labels=OWN))
+    place.given(**workflow("job"))
+    told = "secret model-pull of an earlier roll-out is in use; delete it if the image is public; a private image needs"
+    refused(place, image("a"), "failed to fetch oauth token", told)
+    assert held(place) == "somebody:ended"
+
+
+def test_the_token_of_a_job_pulls_no_private_image_because_it_would_pull_it_only_once(private):
+    private.cluster.registries[HOST].tokens = {"somebody:job"}
+    private.given(**workflow("job"))
+    refused(private, image("a"), f"a private image needs a lasting REGISTRY_TOKEN in staging that {MAY_READ}; undone")
+    assert held(private) is None
+
+
+def test_a_secret_of_a_workflow_is_used_with_the_actor_as_its_user(private):
+    private.cluster.registries[HOST].tokens = {"somebody:lasting"}
+    private.given(**workflow("lasting"))
+    private.roll_out(image("a"))
+    assert held(private) == "somebody:lasting"
+
+
+def test_a_token_without_a_user_is_refused_before_anything_is_changed(private):
+    private.given(REGISTRY_TOKEN="right")
+    misused(private, image("a"), "REGISTRY_TOKEN: has no user; set REGISTRY_USER")
+
+
+def test_a_secret_of_somebody_else_is_left_alone_and_told(private):
+    theirs = docker_config("theirs:token")
+    private.cluster.store("secrets", theirs)
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    told = "secret model-pull is not the roll-out's (app.kubernetes.io/managed-by=conveyor is missing) and stays"
+    refused(private, image("a"), f"{told}; give it another name; undone")
+    assert private.said[0] == f"deploy    {told}; give it another name"
+    private.cluster.registries[HOST].public = True
+    private.roll_out(image("a"))
+    assert private.module.take_down(private.repository, "staging").endswith(
+        "deleted from night-trains-staging namespace"
+    )
+    assert private.cluster.objects[SECRET]["data"] == theirs["data"]
+    assert pulls_with(private) == []
+
+
+def test_a_secret_that_somebody_makes_at_the_same_moment_is_left_alone(private):
+    theirs = docker_config("theirs:token")
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    allowed = private.cluster.authorise
+
+    def just_before(verb: str, group: str, resource: str, name: str) -> None:
+        if (verb, resource) == ("patch", "secrets"):
+            private.cluster.store("secrets", theirs)
+        allowed(verb, group, resource, name)
+
+    private.cluster.authorise = just_before
+    with pytest.raises(errors.Misuse, match='^kubectl: Apply failed with 2 conflicts: conflicts with "kubectl-create"'):
+        private.roll_out(image("a"))
+    assert private.cluster.objects[SECRET]["data"] == theirs["data"]
+
+
+@pytest.mark.parametrize("verbs", [[], ["get"], ["get", "patch"]], ids=str)
+def test_a_right_that_the_deployer_lacks_is_one_line_with_its_mend(private, verbs):
+    """As after an update of the repository, before an administrator has applied the role again."""
+    rule = next(rule for rule in private.cluster.role if rule["resources"] == ["secrets"])
+    rule["verbs"] = verbs
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    apply = f"`kubectl --namespace={NAMESPACE} apply --filename=container/kubernetes/deployer.yaml`"
+    refused(private, image("a"), "ImagePullBackOff", f"an administrator grants it by {apply}; undone")
+    lacks = {0: "cannot get", 1: "cannot patch", 2: "cannot create"}[len(verbs)]
+    assert private.said[0].startswith("deploy    secret model-pull is not made: ")
+    assert lacks in private.said[0] and private.said[0].endswith(apply) and "\n" not in private.said[0]
+    private.cluster.registries[HOST].public = True
+    private.roll_out(image("a"))
+    assert private.serving() == runs(image("a"))
+    assert "deleted" in private.module.take_down(private.repository, "staging")
+
+
+def test_a_token_that_may_not_be_renewed_leaves_the_secret_in_use(private):
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    private.roll_out(image("a"))
+    next(rule for rule in private.cluster.role if rule["resources"] == ["secrets"])["verbs"] = ["get"]
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="newer")
+    private.said.clear()
+    private.roll_out(image("b"))
+    assert private.said[0].startswith("deploy    secret model-pull is not renewed: ")
+    assert (held(private), pulls_with(private)) == ("robot:right", [["model-pull"]])
+
+
+def on_the_account(place) -> None:
+    kustomization = "container/kubernetes/overlays/staging/kustomization.yaml"
+    patch = "  - target:\n      kind: ServiceAccount\n      name: model\n    patch: |\n"
+    patch += "      - op: add\n        path: /imagePullSecrets\n        value: [{name: theirs}]\n"
+    place.project.edit(kustomization, "patches:\n", f"patches:\n{patch}")
+
+
+def on_the_pods(place) -> None:
+    kustomization = "container/kubernetes/overlays/staging/kustomization.yaml"
+    patch = "  - target:\n      kind: Deployment\n      name: model\n    patch: |\n"
+    patch += "      - op: add\n        path: /spec/template/spec/imagePullSecrets\n        value: [{name: theirs}]\n"
+    place.project.edit(kustomization, "patches:\n", f"patches:\n{patch}")
+
+
+def by_hand(place) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "imagePullSecrets": [{"name": "theirs"}]}
+    place.cluster.store("serviceaccounts", {**account, "metadata": {"name": "model", "namespace": NAMESPACE}})
+
+
+@pytest.mark.parametrize("where", [on_the_account, on_the_pods, by_hand])
+def test_a_pull_secret_of_the_team_stays_and_both_are_used(private, where):
+    where(private)
+    private.cluster.store("secrets", docker_config("theirs:token", name="theirs"))
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    for token in ("theirs:token", "robot:right"):
+        private.cluster.registries[HOST].tokens = {token}
+        private.roll_out(image("ab"[token == "robot:right"]))
+        assert [sorted(names) for names in pulls_with(private)] == [["model-pull", "theirs"]]
+    private.given()
+    private.cluster.objects.pop(SECRET)
+    private.cluster.registries[HOST].tokens = {"theirs:token"}
+    private.roll_out(image("c"))
+    assert pulls_with(private) == [["theirs"]]
+
+
+def test_an_image_of_docker_hub_is_pulled_by_the_name_that_its_registry_has_there(place):
+    place.cluster.registries["docker.io"] = Registry(tokens={"robot:right"})
+    place.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    a = image("a", reference=f"team/trains@sha256:{'a' * 64}")
+    place.roll_out(a)
+    assert place.serving() == runs(a)
+    assert held(place, "https://index.docker.io/v1/") == "robot:right"
+
+
+@pytest.mark.parametrize(
+    ("repository", "host"),
+    [
+        ("ghcr.io/your-team/night-trains", "ghcr.io"),
+        ("registry.example:5000/night-trains", "registry.example:5000"),
+        ("localhost/night-trains", "localhost"),
+        ("localhost:5000/night-trains", "localhost:5000"),
+        ("docker.io/your-team/night-trains", "https://index.docker.io/v1/"),
+        ("index.docker.io/your-team/night-trains", "https://index.docker.io/v1/"),
+        ("your-team/night-trains", "https://index.docker.io/v1/"),
+        ("night-trains", "https://index.docker.io/v1/"),
+    ],
+)
+def test_the_registry_of_a_token_is_that_of_the_image(repository, host):
+    assert registry(repository) == host
+
+
+def test_an_environment_that_is_taken_down_keeps_no_token(private):
+    private.given(REGISTRY_USER="robot", REGISTRY_TOKEN="right")
+    private.roll_out(image("a"))
+    assert "deleted" in private.module.take_down(private.repository, "staging")
+    assert held(private) is None
+    private.cluster.store("secrets", docker_config("robot:right", labels=OWN))
+    private.cluster.refuse[f"DELETE /api/v1/namespaces/{NAMESPACE}/secrets"] = (500, "InternalError", "etcd is full")
+    told = private.module.take_down(private.repository, "staging")
+    assert "; secret model-pull could not be deleted: " in told and told.endswith("etcd is full")

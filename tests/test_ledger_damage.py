@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ledgers import kinds
 
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
+from conveyor.gate.looks import Sight
 from conveyor.ledger import fsck
 from conveyor.ledger.events import path_of
 
@@ -151,7 +153,7 @@ def test_an_id_that_was_used_before_is_refused(place):
     [
         ({"schema": 3}, "has schema 3, this version knows 2"),
         ({"type": "confirmed"}, "is of the kind 'confirmed', which this version does not know"),
-        ({"sketch": "AAAA"}, "has the key 'sketch', which this version does not know"),
+        ({"judged_by": "AAAA"}, "has the key 'judged_by', which this version does not know"),
     ],
 )
 def test_what_a_newer_version_wrote_is_no_damage(place, changes, what):
@@ -410,11 +412,15 @@ def test_the_ledger_of_a_laptop_moves_to_a_new_origin_with_the_command_of_the_pa
 # The page: each of its commands is tried
 
 
-def page(title: str) -> list[str]:
-    """The commands of a section of the generated page on the ledger."""
+def section(title: str) -> str:
+    """A section of the generated page on the ledger."""
     text = (Path(__file__).parents[1] / "<<cookiecutter.project>>/docs/ledger.md").read_text()
-    section = text.split(f"## {title}\n")[1].split("\n## ")[0]
-    return [line.strip().partition("  #")[0] for line in section.splitlines() if line.startswith("    git ")]
+    return text.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def page(title: str) -> list[str]:
+    """The commands of a section."""
+    return [line.strip().partition("  #")[0] for line in section(title).splitlines() if line.startswith("    git ")]
 
 
 def test_a_back_up_holds_all_and_is_restored_as_the_page_says(place):
@@ -491,7 +497,7 @@ def test_a_branch_set_back_is_noticed_by_a_clone_that_has_read_more_and_nothing_
     place.promote("first", push=True)
     ledger = place.open(push=True)
     for number in range(3):
-        ledger.note_kept(place.bundle(f"kept {number}"), ledger.number, "keep", "no", "rows")
+        ledger.note(place.bundle(f"kept {number}"), ledger.number, "keep", "no", Sight(holdout="rows"))
     ledger.store.note(ledger.reading.rules, ledger.head)
     place.project.run("git", "--git-dir", str(bare), "update-ref", BRANCH, f"{BRANCH}~2")
     set_back = place.refs(bare if remote else None)
@@ -532,21 +538,213 @@ def test_a_tag_ahead_is_believed_only_with_a_sound_event(place):
     assert place.promote("second").number == 4
 
 
-def test_a_champion_far_behind_the_last_one_that_was_seen_has_its_witness(place, monkeypatch):
-    """More events without a champion than a reader looks at tags for."""
-    from conveyor.ledger import reading
-
-    place.remote()
-    place.promote("first", push=True)
-    clone = place.clone("colleague")
-    place.open(clone)
-    place.promote("second", push=True)
-    monkeypatch.setattr(reading, "_hundreds", lambda known: ("7777",))
-    assert place.open(clone).champion().key == place.key("second")
-
-
 def test_a_day_that_does_not_exist_is_refused(place):
     ledger = place.promote("first")
     place.forge(place.forged(ledger, time="2027-02-30T00:00:00Z"))
     with pytest.raises(Misuse, match=r"000003.json is damaged \(key time\)"):
         place.open()
+
+
+def hiding_a_submodule(place, ledger):
+    """A person's settings can take changes of submodules out of git's answers."""
+    place.project.git("config", "diff.ignoreSubmodules", "all")
+    return place.forge({**place.forged(ledger), "library": ("160000", ledger.head)})
+
+
+def removing_the_summary(place, ledger):
+    return place.forge({**place.forged(ledger), "champion.json": None})
+
+
+@pytest.mark.parametrize(
+    "forge, message",
+    [
+        (hiding_a_submodule, r"commit \w{12} makes library a submodule"),
+        (removing_the_summary, r"commit \w{12} removes champion.json"),
+    ],
+)
+def test_what_git_does_not_show_by_itself_is_refused_too(place, forge, message):
+    test_what_no_writer_has_written_is_refused_and_the_way_back_is_told(place, forge, message)
+
+
+def test_a_live_with_other_bytes_than_were_accepted_is_refused(place):
+    ledger = place.promote("first")
+    accepted = ledger.accept(place.bundle("second"), 2, "promote", "")
+    told = {name: getattr(accepted, name) for name in ("key", "commit", "data_sha256")}
+    place.forge(place.forged(ledger, type="live", digest="f" * 64, **told))
+    with pytest.raises(Misuse, match=r"^ledger: events/0000/000004.json does not follow from the events before it"):
+        place.open()
+
+
+# A merge that puts another branch first: whoever follows first parents does not see the ledger any more
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a clone that has read it", "a new clone"])
+@pytest.mark.parametrize("more", [0, 2])
+def test_a_merge_with_another_branch_before_the_ledger_is_named_and_taken_back_as_the_page_says(place, known, more):
+    bare = place.remote()
+    ledger = place.promote("first", push=True)
+    clone = place.clone("colleague")
+    if known:
+        place.open(clone)
+    place.promote("second", push=True)
+    sound = place.refs(bare)[BRANCH]
+    place.project.git("fetch", "--quiet", "origin", "ledger:ledger")
+    merge = bad = place.forge(place.forged(ledger), ("main", BRANCH))
+    for number in range(more):
+        bad = place.forge({"notes.txt": str(number).encode()})
+    place.project.git("push", "--quiet", str(bare), "ledger")  # an ordinary push takes it
+    line = (
+        f"commit {merge[:12]} is a merge that puts another branch before the ledger; the last sound commit is"
+        f' {sound[:12]}; docs/ledger.md, "A bad commit", says how to go back to it'
+    )
+    with pytest.raises(Misuse, match=f"^ledger: {re.escape(line)}$"):
+        place.open(clone)
+    assert told(place, clone) == [line]
+    for command in page("A bad commit"):
+        place.project.run("sh", "-c", f"cd '{clone}' && {command.replace('BAD', bad).replace('GOOD', sound)}")
+    assert place.open(clone).number == 4 and told(place, clone) == []
+
+
+def test_what_is_wrong_before_such_a_merge_is_told_first(place):
+    ledger = place.promote("first")
+    place.forge({**place.forged(ledger), "notes.txt": b"hello"})
+    place.forge(place.forged(ledger), ("main", BRANCH))
+    with pytest.raises(Misuse, match=r"^ledger: commit \w{12} adds notes.txt; the last sound commit is"):
+        place.open()
+
+
+def test_a_ledger_whose_first_events_are_cut_off_is_not_taken_for_somebody_elses_branch(place):
+    ledger = place.promote("first")
+    place.forge(place.forged(ledger), ())
+    with pytest.raises(Misuse, match=r'no commit is sound; docs/ledger.md, "Back up and restore"$') as error:
+        place.open()
+    assert "not ours" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["0000002", "00002", "٠٠٠٠٠٢", "000002-old", "2"])
+def test_a_tag_whose_name_is_no_number_of_six_digits_is_not_the_ledgers(place, name):
+    bare = place.remote()
+    place.promote("first", push=True)
+    place.project.run("git", "--git-dir", str(bare), "tag", f"champion/{name}", "main")
+    clone = place.clone("colleague")
+    assert place.open(clone).number == 2 and told(place, clone) == []
+
+
+def test_a_bad_commit_of_a_local_ledger_is_taken_back_as_the_page_says(place):
+    ledger = place.promote("first")
+    place.forge({**place.forged(ledger), "notes.txt": b"hello"})
+    [command] = re.findall("`(git branch [^`]*)`", section("A bad commit"))
+    place.project.run("sh", "-c", command.replace("GOOD", ledger.head))
+    assert place.open().head == ledger.head and told(place) == []
+
+
+RULED = """#!{python}
+import json, subprocess, sys
+from fnmatch import fnmatch
+name, old, new = sys.argv[1:]
+rules = set()
+for each in json.load(open({file!r})):
+    if any(fnmatch(name, pattern) for pattern in each["conditions"]["ref_name"]["include"]):
+        rules |= {{rule["type"] for rule in each["rules"]}}
+none = "0" * len(old)
+kind = "creation" if old == none else "deletion" if new == none else "update"
+forward = kind != "update" or not subprocess.call(["git", "merge-base", "--is-ancestor", old, new])
+sys.exit(kind in rules or ("non_fast_forward" in rules and not forward))
+"""
+
+
+def ruled(place, bare: Path, off: set[str]) -> None:
+    """Let the repository's rulesets hold at a bare remote, but for those that are switched off."""
+    from conveyor.github import ledger_key
+
+    shipped = [json.loads(file.read_text()) for file in (place.project.path / ".github/rulesets").glob("*.json")]
+    here = [each for each in [*shipped, *ledger_key.rulesets()] if each["name"] not in off]
+    assert len(here) == len(shipped) + 2 - len(off), "each name that is switched off is there"
+    file, hook = place.folder / "rulesets.json", bare / "hooks/update"
+    file.write_text(json.dumps([each for each in here if each["name"] != "main"]))
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(RULED.format(python=sys.executable, file=str(file)))
+    hook.chmod(0o755)
+
+
+def test_a_bad_commit_is_taken_back_only_with_the_rulesets_off_that_the_page_names(place):
+    bare = place.remote()
+    ledger = place.promote("first", push=True)
+    place.project.git("fetch", "--quiet", "origin", "ledger:ledger")
+    bad = place.forge({**place.forged(ledger), "notes.txt": b"hello"})
+    place.project.git("tag", "champion/000003", bad)
+    place.project.git("push", "--quiet", str(bare), "ledger", "champion/000003")
+    named = set(re.findall("`(ledger[a-z-]*|tags)`", section("A bad commit").split("    git")[0]))
+    assert named == {"ledger", "tags", "ledger-key", "ledger-key-tags"}
+    [command] = page("A bad commit")
+    back = command.replace("BAD", bad).replace("GOOD", ledger.head)
+    for kept in ("ledger", "ledger-key"):
+        ruled(place, bare, named - {kept})
+        assert place.project.run("sh", "-c", back, check=False).returncode
+        assert place.refs(bare)[BRANCH] == bad
+    ruled(place, bare, named)
+    place.project.run("sh", "-c", back)
+    [line] = told(place)
+    assert line.startswith("the last event is 2, and the witness champion/000003 says that there were more; ")
+    [remove] = commands(line)
+    ruled(place, bare, named - {"tags"})
+    assert place.project.run("sh", "-c", remove, check=False).returncode
+    ruled(place, bare, named)
+    place.project.run("sh", "-c", remove)
+    assert place.open(place.clone("colleague")).head == ledger.head and told(place) == []
+
+
+def test_a_server_that_takes_witnesses_and_hides_them_is_told_by_the_repair(place, capsys):
+    bare = place.remote()
+    place.promote("first", push=True)
+    place.promote("second", push=True)
+    place.project.run("git", "--git-dir", str(bare), "config", "uploadpack.hideRefs", "refs/tags")
+    with pytest.raises(Misuse, match="^fsck: 2 damages"):
+        fsck.run(Project(place.project.path, push=True), repair=True)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and all("it was written and is not shown: the server hides" in line for line in said)
+
+
+def test_a_new_fork_begins_its_own_ledger_as_the_page_says(place):
+    bare = place.remote()
+    place.promote("first", push=True)
+    place.project.run("git", "--git-dir", str(bare), "update-ref", "-d", BRANCH)
+    clone = place.clone("of the fork")
+    with pytest.raises(Misuse, match='"A fork"'):
+        place.open(clone)
+    command = re.findall("`(git push [^`]*)`", section("A fork"))[-1]
+    place.project.run("sh", "-c", f"cd '{clone}' && {command}")
+    assert place.open(clone).number == 0
+    assert place.promote("second", clone, push=True).number == 2 and told(place, clone) == []
+
+
+def test_a_shallow_clone_of_a_local_ledger_is_told_what_brings_the_rest(place):
+    place.promote("first")
+    place.promote("second")
+    clone, url = place.folder / "shallow", f"file://{place.project.path}"
+    place.project.git("clone", "--quiet", "--depth=1", "--no-single-branch", url, str(clone))
+    for words in (("branch", "ledger", "origin/ledger"), ("remote", "remove", "origin")):
+        place.project.git("-C", str(clone), *words)
+    with pytest.raises(Misuse, match="^ledger: this repository lacks the first events; `git fetch --unshal") as error:
+        place.open(clone)
+    [command] = commands(str(error.value))
+    place.project.run("sh", "-c", f"cd '{clone}' && {command.replace('URL', url)}")
+    place.project.git("-C", str(clone), "fetch", "--quiet", url, "refs/tags/*:refs/tags/*")
+    assert place.open(clone).number == 4
+
+
+def test_a_ledger_moves_from_one_origin_to_another_as_the_page_says(place):
+    """A clone that has read it: its branch is not a local one, so the command for a laptop's ledger is not for it."""
+    bare = place.remote()
+    ledger = place.promote("first", push=True)
+    new, kept = place.folder / "new.git", place.folder / "back-up.git"
+    place.project.run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(new))
+    assert "Back up and restore" in section("A new origin")
+    first, second = page("Back up and restore")
+    place.project.run("sh", "-c", first.replace("BACKUP", str(kept)))
+    place.project.git("remote", "set-url", "origin", str(new))
+    with pytest.raises(Misuse, match='if origin is new, docs/ledger.md, "A new origin"$'):
+        place.open()
+    place.project.run("sh", "-c", second.replace("BACKUP", str(kept)).replace("NEW", str(new)))
+    again = place.open()
+    assert again.head == ledger.head and told(place) == [] and place.refs(new) == place.refs(bare)

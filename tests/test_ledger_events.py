@@ -9,6 +9,7 @@ import pytest
 from ledgers import SCRIPT, kinds
 
 from conveyor.core.errors import Misuse, Refused
+from conveyor.gate.looks import Sight
 from conveyor.ledger import history as history_module
 from conveyor.ledger.events import Moved
 from conveyor.ledger.journal import POINTS
@@ -81,9 +82,26 @@ def test_an_older_commit_does_not_replace_the_champion_of_a_newer_one(place):
     place.project.git("checkout", "--quiet", "--detach", "HEAD~1")
     before = place.refs()
     ledger = place.open()
-    with pytest.raises(Refused, match=r"^promote: champion/000002 comes from commit \w{12}, which is newer"):
+    with pytest.raises(Refused, match=r"^promote: overtaken: champion/000002 comes from commit \w{12}, which is newer"):
         ledger.accept(place.bundle("second"), ledger.number, "promote", "")
     assert place.refs() == before
+
+
+def test_an_older_commit_is_overtaken_by_a_verdict_about_a_newer_one_too(place):
+    """Deliveries run beside each other: the newer one may have kept the champion, and deployed its code."""
+    ledger = place.promote("first")
+    place.project.git("commit", "--allow-empty", "-m", "newer")
+    ledger = place.open()
+    ledger.note(place.bundle("second"), ledger.number, "keep", "not better", Sight(holdout="rows"))
+    place.project.git("checkout", "--quiet", "--detach", "HEAD~1")
+    before = place.refs()
+    with pytest.raises(
+        Refused, match=r"^promote: overtaken: event 3 \(kept\) comes from commit \w{12}, which is newer"
+    ):
+        place.open().accept(place.bundle("third"), 3, "promote", "")
+    assert place.refs() == before
+    place.project.git("checkout", "--quiet", "-")
+    assert place.open().accept(place.bundle("third"), 3, "promote", "").number == 4
 
 
 def test_a_model_trained_before_is_restored_not_trained(place, tmp_path):
@@ -230,18 +248,21 @@ def test_pruning_deletes_old_bytes_and_never_those_of_the_champion_or_the_one_be
     assert place.promote("a").champion().key == place.key("a")
 
 
-def test_a_kept_verdict_is_on_record_once_and_counts_as_a_decision_on_its_holdout(place):
+@pytest.mark.parametrize(("outcome", "kind"), [("keep", "kept"), ("block", "blocked")])
+def test_a_verdict_that_moves_nothing_is_on_record_once_for_its_rows_and_its_champion(place, outcome, kind):
     ledger = place.promote("first")
-    for _ in range(2):
-        ledger.note_kept(place.bundle("second"), ledger.number, "keep", "not better", "rows")
-    assert kinds(ledger) == ["accepted", "live", "kept"] and ledger.champion().key == place.key("first")
-    ledger.note_kept(place.bundle("third"), ledger.number, "keep", "not better", "rows")
-    assert [ledger.decisions(*given) for given in (("rows", ""), ("rows", place.key("third")), ("none", ""))] == [
-        2,
-        1,
-        0,
-    ]
+    for rows in ("rows", "rows", "other rows", "rows"):
+        sight = Sight(holdout=rows, rows=7)
+        ledger.note(place.bundle("second"), ledger.number, outcome, "not better", sight)
+    assert kinds(ledger) == ["accepted", "live", kind, kind] and ledger.champion().key == place.key("first")
     assert f"refs/models/{place.key('second')}" not in place.refs()
+    with pytest.raises(Moved):
+        ledger.note(place.bundle("third"), ledger.number - 1, outcome, "not better", Sight(holdout="rows"))
+    # Another champion is another comparison.
+    ledger = place.promote("third")
+    ledger.note(place.bundle("second"), ledger.number, outcome, "not better", Sight(holdout="rows", rows=7))
+    assert kinds(place.open())[-1] == kind
+    assert [seen.against for seen in ledger.history().looks] == [place.key("first")] * 3 + [place.key("third")]
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["local", "at origin"])

@@ -6,7 +6,7 @@ import pytest
 from engine import SshHost
 from ledgers import Place, kinds
 from standins import gh
-from test_repository_settings import MAIN_ONLY, House
+from test_repository_settings import MAIN_ONLY, HostedRepository
 
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
@@ -15,40 +15,40 @@ from conveyor.ledger.key import HOSTS, SIGNERS
 
 
 @pytest.fixture
-def house(project, tmp_path, monkeypatch):
+def hosted(project, tmp_path, monkeypatch):
     """A repository with a ledger at an origin that GitHub's API knows as acme/late-flights."""
-    house = House(project, tmp_path)
+    hosted = HostedRepository(project, tmp_path)
     project.git("remote", "remove", "origin")
-    house.place = Place(project, tmp_path)
-    house.bare = house.place.remote()
-    house.place.promote("first", push=True)
-    for name, value in {"GITHUB_REPOSITORY": "acme/late-flights", "PATH": house.path}.items():
+    hosted.place = Place(project, tmp_path)
+    hosted.bare = hosted.place.remote()
+    hosted.place.promote("first", push=True)
+    for name, value in {"GITHUB_REPOSITORY": "acme/late-flights", "PATH": hosted.path}.items():
         monkeypatch.setenv(name, value)
-    house.has()
-    return house
+    hosted.has()
+    return hosted
 
 
-def first_run(house) -> str:
-    return ledger_key.run(Project(house.project.path))
+def first_run(hosted) -> str:
+    return ledger_key.run(Project(hosted.project.path))
 
 
-def merged(house) -> None:
+def merged(hosted) -> None:
     """What the first run wrote is reviewed and merged."""
-    house.project.git("add", ".github/ledger", "params.yaml")
-    house.project.git("commit", "--quiet", "--message", "Events are signed")
-    house.project.git("push", "--quiet", "origin", "HEAD:main")
+    hosted.project.git("add", ".github/ledger", "params.yaml")
+    hosted.project.git("commit", "--quiet", "--message", "Events are signed")
+    hosted.project.git("push", "--quiet", "origin", "HEAD:main")
 
 
-def test_the_first_run_makes_a_key_for_environments_of_main_and_writes_what_is_reviewed(house):
-    said = first_run(house)
+def test_the_first_run_makes_a_key_for_environments_of_main_and_writes_what_is_reviewed(hosted):
+    said = first_run(hosted)
     assert said.endswith("once it is merged, run this again, which locks the ledger")
-    state = house.state
+    state = hosted.state
     [key] = state["keys"]
     assert (key["title"], key["read_only"]) == ("ledger", False)
-    assert (house.project.path / SIGNERS).read_text().splitlines()[1] == f"ledger {key['key']}"
-    assert (house.project.path / HOSTS).read_text().splitlines()[0] == "github.com ssh-ed25519 AAAAgithub"
-    assert Project(house.project.path).params.ledger.signed_from == 3
-    comment = [line for line in (house.project.path / "params.yaml").read_text().splitlines() if "signed_from" in line]
+    assert (hosted.project.path / SIGNERS).read_text().splitlines()[1] == f"ledger {key['key']}"
+    assert (hosted.project.path / HOSTS).read_text().splitlines()[0] == "github.com ssh-ed25519 AAAAgithub"
+    assert Project(hosted.project.path).params.ledger.signed_from == 3
+    comment = [line for line in (hosted.project.path / "params.yaml").read_text().splitlines() if "signed_from" in line]
     assert comment[0].startswith("  signed_from: 3") and "# the first event that must be signed" in comment[0]
     assert set(state["secrets"]) == {"ledger", "staging", "production"} and len(set(state["secrets"].values())) == 1
     for name, refs in ledger_key.ENVIRONMENTS.items():
@@ -59,24 +59,24 @@ def test_the_first_run_makes_a_key_for_environments_of_main_and_writes_what_is_r
     assert state["rulesets"] == [], "nobody is locked out before the signers are on main"
     private = state["secrets"]["ledger"]
     assert private.startswith("-----BEGIN OPENSSH PRIVATE KEY")
-    texts = [path for path, text in house.project.texts().items() if "PRIVATE KEY-" in text and path.parts[0] != "src"]
+    texts = [path for path, text in hosted.project.texts().items() if "PRIVATE KEY-" in text and path.parts[0] != "src"]
     assert texts == []
 
 
-def test_until_they_are_on_main_the_second_run_changes_nothing(house):
-    first_run(house)
-    before = house.state
+def test_until_they_are_on_main_the_second_run_changes_nothing(hosted):
+    first_run(hosted)
+    before = hosted.state
     with pytest.raises(Misuse, match=f"^github-setup: {SIGNERS} is not on main of origin yet; merge it, fetch"):
-        first_run(house)
-    assert house.state["rulesets"] == before["rulesets"] and house.state["keys"] == before["keys"]
+        first_run(hosted)
+    assert hosted.state["rulesets"] == before["rulesets"] and hosted.state["keys"] == before["keys"]
 
 
-def test_the_second_run_lets_only_deploy_keys_write_the_branch_and_the_witnesses(house):
-    first_run(house)
-    merged(house)
+def test_the_second_run_lets_only_deploy_keys_write_the_branch_and_the_witnesses(hosted):
+    first_run(hosted)
+    merged(hosted)
     for _ in range(2):  # safe to repeat
-        assert first_run(house).startswith("only the ledger's key writes the ledger now")
-    rulesets = {each["name"]: each for each in house.state["rulesets"]}
+        assert first_run(hosted).startswith("only the ledger's key writes the ledger now")
+    rulesets = {each["name"]: each for each in hosted.state["rulesets"]}
     assert set(rulesets) == {"ledger-key", "ledger-key-tags"}
     places = {(each["target"], *each["conditions"]["ref_name"]["include"]) for each in rulesets.values()}
     assert places == {("branch", "refs/heads/ledger"), ("tag", "refs/tags/champion/*")}
@@ -85,64 +85,64 @@ def test_the_second_run_lets_only_deploy_keys_write_the_branch_and_the_witnesses
         assert each["bypass_actors"] == [{"actor_type": "DeployKey", "bypass_mode": "always"}]
 
 
-def test_the_key_then_writes_signed_events_and_before_it_is_merged_the_token_does(house, monkeypatch):
-    first_run(house)
-    secret = house.state["secrets"]["ledger"]
-    house.project.git("stash", "--quiet", "--include-untracked")
+def test_the_key_then_writes_signed_events_and_before_it_is_merged_the_token_does(hosted, monkeypatch):
+    first_run(hosted)
+    secret = hosted.state["secrets"]["ledger"]
+    hosted.project.git("stash", "--quiet", "--include-untracked")
     monkeypatch.setenv("LEDGER_KEY", secret)  # as in a workflow, on main as it still is
-    ledger = house.place.open(push=True)
+    ledger = hosted.place.open(push=True)
     assert ledger.store.key is None
-    house.project.git("stash", "pop", "--quiet")
-    merged(house)
-    house.place.promote("second", push=True)
-    ledger = house.place.open()
+    hosted.project.git("stash", "pop", "--quiet")
+    merged(hosted)
+    hosted.place.promote("second", push=True)
+    ledger = hosted.place.open()
     assert kinds(ledger) == ["accepted", "live"] * 2
-    assert "gpgsig" in house.project.git("cat-file", "commit", ledger.head).stdout
+    assert "gpgsig" in hosted.project.git("cat-file", "commit", ledger.head).stdout
 
 
-def test_a_plan_without_environments_is_refused_before_a_key_is_made(house):
-    house.has(fail={"PUT /environments/ledger": (1, "", "gh: Not Found (HTTP 404)")})
+def test_a_plan_without_environments_is_refused_before_a_key_is_made(hosted):
+    hosted.has(fail={"PUT /environments/ledger": (1, "", "gh: Not Found (HTTP 404)")})
     with pytest.raises(Misuse, match="Not Found .*; the ledger's key needs environments, which this plan may not"):
-        first_run(house)
-    assert "keys" not in house.state and not (house.project.path / SIGNERS).exists()
+        first_run(hosted)
+    assert "keys" not in hosted.state and not (hosted.project.path / SIGNERS).exists()
 
 
-def test_an_environment_that_took_no_rule_for_branches_is_refused_before_a_key_is_made(house, monkeypatch):
+def test_an_environment_that_took_no_rule_for_branches_is_refused_before_a_key_is_made(hosted, monkeypatch):
     right = gh.environment
     assert right("x", {"deployment_branch_policy": MAIN_ONLY})["deployment_branch_policy"] == MAIN_ONLY
-    script = (house.bin / "gh").read_text()
-    blind = house.bin / "blind.py"
+    script = (hosted.bin / "gh").read_text()
+    blind = hosted.bin / "blind.py"
     text = Path(gh.__file__).read_text().replace('policy = kept.get("deployment_branch_policy")', "policy = None")
     blind.write_text(text.replace("Path(__file__).parent", f"Path({str(Path(gh.__file__).parent)!r})"))
-    (house.bin / "gh").write_text(script.replace(gh.__file__, str(blind)))
+    (hosted.bin / "gh").write_text(script.replace(gh.__file__, str(blind)))
     with pytest.raises(Misuse, match="environment ledger took no rule for branches: this plan has none .* nothing"):
-        first_run(house)
-    assert not (house.project.path / SIGNERS).exists()
+        first_run(hosted)
+    assert not (hosted.project.path / SIGNERS).exists()
 
 
-def test_an_environment_that_another_branch_can_use_is_refused(house):
+def test_an_environment_that_another_branch_can_use_is_refused(hosted):
     there = {"deployment_branch_policy": MAIN_ONLY, "branches": [{"id": 1, "name": "feature/*", "type": "branch"}]}
-    house.has(environments={"ledger": there})
+    hosted.has(environments={"ledger": there})
     with pytest.raises(
         Misuse, match=r"^github-setup: feature/\* can use environment ledger, and would get the key; rem"
     ):
-        first_run(house)
-    assert "secrets" not in house.state
+        first_run(hosted)
+    assert "secrets" not in hosted.state
 
 
-def test_a_key_of_the_name_that_is_there_is_not_replaced(house):
-    house.has(keys=[{"title": "ledger", "key": "ssh-ed25519 AAAA", "read_only": False}])
+def test_a_key_of_the_name_that_is_there_is_not_replaced(hosted):
+    hosted.has(keys=[{"title": "ledger", "key": "ssh-ed25519 AAAA", "read_only": False}])
     with pytest.raises(
         Misuse, match="^github-setup: there is a deploy key 'ledger', whose private half nobody can read"
     ):
-        first_run(house)
-    assert len(house.state["keys"]) == 1 and "secrets" not in house.state
+        first_run(hosted)
+    assert len(hosted.state["keys"]) == 1 and "secrets" not in hosted.state
 
 
-def test_the_reviewers_and_rules_that_a_person_has_added_stay(house):
-    house.has(environments={"production": {"reviewers": [{"type": "User", "id": 9}], "branches": []}})
-    first_run(house)
-    assert house.state["environments"]["production"]["reviewers"] == [{"type": "User", "id": 9}]
+def test_the_reviewers_and_rules_that_a_person_has_added_stay(hosted):
+    hosted.has(environments={"production": {"reviewers": [{"type": "User", "id": 9}], "branches": []}})
+    first_run(hosted)
+    assert hosted.state["environments"]["production"]["reviewers"] == [{"type": "User", "id": 9}]
 
 
 def test_a_value_that_is_set_already_is_not_written_over():

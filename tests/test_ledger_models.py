@@ -2,12 +2,15 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from conveyor.core.errors import Misuse
+from conveyor.core.git import GitError
 from conveyor.core.project import Project
 from conveyor.ledger import fsck, models
+from conveyor.ledger.events import Moved
 from conveyor.model.bundle import Bundle
 
 
@@ -151,3 +154,89 @@ def test_a_team_that_moves_back_from_a_url_stores_the_bytes_in_git_with_the_next
     ledger = accepted(place, place.bundle("first"))
     assert ledger.bundle(ledger.champion()).files == place.bundle("first").files
     assert fsck.damages(Project(place.project.path))[1] == []
+
+
+# A prune that was stopped behind its event
+
+
+def stopped(place, monkeypatch, remote: bool, url: bool) -> Path | None:
+    """Three champions, and a prune that has written its event and deleted nothing; the folder of the bytes, if any."""
+    bare = place.remote() if remote else None
+    if url:
+        outside(place, f"file://{place.folder}/models")
+    for name in ("a", "b", "c"):
+        ledger = place.promote(name, push=True)
+    if url:
+        with monkeypatch.context() as here:
+            here.setattr(models.Models, "sweep", lambda *given: (_ for _ in ()).throw(Misuse("ledger.models: gone")))
+            with pytest.raises(Misuse, match="^ledger.models: gone"):
+                place.act("prune", ledger, 2)
+        return place.folder / "models"
+    before = place.refs(bare)
+    place.act("prune", ledger, 2)
+    ref = f"refs/models/{place.key('a')}"
+    place.project.git("--git-dir", str(bare or ".git"), "update-ref", ref, before[ref])
+    return None
+
+
+def bytes_there(place, remote: bool, folder) -> set[str]:
+    if folder:
+        return {name for name in "abc" if (folder / f"{place.bundle(name).digest}.tar").exists()}
+    refs = place.refs(place.folder / "remote.git" if remote else None)
+    return {name for name in "abc" if f"refs/models/{place.key(name)}" in refs}
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "at origin"])
+@pytest.mark.parametrize("url", [False, True], ids=["in git", "at a URL"])
+@pytest.mark.parametrize("how", ["prune", "fsck"])
+def test_what_a_stopped_prune_has_left_is_listed_and_deleted_by_the_next_one(place, monkeypatch, remote, url, how):
+    folder = stopped(place, monkeypatch, remote, url)
+    assert bytes_there(place, remote, folder) == set("abc")
+    number = place.open().number
+    [damage] = fsck.damages(Project(place.project.path))[1]
+    assert damage.what.endswith(", and `prune` deleted the model") and not damage.stops
+    if how == "prune":
+        assert place.act("prune", place.open(push=True), 2) == "deleted the bytes of 1 models"
+        assert place.act("prune", place.open(push=True), 2) == "nothing to delete"
+    else:
+        if remote:
+            with pytest.raises(Misuse, match="read-only from here; PUSH=1 writes it$"):
+                fsck.run(Project(place.project.path), repair=True)
+            assert bytes_there(place, remote, folder) == set("abc")
+        assert "sound" in fsck.run(Project(place.project.path, push=True), repair=True)
+    assert bytes_there(place, remote, folder) == set("bc") and place.open().number == number
+    assert fsck.damages(Project(place.project.path))[1] == []
+
+
+@pytest.mark.parametrize("url", [False, True], ids=["in git", "at a URL"])
+def test_bytes_that_were_deleted_and_accepted_again_are_not_left_over(place, monkeypatch, url):
+    folder = stopped(place, monkeypatch, True, url)
+    ledger = place.promote("a", push=True)
+    assert fsck.damages(Project(place.project.path))[1] == []
+    assert place.act("prune", ledger, 3) == "nothing to delete"
+    assert bytes_there(place, True, folder) == set("abc")
+    assert ledger.bundle(ledger.champion()).files == place.bundle("a").files
+
+
+def test_a_half_file_of_a_deleted_model_goes_too_and_other_files_of_the_folder_stay(place, monkeypatch):
+    folder = stopped(place, monkeypatch, False, True)
+    half = folder / f"{place.bundle('a').digest}.tar.writing"
+    half.write_bytes(b"half")
+    others = [folder / f"{'f' * 64}.tar", folder / "notes.txt"]
+    for each in others:
+        each.write_bytes(b"of another ledger")
+    place.act("prune", place.open(), 2)
+    assert (
+        not half.exists() and all(each.exists() for each in others) and bytes_there(place, False, folder) == set("bc")
+    )
+
+
+def test_bytes_that_somebody_accepts_again_meanwhile_are_not_deleted(place, monkeypatch):
+    """Between the look at what is left and its deletion."""
+    stopped(place, monkeypatch, True, False)
+    late = place.open(place.clone("late"), push=True)
+    [left] = late.models.left(late, late.head)
+    place.promote("a", push=True)
+    with pytest.raises((Moved, GitError)):
+        late.models.sweep(left)
+    assert bytes_there(place, True, None) == set("abc")

@@ -4,14 +4,13 @@ tests/before/flat.bundle was written by the last version with all events in one 
 """
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
-from ledgers import kinds
+from ledgers import REFS, kinds
 
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
+from conveyor.gate.looks import Sight
 from conveyor.ledger import fsck
 
 HEAD = "d7e86baaa7f0a2b14236e175c94321a814eb7eaa"
@@ -19,16 +18,6 @@ KINDS = [
     *("accepted", "live", "accepted", "live", "kept", "approved", "accepted", "live", "rolled_back", "live"),
     *("accepted", "aborted", "quarantined", "accepted", "live", "accepted", "live", "pruned", "released"),
 ]
-REFS = ("refs/heads/ledger:refs/heads/ledger", "refs/models/*:refs/models/*", "refs/tags/*:refs/tags/*")
-
-
-@pytest.fixture
-def old(place):
-    """A repository whose ledger is the one of before."""
-    kept = place.folder / "flat.bundle"
-    shutil.copyfile(Path(__file__).with_name("before") / "flat.bundle", kept)
-    place.project.git("fetch", "--quiet", "--no-tags", str(kept), *REFS)
-    return place
 
 
 def test_it_is_read_where_it_lies_and_nothing_is_written(old):
@@ -73,7 +62,7 @@ def test_one_goes_back_to_a_champion_of_before(old):
 
 def test_a_writer_that_was_stopped_behind_the_migration_is_followed_by_the_next(old):
     ledger = old.open()
-    ledger.note_kept(old.bundle("eighth"), ledger.number, "keep", "no", "rows")
+    ledger.note(old.bundle("eighth"), ledger.number, "keep", "no", Sight(holdout="rows"))
     old.project.git("update-ref", "refs/heads/ledger", "refs/heads/ledger~1")
     assert kinds(old.open())[19:] == ["migrated"]
     assert kinds(old.promote("eighth"))[19:] == ["migrated", "accepted", "live"]

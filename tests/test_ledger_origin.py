@@ -11,6 +11,7 @@ from ledgers import WRITER, kinds
 
 from conveyor.core import git as git_module
 from conveyor.core.errors import Misuse
+from conveyor.ledger import store
 from conveyor.ledger.events import Moved
 from conveyor.model.bundle import Bundle
 
@@ -226,7 +227,7 @@ def test_a_promotion_whose_answers_are_lost_is_written_once(place, monkeypatch):
 def test_a_lost_push_is_found_behind_the_events_that_others_wrote_meanwhile(place, monkeypatch):
     three(place)
     other = place.clone("colleague")
-    script = f"{WRITER}ledger.note_kept(bundle, ledger.number, 'keep', 'no', sys.argv[2])\n"
+    script = f"{WRITER}ledger.note(bundle, ledger.number, 'keep', 'no', Sight(holdout=sys.argv[2]))\n"
     (place.folder / "other.py").write_text(script)
     bundle = place.bundle("fourth").path
     place.git_that(
@@ -316,6 +317,36 @@ def test_a_server_that_hides_the_bytes_gets_no_champion(place):
     assert kinds(place.open()) == ["accepted"]
 
 
+def test_a_server_that_refuses_the_bytes_and_takes_the_event_is_named(place):
+    """git's own server does so for a ref that it hides from pushes, atomic or not."""
+    bare = place.remote()
+    place.project.run("git", "--git-dir", str(bare), "config", "transfer.hideRefs", "refs/models")
+    message = "^ledger: origin took event 1 and does not show refs/models/.*: .*hidden ref.*; allow refs/models"
+    with pytest.raises(Misuse, match=message):
+        place.promote("first", push=True)
+    assert kinds(place.open()) == ["accepted"]
+    place.project.run("git", "--git-dir", str(bare), "config", "--unset", "transfer.hideRefs")
+    assert place.promote("first", push=True).champion() and place.open(place.clone("colleague")).number == 2
+
+
+def test_bytes_that_are_put_back_may_take_as_long_as_a_push_of_them(place, monkeypatch):
+    place.remote()
+    ledger = place.promote("first", push=True)
+    limits, right = [], git_module.bounded
+
+    def bounded(words, root, stdin, env, seconds):
+        if "push" in words or "cat-file" in words:
+            limits.append(seconds)
+        return right(words, root, stdin, env, seconds)
+
+    monkeypatch.setattr(git_module, "bounded", bounded)
+    ledger.put({f"refs/models/{place.key('first')}": ledger.events[0].model})
+    ledger.put({"refs/tags/champion/000002": ledger.head})
+    assert limits == [store.LARGE, git_module.SECONDS]
+    ledger.bundle(ledger.champion())  # and so may they when they are read
+    assert limits[2:] == [store.LARGE]
+
+
 def test_no_model_is_live_whose_bytes_origin_has_lost(place):
     bare = place.remote()
     ledger = place.open(push=True)
@@ -390,6 +421,30 @@ def test_the_ledger_of_a_laptop_is_not_taken_for_an_older_state_of_the_one_at_or
     assert place.open().number == 0
     place.promote("first", place.clone("colleague"), push=True)
     assert place.open().champion().key == place.key("first")
+
+
+@pytest.mark.parametrize("wrong", ["{}^{{tree}}", "{}:champion.json"])
+def test_a_record_of_what_was_verified_that_names_something_else_is_not_believed(place, wrong):
+    three(place)
+    assert place.open().number == 6
+    [record] = [ref for ref in place.refs() if ref.startswith("refs/conveyor/verified/")]
+    before = place.refs()[record]
+    place.project.git("update-ref", record, place.project.git("rev-parse", wrong.format(record)).stdout.strip())
+    ledger = place.open()
+    assert ledger.champion().key == place.key("third")
+    assert place.refs()[record] == before
+
+
+def test_a_record_that_names_a_commit_of_the_code_is_forgotten_and_not_pushed(place):
+    """The mend for a rewritten ledger would put the code in its place."""
+    three(place)
+    place.project.git("update-ref", "refs/conveyor/verified/2", "main")
+    mend = "`git update-ref -d refs/conveyor/verified/2` forgets it"
+    with pytest.raises(Misuse, match=f"names [0-9a-f]{{12}}, no event; {mend}") as no:
+        place.open().champion()
+    assert "push" not in str(no.value)
+    place.project.git("update-ref", "-d", "refs/conveyor/verified/2")
+    assert place.open().champion().key == place.key("third")
 
 
 def test_a_server_without_atomic_pushes_deletes_nothing_for_an_event_that_lost_the_race(place):

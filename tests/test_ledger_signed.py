@@ -7,6 +7,7 @@ import pytest
 
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
+from conveyor.gate.looks import Sight
 from conveyor.ledger import fsck
 from conveyor.ledger.events import path_of
 from conveyor.ledger.signatures import SIGNERS
@@ -82,7 +83,7 @@ def test_an_unsigned_champion_gets_no_witness_from_the_repair(team, monkeypatch)
 
 def test_the_signature_of_another_commit_is_refused(team):
     ledger = team.open(push=True)
-    ledger.note_kept(team.bundle("second"), 2, "keep", "no", "rows")
+    ledger.note(team.bundle("second"), 2, "keep", "no", Sight(holdout="rows"))
     git = team.project.git
     forged = git("cat-file", "commit", "ledger").stdout.replace("000003 kept", "000003 live")
     (team.folder / "commit").write_text(forged)
@@ -106,8 +107,12 @@ def test_one_without_the_key_is_told_who_writes(team, monkeypatch):
     [
         ("", f"{SIGNERS}: names no key, and ledger.signed_from of params.yaml wants one"),
         ("# nobody\n", f"{SIGNERS}: names no key, .*"),
-        ("ledger ssh-rsa AAAA\n", f"{SIGNERS}:1: no ssh-ed25519 key; write it as: ledger ssh-ed25519 AAAA..."),
+        (
+            "ledger ssh-rsa AAAA\n",
+            f"{SIGNERS}:1: no ssh-ed25519 key; write it as: ledger ssh-ed25519 AAAA..., without options",
+        ),
         ("\nledger ssh-ed25519 AAA*\n", f"{SIGNERS}:2: no ssh-ed25519 key; .*"),
+        ('ledger valid-before="20200101" ssh-ed25519 AAAA\n', f"{SIGNERS}:1: no ssh-ed25519 key; .*, without options"),
         (None, f"{SIGNERS}: missing; `git checkout {SIGNERS}` brings it back"),
     ],
 )

@@ -79,6 +79,23 @@ def test_an_origin_that_is_pushed_to_another_repository_is_refused_with_the_mend
     assert place.open().number == 0
 
 
+def test_an_origin_whose_pushes_a_setting_sends_elsewhere_is_refused_with_the_mend(place):
+    bare, other = place.remote(), elsewhere(place)
+    name = f"url.{other}.pushInsteadOf"
+    place.project.git("config", name, str(bare))
+    with pytest.raises(Misuse, match=r"or remove the url\.\*\.pushInsteadOf that changes it$"):
+        place.open(push=True)
+    place.project.git("config", "--unset", name)
+    assert place.open().number == 0
+
+
+def test_a_lock_that_cannot_be_made_is_one_line(place):
+    place.remote()
+    (place.project.path / ".git/conveyor-ledger.lock").mkdir()
+    with pytest.raises(Misuse, match="^ledger: origin cannot be read: .*conveyor-ledger.lock: Is a directory; this"):
+        place.open()
+
+
 def test_an_origin_with_two_urls_is_refused(place):
     place.remote()
     place.project.git("remote", "set-url", "--add", "origin", str(elsewhere(place)))
@@ -188,6 +205,8 @@ def test_the_token_replaces_the_header_that_checkout_left(place, monkeypatch):
 
 
 def test_a_git_that_is_too_old_is_named(place, monkeypatch):
-    place.git_that(monkeypatch, 'case "$1" in version) echo "git version 2.30.2"; exit;; esac')
+    # It knows no --path-format: `git rev-parse --verify` stops at an option that it does not know, without a word.
+    script = 'case "$*" in version) echo "git version 2.30.2"; exit;; *--path-format*--verify*) exit 1;; esac'
+    place.git_that(monkeypatch, script)
     with pytest.raises(Misuse, match=r"^git: git version 2.30.2 is too old; install 2.31 or newer$"):
         place.open()

@@ -444,7 +444,7 @@ def test_an_approval_is_followed_by_the_mirror(place, client, monkeypatch):
     shutil.copytree(candidate.path, place.project.path / "build" / "candidate")
     decision = {
         "decision": {"outcome": "incomparable", "reason": "other columns"},
-        "holdout": "0" * 64,
+        "sight": {"holdout": "0" * 64},
         "challenger": {"digest": candidate.digest},
         "ledger": 2,
     }
@@ -606,7 +606,7 @@ def test_first_champion_promotion_and_rollback_through_the_commands(sound, serve
     """Training, gate and ledger as a team runs them, with runs and models on the server."""
     project, env = sound, {"MLFLOW_TRACKING_URI": server}
     project.cli("pipeline", **env)
-    project.set_param("model.params.estimator", "forest")
+    project.better()
     done = project.cli("pipeline", **env)
     assert re.search(r"^promote +promote: champion/000004 .*; MLflow: version 2 of late_flights", done.stdout, re.M)
     found = held(client)

@@ -11,6 +11,7 @@ import pytest
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.project import Project
 from conveyor.ledger.ledger import ledger_of
+from conveyor.report import wording
 
 
 @pytest.fixture
@@ -40,11 +41,15 @@ def test_the_card_tells_what_the_gate_measured_with_its_intervals(released, boot
         assert f"| {metric['name'].replace('_', '&#95;')} | {value:.4f} | {low:.4f} to {high:.4f} |" in text.replace(
             metric["name"], metric["name"].replace("_", "&#95;")
         )
-    assert "On 4,000 rows of" in text and "that it was not trained on" in text
+    balance = decision["balance"]
+    assert f"\n\nThreshold: {wording.threshold_line(0.5, balance, 'the model')}.\n" in text and balance is not None
+    assert "On 4,043 rows of" in text and "that it was not trained on" in text
+    assert "; 37 days, the rows of one day count as one unit; each bound holds with 95" in text
+    assert "for values with at least 100 rows." in text
     for known in (event.key, event.digest, bundle.lineage["data_sha256"], bundle.lineage["commit"], project.commit):
         assert known in text
     assert "`ghcr.io/acme/model@sha256:0`" in text, "to be copied"
-    assert "rows it was trained on: 16,000" in text and "floor 0.6" in text
+    assert "rows it was trained on: 15,957" in text and "floor 0.6" in text
 
 
 def test_the_card_shows_the_segments_that_the_gate_guards_the_worst_first(released):
@@ -67,7 +72,7 @@ def test_the_card_of_other_tasks_is_written_too(bootstrapped, released):
     )
     project.params = project.params.model_copy(update={"gate": rule})
     text = card.markdown(project, bundle, "1.0.0-rc.1", event, "image")
-    assert "| segment |" not in text and "is only looked for in no column" in text
+    assert "| segment |" not in text and "is only looked for in no column." in text
 
 
 def test_the_files_of_the_model_are_those_of_the_bundle_and_packed_alike_each_time(release, released):

@@ -178,7 +178,7 @@ TRANSFORMER = """class {name}(StandardScaler):
 def define(project, name: str, source: str = TRANSFORMER) -> None:
     """Define a transformer in model.py, and let the pipeline use it."""
     project.edit(MODEL, "CATEGORIES = [", source.format(name=name) + "CATEGORIES = [")
-    project.edit(MODEL, '"median"), StandardScaler()', f'"median"), {name}()')
+    project.edit(MODEL, "append(StandardScaler())", f"append({name}())")
 
 
 def test_a_transformer_of_ones_own_is_refused_by_name_until_it_is_listed(sound, one_line):
@@ -201,7 +201,7 @@ def test_a_champion_whose_transformer_is_gone_is_scored_by_its_own_wheel_while_i
 
     project.git("checkout", "HEAD~1", "--", "src", "params.yaml")
     assert "Doubled" not in (project.path / MODEL).read_text()
-    project.set_param("model.params.estimator", "forest")
+    project.better()
     project.cli("pipeline")
     assert decision(project)["outcome"] == "incomparable"
     assert "holds late_flights.model.Doubled, which model.trusted_types" in decision(project)["reason"]
@@ -437,7 +437,7 @@ def test_a_champion_locked_to_an_older_scikit_learn_is_scored_in_an_environment_
     answers = golden(project.path / "build" / "candidate")
 
     project.git("checkout", "HEAD~1", "--", "requirements")
-    project.set_param("model.params.estimator", "forest")
+    project.better()
     project.cli("pipeline")
     assert lineage(project)["versions"]["scikit-learn"] != "1.8.0"
     assert decision(project)["outcome"] == "promote", decision(project)["reason"]

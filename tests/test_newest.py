@@ -39,13 +39,13 @@ def wheel(folder, name, version):
 @pytest.fixture
 def locks(tmp_path):
     """make(verb) where each lock holds version 1 of everything, and version 2 is out; returns what they hold then."""
-    house, index = tmp_path / "template", tmp_path / "index"
+    template, index = tmp_path / "template", tmp_path / "index"
     index.mkdir()
     for folder, wanted in (
         (PRODUCT, {"dev": "-r run.in\nours", "run": "-r model.in", "model": "shared", "serve": "", "update": ""}),
         ("", {"dev": "shared\ntheirs"}),
     ):
-        place = house / folder
+        place = template / folder
         (place / "requirements").mkdir(parents=True)
         shutil.copyfile(ROOT / folder / "Makefile", place / "Makefile")
         for name, text in wanted.items():
@@ -54,8 +54,8 @@ def locks(tmp_path):
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
     (venv / "bin/uv").symlink_to(os.path.join(sys.prefix, "bin", "uv"))
-    found = [house / PRODUCT / "requirements" / f"{name}.txt" for name in ("dev", "run", "model", "serve", "update")]
-    found.append(house / "requirements/dev.txt")
+    found = [template / PRODUCT / "requirements" / f"{name}.txt" for name in ("dev", "run", "model", "serve", "update")]
+    found.append(template / "requirements/dev.txt")
     for lock in found:
         lock.touch()
 
@@ -64,7 +64,7 @@ def locks(tmp_path):
         for name, stamp in zip(("template.txt", "installed.txt"), stamps, strict=True):
             (venv / name).write_text(stamp)
         offline = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(index), "UV_NO_CACHE": "1", "UV_NO_CONFIG": "1"}
-        run("make", *words, f"VENV={venv}", "PYTHON=false", cwd=house, **offline)
+        run("make", *words, f"VENV={venv}", "PYTHON=false", cwd=template, **offline)
         return [re.findall(r"(?m)^(\w+==\d+)", lock.read_text()) for lock in found]
 
     for name in ("ours", "shared", "theirs"):

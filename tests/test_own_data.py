@@ -11,9 +11,9 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 
 @pytest.fixture
-def project(project, warm_venv) -> BakedProject:
+def project(project, installed_venv) -> BakedProject:
     """Its commands are forks of a process that has the libraries."""
-    return replace(project, venv=warm_venv)
+    return replace(project, venv=installed_venv)
 
 
 def adopt(project: BakedProject, frame: pd.DataFrame, **settings: object) -> None:
@@ -105,24 +105,33 @@ OTHER_TASKS = {
 }
 
 
-@pytest.mark.parametrize("task", OTHER_TASKS)
-def test_other_tasks_run_from_the_data_to_a_decision_between_two_models(project, task):
+def adopt_task(project, task, **settings) -> None:
     load, metric, floors, renamed = OTHER_TASKS[task]
     frame = with_site_and_key(load(as_frame=True), "answer")
     frame.insert(2, "family", frame["number"] % 60)
-    adopt(
-        project,
-        frame,
-        data__task=task,
-        gate__metric=metric,
-        gate__floors=floors,
-    )
+    adopt(project, frame, data__task=task, gate__metric=metric, gate__floors=floors, **settings)
     for old, new in renamed.items():
         project.edit(f"src/{project.package}/model.py", old, new)
     if task == "regression":
         forest = {"n_estimators": 50, "min_samples_leaf": 10}
         project.set_param("model.params", {"estimator": "ridge", "ridge": {"alpha": 1.0}, "forest": forest})
         project.set_param("data.group", "family")
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_the_gate_is_tested_on_other_tasks_too(project, task):
+    adopt_task(project, task, split__holdout=0.5)
+    done = project.cli("aa")
+    made = json.loads((project.path / "build" / "aa.json").read_text())["aa"]
+    assert (made["metric"], made["unit"]) == (OTHER_TASKS[task][1], {"regression": "family"}.get(task, "row"))
+    assert made["differ"] > 0.9 and made["smallest_gain"] > 0 and len(made["decisions"]) == 200
+    assert "false promotions" in done.stdout
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_other_tasks_run_from_the_data_to_a_decision_between_two_models(project, task):
+    _, metric, floors, _ = OTHER_TASKS[task]
+    adopt_task(project, task)
     project.make("pipeline", "format", "check", "test")
     made = decided(project)
     assert (made["outcome"], made["task"]) == ("bootstrap", task)

@@ -44,6 +44,22 @@ MISTAKES = {
         ("{roc_auc: 0.6}", "{r2: 0.65}"),
         "params.yaml: gate: r2 is no metric of data.task binary; use roc_auc, .*, f1",
     ),
+    "a threshold of zero": (
+        ("threshold: 0.5 ", "threshold: 0 "),
+        "params.yaml: gate.threshold: input should be greater than 0, not 0",
+    ),
+    "a threshold of one": (
+        ("threshold: 0.5 ", "threshold: 1.0 "),
+        "params.yaml: gate.threshold: input should be less than 1, not 1.0",
+    ),
+    "a threshold that is no number": (
+        ("threshold: 0.5 ", "threshold: .nan "),
+        "params.yaml: gate.threshold: input should be .*, not nan",
+    ),
+    "a threshold as text": (
+        ("threshold: 0.5 ", 'threshold: "0.5" '),
+        "params.yaml: gate.threshold: input should be a valid number, not '0.5'",
+    ),
     "no such task": (
         ("task: binary ", "task: ranking "),
         "params.yaml: data.task: input should be 'binary', 'multiclass' or 'regression', not 'ranking'",
@@ -107,6 +123,27 @@ MISTAKES = {
     "a group that is no column": (
         ("group: null ", "group: family "),
         "params.yaml: data.group: no column 'family' in data/flights.csv.gz; it has scheduled, .*",
+    ),
+    "the target as a group": (
+        ("group: null ", "group: late "),
+        "params.yaml: data.group: late is the target; name another column",
+    ),
+    "the target as a segment": (
+        ("segments: [origin, carrier]", "segments: [origin, late]"),
+        "params.yaml: gate.guards.segments: late is the target; name another column",
+    ),
+    "a name where a list is needed": (
+        ("ignore: [flight] ", "ignore: flight "),
+        r"params.yaml: data.ignore: input should be a list, such as \[one, two\], not 'flight'",
+    ),
+    "no key": (("key: [scheduled, carrier, flight, origin]", "key: []"), "params.yaml: data.key: the list .* empty.*"),
+    "a number that YAML reads as text": (
+        ("confidence: 0.95 ", "confidence: 9e-1 "),
+        r"params.yaml: gate.confidence: a number needs a point before its exponent, such as 1.0e-5, not '9e-1'",
+    ),
+    "a block that is none": (
+        ("block: day ", "block: 6 hours "),
+        "params.yaml: gate.block: '6 hours' is no block; write day, week, row, or a number of hours such as 6",
     ),
     "no such rule": (
         ("promote_when: superior ", "promote_when: better "),

@@ -22,12 +22,6 @@ def events(project) -> list[tuple[int, str]]:
     return [(event["number"], event["type"]) for event in listed]
 
 
-def better(project) -> None:
-    """Let params.yaml name a model that is shown to be better: a forest of half the trees, in half the time."""
-    project.set_param("model.params.estimator", "forest")
-    project.set_param("model.params.forest.n_estimators", 50)
-
-
 def runs(project) -> int:
     with sqlite3.connect(project.path / "mlruns" / "mlflow.db") as database:
         return database.execute("select count(*) from runs").fetchone()[0]
@@ -62,26 +56,48 @@ def test_a_machine_without_the_build_folder_restores_the_model_instead_of_traini
     assert said(done, "train").startswith("train     restored model")
     assert (
         runs(bootstrapped) == before
-        and decision(bootstrapped)["reason"] == "the two models predict the same on 4000 rows"
+        and decision(bootstrapped)["reason"] == "the two models predict the same on 4043 rows"
     )
 
 
 def test_each_kind_of_challenger_gets_its_outcome(bootstrapped):
     project = bootstrapped
-    project.set_param("model.params.estimator", "forest")
-    project.cli("pipeline")
+    project.better()
+    assert "served as compiled" in said(project.cli("pipeline"), "train")
     assert decision(project)["outcome"] == "promote" and events(project)[2:] == [(3, "accepted"), (4, "live")]
 
-    project.set_param("model.seed", 8)
+    project.set_param("model.params.estimator", "forest")
     project.cli("pipeline")
     assert decision(project)["outcome"] == "keep"
-
+    assert decision(project)["reason"].startswith("not shown to be better by more than 0.001: roc_auc 0.7")
     project.set_param("model.params.estimator", "logistic")
+
+    project.edit("src/late_flights/model.py", '"departure_minute", ', "")
     done = project.cli("pipeline", check=False)
     assert (done.returncode, decision(project)["outcome"]) == (1, "block")
     assert re.fullmatch(r"error: block: shown to be worse by more than 0.001: roc_auc .*\n", done.stderr)
-    assert events(project)[4:] == [(5, "kept")]
+    assert events(project)[4:] == [(5, "kept"), (6, "blocked")]
     assert (project.path / "build" / "report.md").read_text().startswith("**Verdict: block**")
+    done = project.cli("pipeline", check=False)
+    assert done.returncode == 1 and len(events(project)) == 6, "it is on record once, and red again"
+
+
+def test_the_rows_of_one_day_are_one_unit_unless_params_yaml_says_otherwise(bootstrapped):
+    """By rows the gain of a forest is more than chance; by days, which share their weather, it is not."""
+    project = bootstrapped
+    project.set_param("model.params.estimator", "forest")
+    project.cli("pipeline")
+    found = decision(project)
+    assert (found["outcome"], found["units"]["name"], found["units"]["count"]) == ("keep", "day", 37)
+    assert found["metrics"][0]["gain_low"] < 0 < found["metrics"][0]["gain"]
+    assert found["units"]["design_effect"] > 2 and found["units"]["effective_rows"] < 2000
+    assert "- Units: 37 days, " in (project.path / "build" / "report.md").read_text()
+    project.set_param("gate.block", "row")
+    project.cli("pipeline")
+    by_row = decision(project)
+    assert by_row["units"] is None and by_row["metrics"][0]["gain_low"] > 0.001
+    assert (found["rows"], by_row["rows"]) == (4043, 4000)  # no day is divided, or none is whole
+    assert by_row["metrics"][0]["gain"] == pytest.approx(found["metrics"][0]["gain"], abs=0.005)
 
 
 def test_the_steps_run_alone_one_after_the_other(sound):
@@ -168,7 +184,7 @@ def test_a_project_may_be_a_folder_of_a_bigger_repository(project, tmp_path):
 def test_try_shows_the_difference_and_promotes_nothing(bootstrapped):
     before = bootstrapped.git("for-each-ref").stdout
     candidate = (bootstrapped.path / "build" / "candidate" / "lineage.json").read_bytes()
-    done = bootstrapped.cli("try", "model.params.estimator=forest", "model.params.forest.n_estimators=50")
+    done = bootstrapped.cli("try", "model.params.degree=2")
     assert re.search(r"roc_auc +0\.\d{4} +0\.\d{4} +0\.\d{4}   \[\+0\.\d{4}, \+0\.\d{4}\]", done.stdout)
     assert "promote: shown to be better by more than 0.001" in done.stdout and "Nothing was promoted" in done.stdout
     assert bootstrapped.git("for-each-ref").stdout == before
@@ -256,7 +272,7 @@ def test_a_laptop_reads_the_ledger_at_origin_and_writes_it_only_when_told(sound,
 
 def test_a_model_that_was_rolled_back_is_not_promoted_again_by_the_next_run(bootstrapped):
     project = bootstrapped
-    better(project)
+    project.better()
     project.cli("pipeline")
     project.cli("rollback", "--because", "too slow", GITHUB_ACTOR="ada")
     done = project.cli("pipeline")
@@ -281,9 +297,8 @@ def test_a_late_run_of_an_older_commit_accepts_nothing_also_where_the_champion_s
         bootstrapped.cli(step)
     assert json.loads((bootstrapped.path / "build" / "decision.json").read_text())["decision"]["outcome"] == "keep"
     done = bootstrapped.cli("accept", check=False)
-    one_line(
-        done, 1, "promote: champion/000004 comes from commit .{12}, which is newer than .{12}; nothing was changed"
-    )
+    newer = "champion/000004 comes from commit .{12}, which is newer than .{12} and holds its change"
+    one_line(done, 1, f"promote: overtaken: {newer}; nothing was changed")
 
 
 def test_a_decision_that_was_overtaken_is_made_again_against_the_new_champion(bootstrapped, tmp_path):
@@ -294,7 +309,7 @@ def test_a_decision_that_was_overtaken_is_made_again_against_the_new_champion(bo
     bootstrapped.run("cp", "-r", str(bootstrapped.path), str(other))
     first, second = bootstrapped, type(bootstrapped)(other, bootstrapped.options, bootstrapped.venv)
     for project, seed in ((first, 7), (second, 8)):
-        better(project)
+        project.better()
         project.set_param("model.seed", seed)
         project.cli("pipeline")  # reads origin, writes nothing there
         assert decision(project)["outcome"] == "promote"
@@ -376,11 +391,11 @@ FAULTY_MODELS = {
     ),
     "probabilities of some rows": (
         *forest_that_gives("[:-1]"),
-        r"model.py: predict_proba gives an array \(3999, 2\), .*",
+        r"model.py: predict_proba gives an array \(4042, 2\), .*",
     ),
     "probabilities of one class": (
         *forest_that_gives("[:, :1]"),
-        r"model.py: predict_proba gives an array \(4000, 1\), .*",
+        r"model.py: predict_proba gives an array \(4043, 1\), .*",
     ),
     "no syntax": ("def build(", "def build((", r"model.py:\d+: SyntaxError: .*; mend that line"),
     "no such library": (

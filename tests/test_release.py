@@ -24,7 +24,7 @@ FILES = {"late-flights-1.4.0.tar.gz", "late-flights-1.4.0-portable.zip", "SHA256
 IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false")
 
 
-class House:
+class TemplateRepository:
     """A repository of the template's own tools, as a job has it checked out."""
 
     def __init__(self, path, github):
@@ -58,28 +58,27 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path):
+def template(tmp_path):
     path = tmp_path / "template"
     (path / "tools").mkdir(parents=True)
     for name in ("Makefile", *TOOLS):
         shutil.copyfile(ROOT / name, path / name)
     with GitHub(grants(ROOT)) as github:
-        house = House(path, github)
-        house.git("init", "--quiet", "--initial-branch=main")
-        house.seal("1.4.0")
+        template = TemplateRepository(path, github)
+        template.git("init", "--quiet", "--initial-branch=main")
+        template.seal("1.4.0")
         files = {"CHANGELOG_md": CHANGELOG, "_gitignore": "build/\n__pycache__/\n", "cookiecutter_json": ADDRESS}
-        house.commit("All there is", **files)
-        house.git("tag", "v1.4.0")
-        yield house
+        template.commit("All there is", **files)
+        template.git("tag", "v1.4.0")
+        yield template
 
 
-def test_a_tag_on_main_becomes_a_release_with_its_notes_its_archive_and_their_sums(house):
-    done = house.release()
+def test_a_tag_on_main_becomes_a_release_with_its_notes_its_archive_and_their_sums(template):
+    done = template.release()
     assert done.returncode == 0 and done.stdout.endswith("is out\n"), done.stderr
-    (release,) = house.github.releases
+    (release,) = template.github.releases
     assert (release["tag_name"], release["draft"], release["body"]) == ("v1.4.0", False, "- New.\n- Better.\n")
-    assert release["target_commitish"] == house.git("rev-parse", "v1.4.0")
-    assert house.github.latest == "legacy"  # a mend of an old version does not become the latest
+    assert template.github.latest == "legacy"  # a mend of an old version does not become the latest
     contents = {asset["name"]: asset["bytes"] for asset in release["assets"]}
     assert set(contents) == FILES
     archive = contents["late-flights-1.4.0.tar.gz"]
@@ -96,16 +95,16 @@ def test_a_tag_on_main_becomes_a_release_with_its_notes_its_archive_and_their_su
     assert "<<cookiecutter.project>>/src/conveyor/SEAL" in names
 
 
-def test_nobody_sees_a_release_before_its_files_are_there(house):
-    house.release()
-    assert house.github.writes == ["POST releases", *["POST releases/1/assets"] * 3, "PATCH releases/1"]
+def test_nobody_sees_a_release_before_its_files_are_there(template):
+    template.release()
+    assert template.github.writes == ["POST releases", *["POST releases/1/assets"] * 3, "PATCH releases/1"]
 
 
-def test_the_same_tag_gives_the_same_bytes_whoever_makes_them(house, tmp_path):
-    house.tool("files")
-    first = {name: (house.built / name).read_bytes() for name in FILES}
-    run("git", "clone", "--quiet", house.path, tmp_path / "other", cwd=tmp_path)
-    other = House(tmp_path / "other", house.github)
+def test_the_same_tag_gives_the_same_bytes_whoever_makes_them(template, tmp_path):
+    template.tool("files")
+    first = {name: (template.built / name).read_bytes() for name in FILES}
+    run("git", "clone", "--quiet", template.path, tmp_path / "other", cwd=tmp_path)
+    other = TemplateRepository(tmp_path / "other", template.github)
     other.git("config", "tar.umask", "0077")
     other.git("config", "core.autocrlf", "true")
     os.utime(other.path / "Makefile", (1, 1))
@@ -118,34 +117,34 @@ def test_the_same_tag_gives_the_same_bytes_whoever_makes_them(house, tmp_path):
 @pytest.mark.parametrize(
     "tag", ["1.4.0", "v1.4", "v1.4.0-rc.1", "v01.4.0", "v1.4.0\n", "v1.4.0;id", "main", "-v1.4.0", "v٣.4.0"]
 )
-def test_a_tag_that_is_no_version_is_refused(house, one_line, tag):
+def test_a_tag_that_is_no_version_is_refused(template, one_line, tag):
     for verb in ("files", "publish"):
-        one_line(house.tool(verb, tag=tag), 2, f"TAG: {re.escape(repr(tag))} is no version; name it like v1.4.0")
-    assert not house.built.exists() and not house.github.requests
+        one_line(template.tool(verb, tag=tag), 2, f"TAG: {re.escape(repr(tag))} is no version; name it like v1.4.0")
+    assert not template.built.exists() and not template.github.requests
 
 
-def test_without_a_tag_there_is_nothing_to_release(house, one_line):
-    one_line(house.tool("files", tag=""), 2, "TAG: not set; .*")
-    one_line(house.tool("files", tag="v9.0.0"), 2, "TAG: there is no tag v9.0.0 here; .*")
-    house.git("branch", "v8.0.0")  # a branch of that name is none
-    one_line(house.tool("files", tag="v8.0.0"), 2, "TAG: there is no tag v8.0.0 here; .*")
+def test_without_a_tag_there_is_nothing_to_release(template, one_line):
+    one_line(template.tool("files", tag=""), 2, "TAG: not set; .*")
+    one_line(template.tool("files", tag="v9.0.0"), 2, "TAG: there is no tag v9.0.0 here; .*")
+    template.git("branch", "v8.0.0")  # a branch of that name is none
+    one_line(template.tool("files", tag="v8.0.0"), 2, "TAG: there is no tag v8.0.0 here; .*")
 
 
-def test_a_commit_off_main_is_refused_and_one_behind_its_tip_is_not(house, one_line):
-    house.git("checkout", "--quiet", "-b", "side")
-    house.commit("Not reviewed")
-    house.git("tag", "--force", "v1.4.0")
-    one_line(house.tool("files"), 1, r"v1\.4\.0: its commit \w{12} is not on main; .*")
-    house.git("checkout", "--quiet", "main")
-    house.git("tag", "--force", "v1.4.0")
-    house.commit("Later")
-    assert house.tool("files").returncode == 0
+def test_a_commit_off_main_is_refused_and_one_behind_its_tip_is_not(template, one_line):
+    template.git("checkout", "--quiet", "-b", "side")
+    template.commit("Not reviewed")
+    template.git("tag", "--force", "v1.4.0")
+    one_line(template.tool("files"), 1, r"v1\.4\.0: its commit \w{12} is not on main; .*")
+    template.git("checkout", "--quiet", "main")
+    template.git("tag", "--force", "v1.4.0")
+    template.commit("Later")
+    assert template.tool("files").returncode == 0
 
 
-def test_origin_says_what_main_is(house, tmp_path, one_line):
+def test_origin_says_what_main_is(template, tmp_path, one_line):
     """A main that was never pushed does not make a release."""
-    run("git", "clone", "--quiet", house.path, tmp_path / "clone", cwd=tmp_path)
-    clone = House(tmp_path / "clone", house.github)
+    run("git", "clone", "--quiet", template.path, tmp_path / "clone", cwd=tmp_path)
+    clone = TemplateRepository(tmp_path / "clone", template.github)
     clone.commit("Here only")
     clone.git("tag", "--force", "v1.4.0")
     one_line(clone.tool("files"), 1, r"v1\.4\.0: its commit \w{12} is not on main; .*")
@@ -166,69 +165,71 @@ def test_origin_says_what_main_is(house, tmp_path, one_line):
     ],
     ids=["none", "empty", "last and empty", "longer", "no dots", "no section"],
 )
-def test_a_version_of_which_the_changelog_says_nothing_is_refused(house, one_line, changelog):
-    house.commit("Another changelog", CHANGELOG_md=changelog)
-    house.git("tag", "--force", "v1.4.0")
-    (house.path / "CHANGELOG.md").write_text(CHANGELOG)  # what counts is what was tagged
-    one_line(house.tool("files"), 1, r"CHANGELOG\.md: no section `## 1\.4\.0` with a word in it; .*")
+def test_a_version_of_which_the_changelog_says_nothing_is_refused(template, one_line, changelog):
+    template.commit("Another changelog", CHANGELOG_md=changelog)
+    template.git("tag", "--force", "v1.4.0")
+    (template.path / "CHANGELOG.md").write_text(CHANGELOG)  # what counts is what was tagged
+    one_line(template.tool("files"), 1, r"CHANGELOG\.md: no section `## 1\.4\.0` with a word in it; .*")
 
 
 @pytest.mark.parametrize("version", ["1.3.0", "1.4.00", "v1.4.0"])
-def test_a_version_that_the_machinery_does_not_bear_is_refused(house, one_line, version):
-    house.seal(version)
-    house.commit("Another seal")
-    house.git("tag", "--force", "v1.4.0")
+def test_a_version_that_the_machinery_does_not_bear_is_refused(template, one_line, version):
+    template.seal(version)
+    template.commit("Another seal")
+    template.git("tag", "--force", "v1.4.0")
     message = rf".*SEAL: says 'conveyor {version}', and the tag is v1\.4\.0; run `make seal VERSION=1\.4\.0`, .*"
-    one_line(house.tool("files"), 1, message)
+    one_line(template.tool("files"), 1, message)
 
 
 @pytest.mark.parametrize("address", ["https://github.com/eve/late-flights", "", None])
-def test_a_release_whose_children_would_be_updated_from_elsewhere_is_refused(house, one_line, address):
-    house.commit("Another address", cookiecutter_json=json.dumps({"_address": address} if address is not None else {}))
-    house.git("tag", "--force", "v1.4.0")
+def test_a_release_whose_children_would_be_updated_from_elsewhere_is_refused(template, one_line, address):
+    template.commit(
+        "Another address", cookiecutter_json=json.dumps({"_address": address} if address is not None else {})
+    )
+    template.git("tag", "--force", "v1.4.0")
     said = f"cookiecutter.json: _address is {address!r}, and this is https://github.com/your-team/late-flights: .*"
-    one_line(house.tool("files"), 1, said)
+    one_line(template.tool("files"), 1, said)
 
 
-def test_a_release_with_a_name_that_windows_forbids_is_refused(house, one_line):
-    product = house.path / "<<cookiecutter.project>>"
+def test_a_release_with_a_name_that_windows_forbids_is_refused(template, one_line):
+    product = template.path / "<<cookiecutter.project>>"
     (product / "what?.md").write_text("")
-    house.commit("A question")
-    house.git("tag", "--force", "v1.4.0")
+    template.commit("A question")
+    template.git("tag", "--force", "v1.4.0")
     one_line(
-        house.tool("files"),
+        template.tool("files"),
         1,
         re.escape("<<cookiecutter.project>>/what?.md: {=cookiecutter.project=}/what?.md") + " .*",
     )
 
 
-def test_a_repeated_run_finds_the_release_out_and_changes_nothing(house):
-    house.release()
-    before, writes = str(house.github.releases), house.github.writes
-    done = house.release()
+def test_a_repeated_run_finds_the_release_out_and_changes_nothing(template):
+    template.release()
+    before, writes = str(template.github.releases), template.github.writes
+    done = template.release()
     assert done.returncode == 0 and "is out already, with these files" in done.stdout
-    assert str(house.github.releases) == before
-    assert house.github.writes == writes
+    assert str(template.github.releases) == before
+    assert template.github.writes == writes
 
 
-def test_a_moved_tag_does_not_change_a_release_that_is_out(house, one_line):
-    house.release()
-    before = str(house.github.releases)
-    house.commit("One more")
-    house.git("tag", "--force", "v1.4.0")
-    one_line(house.release(), 1, r"v1\.4\.0: it was moved; the release is out for \w{12}, this is \w{12}; .*")
-    assert str(house.github.releases) == before
+def test_a_moved_tag_does_not_change_a_release_that_is_out(template, one_line):
+    template.release()
+    before = str(template.github.releases)
+    template.commit("One more")
+    template.git("tag", "--force", "v1.4.0")
+    one_line(template.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
+    assert str(template.github.releases) == before
 
 
-def test_a_release_that_is_out_with_other_files_is_left_as_it_is(house, one_line):
-    house.release()
-    house.github.releases[0]["assets"][0]["digest"] = "sha256:" + "0" * 64
-    one_line(house.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
-    house.github.releases[0]["assets"].pop()
-    one_line(house.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
+def test_a_release_that_is_out_with_other_files_is_left_as_it_is(template, one_line):
+    template.release()
+    template.github.releases[0]["assets"][0]["digest"] = "sha256:" + "0" * 64
+    one_line(template.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
+    template.github.releases[0]["assets"].pop()
+    one_line(template.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
     # One that a person made on GitHub names a branch and not a commit, and has no files.
-    house.github.releases[0] |= {"target_commitish": "main", "assets": []}
-    one_line(house.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
+    template.github.releases[0] |= {"target_commitish": "main", "assets": []}
+    one_line(template.release(), 1, r"v1\.4\.0: the release is out with other files; .*")
 
 
 @pytest.mark.parametrize(
@@ -242,57 +243,57 @@ def test_a_release_that_is_out_with_other_files_is_left_as_it_is(house, one_line
     ],
     ids=["before all", "before the draft", "before the files", "after the upload", "before it is out"],
 )
-def test_a_run_that_was_stopped_anywhere_is_finished_by_the_next(house, one_line, method, path):
-    house.github.fail(method, f"^{path}$", 502)
-    one_line(house.release(), 2, f"GitHub: {method} .*: 502, injected; .*")
-    assert all(release["draft"] for release in house.github.releases)
-    assert house.tool("publish").returncode == 0
-    (release,) = house.github.releases
+def test_a_run_that_was_stopped_anywhere_is_finished_by_the_next(template, one_line, method, path):
+    template.github.fail(method, f"^{path}$", 502)
+    one_line(template.release(), 2, f"GitHub: {method} .*: 502, injected; .*")
+    assert all(release["draft"] for release in template.github.releases)
+    assert template.tool("publish").returncode == 0
+    (release,) = template.github.releases
     assert not release["draft"] and len(release["assets"]) == len(FILES)
 
 
-def test_what_a_killed_upload_left_in_the_draft_is_replaced(house):
-    house.github.fail("PATCH", r"^releases/\d+$", 502)
-    house.release()
-    (draft,) = house.github.releases
+def test_what_a_killed_upload_left_in_the_draft_is_replaced(template):
+    template.github.fail("PATCH", r"^releases/\d+$", 502)
+    template.release()
+    (draft,) = template.github.releases
     draft["assets"][0] |= {"digest": None, "bytes": b"half"}
     draft["assets"].append({"id": 99, "name": "of another run", "digest": "sha256:" + "0" * 64})
     kept = draft["assets"][1]["id"]
-    assert house.tool("publish").returncode == 0
+    assert template.tool("publish").returncode == 0
     assert {asset["name"] for asset in draft["assets"]} == FILES
     assert kept in [asset["id"] for asset in draft["assets"]]  # what had arrived is not sent again
 
 
-def test_files_that_are_not_as_their_sums_say_are_not_published(house, one_line):
-    one_line(house.tool("publish"), 2, "build/release: .*SHA256SUMS.*; run `make release-files` first")
-    house.tool("files")
-    (house.built / "late-flights-1.4.0.tar.gz").write_bytes(b"another")
-    one_line(house.tool("publish"), 2, "build/release/late-flights-1.4.0.tar.gz: not what SHA256SUMS says; .*")
-    assert not house.github.requests
+def test_files_that_are_not_as_their_sums_say_are_not_published(template, one_line):
+    one_line(template.tool("publish"), 2, "build/release: .*SHA256SUMS.*; run `make release-files` first")
+    template.tool("files")
+    (template.built / "late-flights-1.4.0.tar.gz").write_bytes(b"another")
+    one_line(template.tool("publish"), 2, "build/release/late-flights-1.4.0.tar.gz: not what SHA256SUMS says; .*")
+    assert not template.github.requests
 
 
-def test_what_github_refuses_is_one_line_and_the_token_follows_no_redirect(house, one_line):
-    house.tool("files")
-    one_line(house.tool("publish", GITHUB_TOKEN="wrong"), 2, "GitHub: GET .*: 401, Bad credentials; check .*")
-    one_line(house.tool("publish", GITHUB_TOKEN=""), 2, "GITHUB_TOKEN: not set; .*")
-    one_line(house.tool("publish", GITHUB_REPOSITORY=""), 2, "GITHUB_REPOSITORY: not set; .*")
-    one_line(house.tool("publish", GITHUB_API_URL="http://127.0.0.1:9"), 2, "GitHub: GET .*refused.*; run it again")
-    house.github.fail("GET", "releases", 302, headers={"Location": f"{house.github.url}/elsewhere"})
-    one_line(house.tool("publish"), 2, "GitHub: GET .*: 302, .*")
-    assert "elsewhere" not in str(house.github.requests)
+def test_what_github_refuses_is_one_line_and_the_token_follows_no_redirect(template, one_line):
+    template.tool("files")
+    one_line(template.tool("publish", GITHUB_TOKEN="wrong"), 2, "GitHub: GET .*: 401, Bad credentials; check .*")
+    one_line(template.tool("publish", GITHUB_TOKEN=""), 2, "GITHUB_TOKEN: not set; .*")
+    one_line(template.tool("publish", GITHUB_REPOSITORY=""), 2, "GITHUB_REPOSITORY: not set; .*")
+    one_line(template.tool("publish", GITHUB_API_URL="http://127.0.0.1:9"), 2, "GitHub: GET .*refused.*; run it again")
+    template.github.fail("GET", "releases", 302, headers={"Location": f"{template.github.url}/elsewhere"})
+    one_line(template.tool("publish"), 2, "GitHub: GET .*: 302, .*")
+    assert "elsewhere" not in str(template.github.requests)
 
 
-def test_the_release_is_found_beyond_the_first_page(house):
-    house.release()
-    house.github.releases[:0] = [
+def test_the_release_is_found_beyond_the_first_page(template):
+    template.release()
+    template.github.releases[:0] = [
         {"id": 1000 + n, "tag_name": f"v0.0.{n}", "draft": False, "assets": []} for n in range(230)
     ]
-    done = house.release()
+    done = template.release()
     assert done.returncode == 0 and "is out already" in done.stdout
-    assert len(house.github.releases) == 231
+    assert len(template.github.releases) == 231
 
 
-def test_the_commands_of_the_workflow_make_the_release_without_installing_anything(house):
+def test_the_commands_of_the_workflow_make_the_release_without_installing_anything(template):
     """As its jobs do: a checkout for each, and the artifact between them. The machine's own Python is enough."""
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
     steps = {
@@ -301,14 +302,14 @@ def test_the_commands_of_the_workflow_make_the_release_without_installing_anythi
     commands = {name: [step["run"] for step in found] for name, found in steps.items() if found}
     assert commands == {"build": ["make release-files"], "publish": ["make release"]}
     for job in ("build", "publish"):
-        clone = house.path.parent / job
-        run("git", "clone", "--quiet", "--branch=v1.4.0", house.path, clone, cwd=house.path)
+        clone = template.path.parent / job
+        run("git", "clone", "--quiet", "--branch=v1.4.0", template.path, clone, cwd=template.path)
         if job == "publish":
-            shutil.copytree(house.path.parent / "build/build", clone / "build")
+            shutil.copytree(template.path.parent / "build/build", clone / "build")
         (step,) = steps[job]
-        shared = house.github.environment(f"release/{job}")
+        shared = template.github.environment(f"release/{job}")
         known = {"GITHUB_TOKEN": shared.pop("GITHUB_TOKEN"), "TAG": "v1.4.0"}
         given = {name: known[name] for name in step["env"]}
         run(*step["run"].split(), cwd=clone, VENV="none", PATH="/usr/bin:/bin", **shared, **given)
         assert not (clone / "none").exists()
-    assert [release["draft"] for release in house.github.releases] == [False]
+    assert [release["draft"] for release in template.github.releases] == [False]

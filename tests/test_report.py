@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 
 from conveyor.core.files import sha256, write_json
 from conveyor.core.params import Gate
 from conveyor.gate import decide as conveyor_decide
+from conveyor.gate.looks import Look
 from conveyor.report import changed, pictures, wording
 from conveyor.report import page as report_page
 from conveyor.report.markdown import markdown as as_markdown
@@ -36,6 +38,7 @@ HOSTILE = [
 ]
 GOLDEN = Path(__file__).with_name("golden")
 TASKS = ["binary", "multiclass", "regression"]
+LOOK = Look(place=4, again=0, level=0.04, before=3, share=0.818)
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -62,7 +65,7 @@ def around(made, rows: int, champion: bool = True, **more):
     """decision.json around a decision of the gate."""
     header = {"champion": {"event": 2, "key": "e" * 64, "digest": "e" * 64, "commit": "c" * 40} if champion else None}
     header |= {"challenger": {"key": "f" * 64, "digest": "f" * 64}, "ledger": 2, "holdout": "a" * 64}
-    header |= {"holdout_rows": rows + 12, "left_out": {"champion_trained": 12, "altered": 0}, "decisions_before": 3}
+    header |= {"holdout_rows": rows + 12, "left_out": {"champion_trained": 12, "altered": 0}}
     header |= {"rule_of": "params.yaml", "flags": [], "warnings": []}
     return {**HEADER, **header, **more, "decision": made.model_dump(mode="json")}
 
@@ -107,7 +110,8 @@ def decide():
         rule = Gate(floors={"roc_auc": 0.55}, **rule)
         error = error if outcome == "incomparable" else None
         parts = segments(len(y), values) if values else None
-        made = conveyor_decide.decide(y, champion, challenger, rule, error, segments=parts)
+        look = None if champion is None else LOOK
+        made = conveyor_decide.decide(y, champion, challenger, rule, error, segments=parts, look=look)
         assert made.outcome == outcome, made.reason
         models = {"challenger": challenger} if champion is None else {"champion": champion, "challenger": challenger}
         return around(made, len(y), champion is not None), (y, models)
@@ -191,13 +195,16 @@ def test_the_verdict_of_the_gate_comes_first(decide, outcome):
     for fact in (
         "1,500",
         "of 1,512 held out; left out are 12 because the champion was trained on them",
-        "3 models were",
         "1 of 1 expectations hold on 9,000 rows",
         "c" * 12,
         "d" * 12,
         "f" * 12,
     ):
         assert fact in markdown
+    seen = "number 4 at these rows (3 verdicts of main used about 82 % of them before); tested at level 0.04"
+    words = [text.replace("\u00a0", " ") for text in (markdown, page.words)]
+    assert [f"{seen} in place of 0.05" in text for text in words] == [outcome != "bootstrap"] * 2
+    assert ("- Look: number 4" in markdown) == (outcome != "bootstrap")
     assert "c" * 13 not in markdown
     # Of a model that is not there, or that could not score, nothing is drawn.
     drawn = [label for label in page.values("aria-label") if label.startswith(("ROC", "Calibration"))]
@@ -207,6 +214,33 @@ def test_the_verdict_of_the_gate_comes_first(decide, outcome):
     assert len(gains) == 2 * (outcome not in ("bootstrap", "incomparable"))
     if outcome == "incomparable":
         assert "no curves of the champion: 1,500 of its 1,500 predictions are not probabilities" in page.words
+
+
+def looked(look=LOOK, rule_of="params.yaml", needed=0.0123, **gate):
+    """The words about a look, of a verdict whose numbers are written here."""
+    gate = {"name": "roc_auc", "gain_error": 0.005, **gate}
+    judged = {"confidence": 0.95, "metric": "roc_auc", "metrics": [gate], "look": look and look.model_dump()}
+    judged["needed"] = needed
+    return wording.look({"decision": judged, "rule_of": rule_of}).replace("\u00a0", " ")
+
+
+def test_the_report_says_which_look_it_is_what_it_needed_and_what_luck_shows():
+    assert looked(None) == ""
+    first = Look(place=1, again=0, level=1 - 0.95, before=0)
+    assert looked(first) == "number 1 at these rows; tested at level 0.05, which needs a gain of +0.0123"
+    second = looked(LOOK.model_copy(update={"before": 1, "share": None, "level": 0.0012}), needed=None)
+    assert (
+        second == "number 2 at these rows (1 verdict of main used them before); tested at level 0.0012 in place of 0.05"
+    )
+    fourth = looked()
+    # Of four normal numbers the largest is 1.03 on average.
+    assert fourth.endswith(
+        "; after so many looks a reported gain can be too good by about 0.0052, as that of the luckiest of 4 equal"
+        " challengers is"
+    )
+    assert "luckiest" not in looked(LOOK.model_copy(update={"before": 1})) + looked(gain_error=None)
+    assert "this challenger was judged 3 times before, on other rows" in looked(LOOK.model_copy(update={"again": 3}))
+    assert "a pull request does not change it" in looked(rule_of="the base") and "pull" not in fourth
 
 
 def test_refused_data_show_nothing_of_a_decision_that_was_there_before(decide):
@@ -234,6 +268,8 @@ def test_a_hostile_name_is_text_in_both(decide, name):
     decision["decision"]["reason"] = name
     decision["decision"]["metrics"][1]["name"] = name
     decision["decision"]["guards"][0]["name"] = f"origin = {name}"
+    decision["decision"]["unseen"] = [name]
+    days(decision["decision"], name, still_correlated=True)
     decision["decision"]["guards"][1]["name"] = name
     decision |= {"flags": [name], "warnings": [name], "rule_of": name}
     made = lineage(params={name: {name: name}}, versions={name: name, "commit": name}, mlflow_run=name, classes=[name])
@@ -376,7 +412,7 @@ def test_curves_are_drawn_from_the_rows_that_were_judged(bootstrapped):
     drawn = page.read_text()
     assert [label.split()[0] for label in Page(drawn).values("aria-label")] == ["ROC", "Calibration"]
     judged = pq.read_table(bootstrapped.path / "build" / "judged.parquet")
-    assert judged.column_names == ["label", "champion", "challenger"] and judged.num_rows == 4000
+    assert judged.column_names == ["label", "champion", "challenger"] and judged.num_rows == 4043
     (bootstrapped.path / "build" / "scores.parquet").unlink()
     bootstrapped.cli("report")
     assert page.read_text() == drawn
@@ -425,7 +461,7 @@ def test_guards_are_a_line_where_they_hold_and_a_table_where_not(decide):
     assert "No guard is broken" in page.words and "✗ broken" not in page.words
     assert sum(guard["name"] in page.words for guard in guards) == 6
     [forest] = [label for label in page.values("aria-label") if label.startswith("Gain in segments")]
-    assert forest.endswith("none of 5 is broken")
+    assert forest.endswith("none of 5 is broken or in doubt")
 
     decision["decision"]["guards"][4] |= {"holds": False, "p": 1e-9}
     markdown = as_markdown(passed(), decision)
@@ -441,6 +477,7 @@ def test_guards_are_a_line_where_they_hold_and_a_table_where_not(decide):
 
 def test_calibration_is_told_in_units_that_can_be_read():
     guard = {"kind": "calibration", "champion": 0.0009, "challenger": 0.0025, "margin": 0.0016, "gain": -0.0016}
+    guard["doubted"] = False
     assert wording.closest(guard | {"holds": True}) == (
         "calibration error 0.0500 against 0.0300, error up to 0.0500 is tolerated"
     )
@@ -470,6 +507,170 @@ def test_without_guards_nothing_is_claimed_of_them(decide):
     assert "Guards" not in as_markdown(passed(), decision)
     page = Page(report_page.page(passed(), decision, None, scored))
     assert "No guard was measured" in page.words and "Guardshold" not in page.words
+
+
+def days(judged, name: str = "day", **more):
+    """Units of a decision, as the gate measures them."""
+    found = {"name": name, "count": 37, "design_effect": 5.5, "effective_rows": 272.7, "serial": 0.1}
+    judged["units"] = found | {"still_correlated": False} | more
+    return judged["units"]
+
+
+def both(decision, scored):
+    """The words of the Markdown as its reader sees them, and those of the page."""
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(as_markdown(passed(), decision))
+    inline = [child for token in tokens for child in token.children or []]
+    read = " ".join(t.content for t in inline if t.type in ("text", "text_special"))
+    page = Page(report_page.page(passed(), decision, None, scored)).words
+    return [" ".join(text.replace("−", "-").split()) for text in (re.sub(r"(?<=\S) (?=[|~*<>])", "", read), page)]
+
+
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [
+        (
+            {},
+            "37 days, the rows of one day count as one unit; the 1,500 rows tell as much about the gain as about 273"
+            " independent ones (design effect 5.5)",
+        ),
+        ({"name": "6 hours"}, "37 blocks of 6 hours, the rows of one block of 6 hours count as one unit; the"),
+        ({"name": "hour", "count": 1}, "1 hour, the rows of one hour count as one unit"),
+        ({"name": "customer"}, "37 values of customer, the rows of one customer count as one unit"),
+        ({"design_effect": 0.88, "effective_rows": 1704.5}, "they do not repeat each other here (design effect 0.88)"),
+        ({"design_effect": None, "effective_rows": None}, "how much they repeat each other cannot be told"),
+    ],
+)
+def test_the_unit_and_what_it_does_to_the_rows_are_told(decide, units, said):
+    decision, scored = decide("promote")
+    assert all("count as one unit" not in text for text in both(decision, scored))  # each row is alone
+    days(decision["decision"], **units)
+    for text in both(decision, scored):
+        assert said in text and "with care" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "block"),
+    [
+        ("hour", "hours", "day"),
+        ("6 hours", "blocks of 6 hours", "day"),
+        ("24 hours", "blocks of 24 hours", "week"),
+        ("day", "days", "week"),
+        ("week", "weeks", "336"),
+        ("200 hours", "blocks of 200 hours", "400"),
+    ],
+)
+def test_correlated_neighbours_are_told_with_a_longer_block(decide, name, what, block):
+    decision, scored = decide("promote")
+    days(decision["decision"], name, count=300, serial=0.412, still_correlated=True)
+    for text in both(decision, scored):
+        assert "Read the interval of the gain with care" in text
+        assert f"neighbouring {what} are still correlated (0.41)" in text
+        assert f"longer units are safer: gate.block: {block} in params.yaml" in text
+    written = yaml.safe_load(block)
+    assert Gate(metric="mae", promote_when="superior", margin=0, confidence=0.9, block=written).block == written
+
+
+def test_units_that_are_alike_some_steps_apart_are_told_though_neighbours_are_not(decide):
+    decision, scored = decide("promote")
+    days(decision["decision"], "day", count=300, serial=0.0, still_correlated=True)
+    for text in both(decision, scored):
+        assert "days a few steps apart are alike, as weekdays are: the interval is widened" in text
+        assert "gate.block: week" in text and "neighbouring" not in text
+
+
+def test_a_holdout_too_short_for_longer_units_is_not_told_to_take_them(decide):
+    decision, scored = decide("promote")
+    for count, told in ((69, "a longer holdout is safer"), (70, "longer units are safer: gate.block: week")):
+        days(decision["decision"], count=count, serial=0.412, still_correlated=True)
+        for text in both(decision, scored):
+            assert told in text and "the interval is widened by an estimate of that" in text
+    [gate] = [each for each in decision["decision"]["metrics"] if each["name"] == decision["decision"]["metric"]]
+    gate |= {"gain_low": None, "gain_high": None}
+    assert all("there is no interval, and longer units" in text for text in both(decision, scored))
+
+
+def test_correlated_groups_get_no_advice_about_time(decide):
+    decision, scored = decide("promote")
+    days(decision["decision"], "customer", still_correlated=True)
+    for text in both(decision, scored):
+        assert "neighbouring values of customer are still correlated (0.10)" in text
+        assert "larger groups are safer" in text and "gate.block" not in text
+
+
+def test_heavy_tails_are_told_with_the_bound_that_is_left():
+    """The gate's own decision about errors of which three of 200 days carry all."""
+    draw, groups = np.random.default_rng(7), np.repeat(np.arange(200), 10)
+    y, off = draw.normal(0, 1, len(groups)), draw.normal(0, 1, len(groups))
+    rule = Gate(metric="mae", promote_when="superior", margin=0.0, confidence=0.95, guards={"calibration_margin": None})
+    for more, outcome, enough in ((0.0, "keep", "not enough"), (0.05, "promote", "still enough")):
+        ours, theirs = y + off, y + off * (1 + more)
+        theirs += 6 * np.sign(off) * np.isin(groups, [20, 90, 150])
+        made = conveyor_decide.decide(y, theirs, ours, rule, None, "regression", groups, unit="day")
+        assert made.outcome == outcome and made.tail is not None
+        decision, scored = around(made, len(y)), (y, {"champion": theirs, "challenger": ours})
+        share, low = round(100 * made.tail.carried), wording.number(made.tail.low, "+")
+        for text in both(decision, scored):
+            assert f"few units carry the gain: one of them has {share} % of the squared deviations" in text
+            assert f"without up to 3 that favour the challenger most, the gain is shown to be above {low}," in text
+            assert f"which is {enough}" in text
+    decision["decision"]["units"] = None
+    for text in both(decision, scored):
+        assert "few rows carry the gain" in text
+
+
+def test_a_segment_in_doubt_is_neither_broken_nor_held(decide):
+    decision, scored = decide("promote")
+    guards = decision["decision"]["guards"]
+    guards[4] |= {"doubted": True, "gain": -0.03, "gain_low": -0.07, "gain_high": 0.01, "p": 0.3}
+    markdown = as_markdown(passed(), decision)
+    assert "\n**Guards**: 1 of 6 guards is in doubt (5 segments, calibration)\n" in markdown
+    first = markdown.split("|:-:|---|---|\n")[1].splitlines()[0]
+    assert first.startswith(f"| {guards[4]['name']} |") and first.endswith("| **in doubt** |")
+    assert "<details>" not in markdown and "**broken**" not in markdown
+    text = report_page.page(passed(), decision, None, scored)
+    page = Page(text)
+    assert "Guardsin doubt" in page.words and "? in doubt" in page.words
+    assert "No guard is broken" not in page.words and "✗ broken" not in page.words
+    [forest] = [label for label in page.values("aria-label") if label.startswith("Gain in segments")]
+    named = guards[4]["name"].replace("= ", "")
+    assert f"in doubt: {named}" in forest and "broken" not in forest
+    drawn = text.partition('aria-label="Gain in segments')[2].partition("</svg>")[0]
+    assert "var(--warn)" in drawn and drawn.count("var(--bad)") == 1  # the line of the margin
+    # Beside a broken one both are told, the broken one first.
+    guards[2] |= {"holds": False, "p": 1e-9}
+    markdown = as_markdown(passed(), decision)
+    assert "**Guards**: 1 of 6 guards is broken, 1 more is in doubt (5 segments, calibration)" in markdown
+    page = Page(report_page.page(passed(), decision, None, scored))
+    assert "Guardsbroken" in page.words and page.words.index("✗ broken") < page.words.index("? in doubt")
+
+
+def test_what_no_guard_looked_at_is_told(decide):
+    decision, scored = decide("promote")
+    assert all("no guard looked at" not in text for text in both(decision, scored))
+    line = "carrier: 3 values have fewer than 100 rows, 120 in all"
+    for values in (3, 0):  # also where there is no guard at all
+        decision, scored = decide("promote", values=values, guards={"calibration_margin": 0.02 if values else None})
+        decision["decision"]["unseen"] = [line]
+        for text in both(decision, scored):
+            assert line in text
+    decision, scored = decide("promote", values=100)
+    lines = decision["decision"]["unseen"]
+    assert lines == ["origin: 100 values have fewer than 100 rows, 1,500 in all"]
+    for text in both(decision, scored):
+        assert lines[0] in text and "hat no guard looked at" in text
+
+
+def test_a_decision_of_before_the_units_is_still_read(bootstrapped):
+    """Its file has no such key; the report is the one of a decision that knows nothing of them."""
+    path, report = bootstrapped.path / "build" / "decision.json", bootstrapped.path / "build" / "report.md"
+    bootstrapped.cli("report")
+    now, made = report.read_text(), json.loads(path.read_text())
+    old = {key: made["decision"].pop(key) for key in ("unseen", "units", "tail", "threshold", "balance")}
+    for guard in made["decision"]["guards"]:
+        guard.pop("doubted")
+    path.write_text(json.dumps(made))
+    bootstrapped.cli("report")
+    assert old["threshold"] == 0.5 and report.read_text() == re.sub("- Threshold: .*\n", "", now)
 
 
 def test_a_hundred_segments_fit_on_page_and_in_a_comment():
@@ -611,7 +812,7 @@ def golden():
         return {"name": name, **models, **own, "gain": gain, "gain_low": low, "gain_high": high}
 
     def guard(name, champion, challenger, low, high, **more):
-        own = {"kind": "segment", "rows": 1000, "margin": 0.02, "p": 0.9, "holds": True} | more
+        own = {"kind": "segment", "rows": 1000, "margin": 0.02, "p": 0.9, "holds": True, "doubted": False} | more
         return {**own, "name": name, "champion": champion, "challenger": challenger} | {
             "gain": (challenger - champion) * (1 if own["kind"] == "segment" else -1),
             "gain_low": low,
@@ -624,18 +825,29 @@ def golden():
     judged = {"outcome": "block", "reason": reason, "task": "binary", "metric": "roc_auc", "higher_is_better": True}
     judged |= {"confidence": 0.95, "margin": 0.001, "promote_when": "superior", "rows": 2000}
     judged |= {"class_counts": [1000, 1000], "guard_confidence": 0.99}
+    judged |= {"threshold": 0.5, "balance": {"threshold": 0.37, "precision": 0.4861, "recall": 0.4861}}
     judged["floors"] = [{"metric": "roc_auc", "floor": 0.6, "value": 0.7221, "holds": True}]
     judged["metrics"] = [
-        row("roc_auc", True, 0.7026, 0.7221, 0.0105, 0.0284),
+        row("roc_auc", True, 0.7026, 0.7221, 0.0105, 0.0284) | {"gain_error": 0.0054},
         row("log_loss", False, 0.5482, 0.5399, 0.0038, 0.0129),
+        row("balanced_accuracy", True, 0.5502, 0.5537, -0.0024, 0.0095),
+        row("precision", True, 0.5604, 0.6102, 0.0121, 0.0893),
+        row("recall", True, 0.1232, 0.1116, -0.0217, -0.0013),
         row("f1", True, 0.202, 0.1887, -0.0342, 0.0062),
     ]
     judged["guards"] = [
         guard("origin = EWR", 0.6919, 0.7316, 0.0277, 0.0518),
         guard("origin = LGA", 0.74, 0.66, -0.11, -0.05, p=0.0001, holds=False),
         guard("distance up to 500", 0.71, 0.7, -0.03, 0.01, p=0.4),
+        guard("distance above 500", 0.71, 0.68, -0.07, 0.01, p=0.2, doubted=True),
         guard("calibration error", 0.0018, 0.0021, -0.0005, -0.0001, kind="calibration", margin=0.0004, p=0.7),
     ]
+    judged["needed"] = 0.0184
+    judged["look"] = {"place": 7, "again": 0, "level": 0.00128, "before": 6, "share": 0.964}
+    judged["unseen"] = ["origin: one value has fewer than 100 rows, 12 in all"]
+    judged["units"] = {"name": "day", "count": 37, "design_effect": 4.61, "effective_rows": 433.8}
+    judged["units"] |= {"serial": 0.41, "still_correlated": True}
+    judged["tail"] = {"carried": 0.38, "without": 3, "low": 0.0008}
     rest = {"flags": ["changes the split (params.yaml: split); the base's was used"], "rule_of": "the base"}
     rest["warnings"] = ["the challenger takes 2.4 times the champion's seconds for 100 rows"]
     decision = around(SimpleNamespace(model_dump=lambda mode: judged), 2000, **rest)

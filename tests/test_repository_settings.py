@@ -16,12 +16,13 @@ from ledgers import Place
 from standins import gh
 
 from conveyor.core.errors import Misuse
-from conveyor.github import setup
+from conveyor.github import ledger_key, setup
 
 BIN = Path(sys.executable).parent
 RULESETS = {path.stem: json.loads(path.read_text()) for path in (TEMPLATE / ".github/rulesets").iterdir()}
+ALL_ACTIONS = {"enabled": True, "allowed_actions": "all", "sha_pinning_required": True}
 MAIN_ONLY = {"protected_branches": False, "custom_branch_policies": True}
-READS = ("GET /rulesets", "GET /environments", "GET /codeowners/errors")
+READS = ("GET ", "GET /rulesets", "GET /environments", "GET /actions/permissions", "GET /codeowners/errors")
 SETTINGS = [
     "PUT /actions/permissions",
     "PUT /actions/permissions/selected-actions",
@@ -35,7 +36,7 @@ SETTINGS = [
 ]
 
 
-class House:
+class HostedRepository:
     """A repository on GitHub, as its settings stand behind the stand-in for gh."""
 
     def __init__(self, project, folder: Path) -> None:
@@ -72,16 +73,16 @@ class House:
 
 
 @pytest.fixture
-def house(project, tmp_path):
-    return House(project, tmp_path)
+def hosted(project, tmp_path):
+    return HostedRepository(project, tmp_path)
 
 
 # What is set
 
 
-def test_without_apply_commands_are_printed_and_nothing_is_run(house):
-    done = house.project.make("github-setup", PATH=house.path)
-    assert not house.file.exists()
+def test_without_apply_commands_are_printed_and_nothing_is_run(hosted):
+    done = hosted.project.make("github-setup", PATH=hosted.path)
+    assert not hosted.file.exists()
     lines = [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
     assert lines[0] == "export GH_HOST=github.com"
     assert len(lines) == 1 + len(SETTINGS)
@@ -91,33 +92,33 @@ def test_without_apply_commands_are_printed_and_nothing_is_run(house):
     assert "graphql" not in done.stdout
 
 
-def test_a_shell_that_runs_what_is_printed_does_what_apply_does(house):
-    (house.bin / "script").write_text(house.project.make("github-setup", PATH=house.path).stdout)
-    house.project.run("sh", "-e", house.bin / "script", env={"PATH": house.path})
-    printed = house.state
-    house.file.unlink()
-    house.project.make("github-setup", APPLY="1", PATH=house.path)
-    applied = house.state
+def test_a_shell_that_runs_what_is_printed_does_what_apply_does(hosted):
+    (hosted.bin / "script").write_text(hosted.project.make("github-setup", PATH=hosted.path).stdout)
+    hosted.project.run("sh", "-e", hosted.bin / "script", env={"PATH": hosted.path})
+    printed = hosted.state
+    hosted.file.unlink()
+    hosted.project.make("github-setup", APPLY="1", PATH=hosted.path)
+    applied = hosted.state
     assert [each for each in applied["requests"] if each[0] != "GET"] == printed["requests"]
     assert {**applied, "requests": []} == {**printed, "requests": []}
 
 
-def test_what_is_optional_is_printed_as_requests_that_github_takes_too(house):
-    house.has(environments={"production": {}})
-    lines = house.project.make("github-setup", PATH=house.path).stdout.splitlines()
+def test_what_is_optional_is_printed_as_requests_that_github_takes_too(hosted):
+    hosted.has(environments={"production": {}})
+    lines = hosted.project.make("github-setup", PATH=hosted.path).stdout.splitlines()
     optional = [line.removeprefix("# ") for line in lines if re.match(r"# .*gh api --method", line)]
-    assert len(optional) == 2
+    assert len(optional) == 3
     for line in optional:
-        house.project.run("sh", "-ec", line, env={"PATH": house.path})
-    assert house.state["environments"]["production"]["reviewers"] == [{"type": "User", "id": 1}]
-    assert house.state["environments"]["production"]["deployment_branch_policy"] == MAIN_ONLY
-    assert house.state["repository"] == {"private-vulnerability-reporting": None}
+        hosted.project.run("sh", "-ec", line, env={"PATH": hosted.path})
+    assert hosted.state["environments"]["production"]["reviewers"] == [{"type": "User", "id": 1}]
+    assert hosted.state["environments"]["production"]["deployment_branch_policy"] == MAIN_ONLY
+    assert hosted.state["repository"] == {"private-vulnerability-reporting": None, "actions/permissions": ALL_ACTIONS}
 
 
-def test_a_fresh_repository_gets_every_setting(house):
-    done = house.apply()
-    state = house.state
-    assert house.written() == SETTINGS
+def test_a_fresh_repository_gets_every_setting(hosted):
+    done = hosted.apply()
+    state = hosted.state
+    assert hosted.written() == SETTINGS
     assert state["repository"] == {
         "actions/permissions": {"enabled": True, "allowed_actions": "selected", "sha_pinning_required": True},
         "actions/permissions/selected-actions": {
@@ -140,39 +141,95 @@ def test_a_fresh_repository_gets_every_setting(house):
     assert own == [RULESETS[name] for name in ("ledger", "main", "tags", "versions")]
     only_main = {"deployment_branch_policy": MAIN_ONLY, "branches": [{"id": 0, "name": "main", "type": "branch"}]}
     assert state["environments"] == {"staging": only_main, "production": only_main}
-    assert len(done.stdout.splitlines()) == len(SETTINGS)
+    assert len(done.stdout.splitlines()) == len(SETTINGS) + 1
 
 
-def test_applied_again_it_changes_nothing_and_doubles_nothing(house):
-    house.apply()
-    before = house.state
-    house.has()
-    house.apply()
-    assert {**house.state, "requests": []} == {**before, "requests": []}
-    assert [name for name in house.written() if "rulesets" in name] == [f"PUT /rulesets/{40 + n}" for n in range(4)]
+def test_a_private_repository_whose_patterns_github_ignores_lets_every_pinned_action_in(hosted):
+    hosted.has(about={"private": True})
+    hosted.apply()
+    assert hosted.written() == [name for name in SETTINGS if "selected-actions" not in name]
+    assert hosted.state["repository"]["actions/permissions"] == ALL_ACTIONS
 
 
-def test_a_ruleset_that_was_loosened_by_hand_is_put_back_and_one_of_another_name_is_left_alone(house):
+@pytest.mark.parametrize(
+    ("about", "told"),
+    [
+        ({"allow_rebase_merge": True}, "allow_rebase_merge False"),
+        (
+            {"delete_branch_on_merge": False, "allow_squash_merge": False},
+            "allow_squash_merge True, delete_branch.* True",
+        ),
+    ],
+)
+def test_what_github_takes_without_a_word_and_does_not_set_is_told(hosted, one_line, about, told):
+    hosted.has(about=about)
+    done = hosted.apply(check=False)
+    one_line(done, 2, f"github-setup: GitHub did not take {told}; the plan, or a policy .* All else is set")
+    assert hosted.written() == SETTINGS
+
+
+def test_every_restriction_in_githubs_description_of_what_is_sent_is_known_here():
+    """A new version of the description can restrict what was free: then somebody has to look."""
+    known = {
+        "patterns_allowed",  # of public repositories: sent to no other
+        "bypass_actors.bypass_mode",  # pull_request: of branches only
+        "enforcement",  # evaluate: of GitHub Enterprise
+        "issue_field_values",  # never sent
+    }
+    told = {key: said for each in gh.KNOWN["operations"].values() for key, said in each.get("restricts", {}).items()}
+    assert told.keys() == known and "only applies to public repositories" in told["patterns_allowed"]
+    for ruleset in (*RULESETS.values(), *ledger_key.rulesets()):
+        assert ruleset["enforcement"] == "active"
+        modes = [actor["bypass_mode"] for actor in ruleset.get("bypass_actors", ())]
+        assert ruleset["target"] == "branch" or "pull_request" not in modes
+
+
+@pytest.mark.parametrize(
+    ("created", "told"),
+    [
+        ("2026-07-15T00:00:00Z", "repo:acme@11/late-flights@22:environment:BUILD_ENVIRONMENT"),
+        (
+            "2026-07-14T23:59:59Z",
+            "repo:acme/late-flights:environment:BUILD_ENVIRONMENT, or if it was renamed since, "
+            "repo:acme@11/late-flights@22:environment:BUILD_ENVIRONMENT",
+        ),
+    ],
+)
+def test_the_subject_that_a_cloud_role_trusts_is_that_of_githubs_tokens(hosted, created, told):
+    hosted.has(about={"created_at": created})
+    assert hosted.apply().stdout.splitlines()[-1] == f"github-setup a cloud role (AWS_ROLE) trusts only {told}"
+
+
+def test_applied_again_it_changes_nothing_and_doubles_nothing(hosted):
+    hosted.apply()
+    before = hosted.state
+    hosted.has()
+    hosted.apply()
+    assert {**hosted.state, "requests": []} == {**before, "requests": []}
+    assert [name for name in hosted.written() if "rulesets" in name] == [f"PUT /rulesets/{40 + n}" for n in range(4)]
+
+
+def test_a_ruleset_that_was_loosened_by_hand_is_put_back_and_one_of_another_name_is_left_alone(hosted):
     loose = {**RULESETS["main"], "enforcement": "disabled", "rules": [], "id": 8, "source": "acme/late-flights"}
     own = {**RULESETS["ledger"], "name": "ours", "id": 9, "source": "acme/late-flights"}
-    house.has(rulesets=[loose, own])
-    house.apply()
-    after = {ruleset["name"]: ruleset for ruleset in house.state["rulesets"]}
+    hosted.has(rulesets=[loose, own])
+    hosted.apply()
+    after = {ruleset["name"]: ruleset for ruleset in hosted.state["rulesets"]}
     assert set(after) == {"main", "ours", "ledger", "tags", "versions"}
     assert after["main"] == {**loose, **RULESETS["main"]}
     assert after["ours"] == own
 
 
-def test_an_environment_that_the_first_delivery_made_is_closed_to_other_branches(house):
-    house.has(environments={"staging": {}, "production": {}})
-    house.apply()
-    assert {name: kept["deployment_branch_policy"] for name, kept in house.state["environments"].items()} == {
+def test_an_environment_that_the_first_delivery_made_is_closed_to_other_branches(hosted):
+    hosted.has(environments={"staging": {}, "production": {}})
+    hosted.apply()
+    assert {name: kept["deployment_branch_policy"] for name, kept in hosted.state["environments"].items()} == {
         "staging": MAIN_ONLY,
         "production": MAIN_ONLY,
     }
 
 
-def test_reviewers_waiting_time_and_branches_that_a_person_added_stay(house):
+def test_reviewers_waiting_time_and_branches_that_a_person_added_stay(hosted):
     kept = {
         "reviewers": [{"type": "User", "id": 5}, {"type": "Team", "id": 6}],
         "prevent_self_review": True,
@@ -180,21 +237,21 @@ def test_reviewers_waiting_time_and_branches_that_a_person_added_stay(house):
         "deployment_branch_policy": MAIN_ONLY,
         "branches": [{"id": 0, "name": "hotfix/*", "type": "branch"}],
     }
-    house.has(environments={"production": kept})
-    house.apply()
-    after = house.state["environments"]["production"]
+    hosted.has(environments={"production": kept})
+    hosted.apply()
+    after = hosted.state["environments"]["production"]
     assert [branch["name"] for branch in after.pop("branches")] == ["hotfix/*", "main"]
     assert after == {key: value for key, value in kept.items() if key != "branches"}
 
 
-def test_an_action_that_is_not_githubs_own_is_let_in_by_name_and_one_of_the_repository_is_not_named(house):
-    house.project.edit(
+def test_an_action_that_is_not_githubs_own_is_let_in_by_name_and_one_of_the_repository_is_not_named(hosted):
+    hosted.project.edit(
         ".github/workflows/ci.yml",
         "      - name: Check\n",
         "      - uses: acme/tool/sub@3d3c42e5aac5ba805825da76410c181273ba90b1 # v1.0.0\n      - name: Check\n",
     )
-    house.apply()
-    assert house.state["repository"]["actions/permissions/selected-actions"]["patterns_allowed"] == [
+    hosted.apply()
+    assert hosted.state["repository"]["actions/permissions/selected-actions"]["patterns_allowed"] == [
         "acme/tool/sub@*",
         "aws-actions/configure-aws-credentials@*",
     ]
@@ -204,67 +261,67 @@ def test_an_action_that_is_not_githubs_own_is_let_in_by_name_and_one_of_the_repo
 
 
 @pytest.mark.parametrize("request_", [SETTINGS[0], "POST /rulesets", SETTINGS[-1], *READS])
-def test_what_github_refuses_is_one_line_what_came_before_stays_and_a_second_run_ends_it(house, one_line, request_):
+def test_what_github_refuses_is_one_line_what_came_before_stays_and_a_second_run_ends_it(hosted, one_line, request_):
     told = "gh: Upgrade to GitHub Pro or make this repository public. (HTTP 403)\nmore"
-    house.has(fail={request_: [1, "{}", told]})
-    done = house.apply(check=False)
+    hosted.has(fail={request_: [1, "{}", told]})
+    done = hosted.apply(check=False)
     one_line(
         done, 2, r"github-setup: \S.*: gh: Upgrade to GitHub Pro .* \(HTTP 403\) more; what comes before it is set; .*"
     )
-    tried = house.written()
+    tried = hosted.written()
     assert tried == SETTINGS[: len(tried)] and len(done.stdout.splitlines()) == len(tried) - (request_ not in READS)
-    house.has(fail={})
-    house.apply()
-    assert len(house.state["rulesets"]) == 4
-    assert all(len(kept["branches"]) == 1 for kept in house.state["environments"].values())
+    hosted.has(fail={})
+    hosted.apply()
+    assert len(hosted.state["rulesets"]) == 4
+    assert all(len(kept["branches"]) == 1 for kept in hosted.state["environments"].values())
 
 
-def test_the_line_of_a_refusal_names_the_setting(house, one_line):
-    house.has(fail={"PUT /environments/production": [1, "", "gh: Not Found (HTTP 404)"]})
-    one_line(house.apply(check=False), 2, r"github-setup: environment production: gh: Not Found \(HTTP 404\); what .*")
+def test_the_line_of_a_refusal_names_the_setting(hosted, one_line):
+    hosted.has(fail={"PUT /environments/production": [1, "", "gh: Not Found (HTTP 404)"]})
+    one_line(hosted.apply(check=False), 2, r"github-setup: environment production: gh: Not Found \(HTTP 404\); what .*")
 
 
-def test_a_gh_that_fails_without_a_word_or_answers_no_json_is_one_line(house, one_line):
-    house.has(fail={"PATCH ": [4, "", ""]})
+def test_a_gh_that_fails_without_a_word_or_answers_no_json_is_one_line(hosted, one_line):
+    hosted.has(fail={"PATCH ": [4, "", ""]})
     one_line(
-        house.apply(check=False),
+        hosted.apply(check=False),
         2,
         "github-setup: pull requests are merged .*: gh exited with 4; what comes before it is set; .*",
     )
-    house.has(fail={"GET /rulesets": [0, "<html>", ""]})
-    one_line(house.apply(check=False), 2, "github-setup: rulesets: gh answered no JSON; update gh, and run it again")
+    hosted.has(fail={"GET /rulesets": [0, "<html>", ""]})
+    one_line(hosted.apply(check=False), 2, "github-setup: rulesets: gh answered no JSON; update gh, and run it again")
 
 
-def test_a_gh_that_does_not_answer_is_ended(house, monkeypatch):
-    (house.bin / "gh").write_text("#!/bin/sh\nsleep 60\n")
-    monkeypatch.setenv("PATH", house.path)
+def test_a_gh_that_does_not_answer_is_ended(hosted, monkeypatch):
+    (hosted.bin / "gh").write_text("#!/bin/sh\nsleep 60\n")
+    monkeypatch.setenv("PATH", hosted.path)
     monkeypatch.setattr(setup, "SECONDS", 0.3)
-    with pytest.raises(Misuse, match="^github-setup: actions run .*: gh did not answer within 0.3 seconds;"):
-        setup.run(house.project.path, True)
+    with pytest.raises(Misuse, match="^github-setup: the repository: gh did not answer within 0.3 seconds;"):
+        setup.run(hosted.project.path, True)
 
 
-def test_without_gh_one_line_says_what_to_install(house, one_line):
-    (house.bin / "gh").unlink()
-    (house.bin / "git").symlink_to(shutil.which("git"))
-    done = house.project.cli("github-setup", "--apply", check=False, PATH=str(house.bin))
+def test_without_gh_one_line_says_what_to_install(hosted, one_line):
+    (hosted.bin / "gh").unlink()
+    (hosted.bin / "git").symlink_to(shutil.which("git"))
+    done = hosted.project.cli("github-setup", "--apply", check=False, PATH=str(hosted.bin))
     one_line(done, 2, "gh is not installed; install GitHub's command line, and log in by `gh auth login`")
-    assert house.project.cli("github-setup", PATH=str(house.bin)).stdout.count("gh api --method") == len(SETTINGS) + 2
+    assert hosted.project.cli("github-setup", PATH=str(hosted.bin)).stdout.count("gh api --method") == len(SETTINGS) + 3
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"rules": []}'])
-def test_a_ruleset_that_is_none_is_named(house, one_line, content):
-    (house.project.path / ".github/rulesets/main.json").write_text(content)
+def test_a_ruleset_that_is_none_is_named(hosted, one_line, content):
+    (hosted.project.path / ".github/rulesets/main.json").write_text(content)
     mend = ".github/rulesets/main.json: no ruleset with a name; `git checkout` brings it back"
-    one_line(house.apply(check=False), 2, mend)
-    one_line(house.project.cli("github-setup", check=False), 2, mend)
+    one_line(hosted.apply(check=False), 2, mend)
+    one_line(hosted.project.cli("github-setup", check=False), 2, mend)
 
 
-def test_an_owner_whom_github_does_not_know_is_named_with_the_line_of_the_file(house, one_line):
+def test_an_owner_whom_github_does_not_know_is_named_with_the_line_of_the_file(hosted, one_line):
     error = {"line": 5, "column": 3, "kind": "Unknown owner", "message": "Unknown owner on line 5:\n\n  * @acme\n    ^"}
-    house.has(errors=[{**error, "path": ".github/CODEOWNERS", "source": "* @acme", "suggestion": None}])
-    done = house.apply(check=False)
+    hosted.has(errors=[{**error, "path": ".github/CODEOWNERS", "source": "* @acme", "suggestion": None}])
+    done = hosted.apply(check=False)
     one_line(done, 2, ".github/CODEOWNERS:5: Unknown owner; name a person or an @organisation/team .*All else is set")
-    assert house.written() == SETTINGS
+    assert hosted.written() == SETTINGS
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ import pytest
 from conftest import ROOT, BakedProject, environment, module, once
 from engine import clear, free_port, until
 
+from conveyor.deploy.docker_engine import run_inside
+
 sys.path.insert(0, str(ROOT / "bench"))
 from load import Load  # noqa: E402
 from questions import questions  # noqa: E402
@@ -116,7 +118,7 @@ class Stage:
         """What the edge reads for each request."""
         edge = self.containers("edge")[0]
         names = ("main", "next", "share")
-        return {name: edge.exec_run(["cat", f"/rotation/{name}"]).output.decode() for name in names}
+        return {name: run_inside(edge, ["cat", f"/rotation/{name}"]).output.decode() for name in names}
 
     def left(self) -> list[str]:
         """Networks and volumes of this deployment, but for the log of predictions."""
@@ -167,7 +169,7 @@ def image_of(project: BakedProject) -> dict:
 
 @pytest.fixture(scope="module")
 def accepted(champion_image, bake, shared, edge_image) -> Path:
-    """A repository in which a forest was accepted for production, after a logistic regression was promoted."""
+    """A repository in which a better model was accepted for production, after a first one was promoted."""
     edge_image("caddy:2.11.7-alpine")
 
     def accept(fresh: Path) -> None:
@@ -182,8 +184,8 @@ def accepted(champion_image, bake, shared, edge_image) -> Path:
             project.edit("params.yaml", old, new)
         project.git("commit", "--quiet", "--all", "--message", "a short watch")
         shutil.copytree(project.path, fresh / "first", symlinks=True)
-        project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
-        project.git("commit", "--quiet", "--all", "--message", "a forest")
+        project.better()
+        project.git("commit", "--quiet", "--all", "--message", "a better model")
         for words in (("validate",), ("train",), ("score",), ("compare",), ("accept",), ("image",)):
             project.cli(*words)
         shutil.copytree(project.path, fresh / "second", symlinks=True)
@@ -197,8 +199,7 @@ def port(engine) -> int:
     clear(engine, NAME)
     yield free_port()
     clear(engine, NAME)
-    for image in engine.images.list(filters={"label": VARIANT}):
-        engine.images.remove(image.id, force=True)
+    engine.images.prune({"label": VARIANT})
 
 
 @pytest.fixture
@@ -392,7 +393,7 @@ def test_a_registry_that_is_down_stops_a_deployment_before_anything_changes(serv
     serving.cli("image", "--push", REGISTRY=registry.address)
     reference = image_of(serving.project)["reference"]
     assert reference.startswith(f"{registry.address}/late-flights@sha256:")
-    serving.engine.images.remove(reference, force=True)
+    serving.engine.images.remove(reference, force=True, noprune=True)
     registry.stop()
     try:
         done = serving.deploy(check=False)
@@ -453,13 +454,16 @@ def test_a_host_whose_disk_is_full_says_so(stage, registry, one_line):
 def test_old_releases_and_their_images_go_and_the_last_ones_stay(serving, engine):
     for project in (serving.first, serving.project):
         project.edit("params.yaml", "keep: 3 ", "keep: 1 ")
-    images, good = [], image_of(serving.first)["reference"]
+    images, layers, good = [], [], image_of(serving.first)["reference"]
     for number in range(3):
         images.append(serving.bad("late", 0.01 * (number + 1), good))
+        layers.append(engine.images.get(images[-1]).attrs["Parent"])
         serving.put(images[-1], serving.first)
         serving.deploy(serving.first)
     there = [image for image in images if _exists(engine, image)]
     assert there == images[1:], "the one that serves and the one before it"
+    assert all(_exists(engine, layer) for layer in layers), "a build at that moment may go on from them"
+    engine.api.remove_image(layers[0])  # with what is below it, on which only this test has built
     assert len({c.labels[f"{LABEL}release"] for c in serving.containers("replica")}) == 2
 
 
@@ -645,8 +649,8 @@ def test_what_answers_behind_the_edge_cannot_reach_the_outside(serving):
     replica = serving.containers("replica")[0]
     outside = serving.containers("edge")[0].attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
     reach = ["python", "-c", f"import socket; socket.create_connection(('{outside}', 8000), 3)"]
-    done = replica.exec_run(reach)
-    assert done.exit_code == 1 and b"Error" in done.output
+    done = run_inside(replica, reach)
+    assert done.exit_code == 1 and b"Error" in done.errors
     control = serving.engine.containers.run(replica.attrs["Image"], reach, remove=True, network="bridge")
     assert control == b"", "from another network it is reached"
     host = replica.attrs["HostConfig"]
@@ -750,7 +754,7 @@ def test_a_client_cannot_mark_its_requests_as_no_traffic(serving):
 
     def counted() -> float:
         replicas = [c for c in serving.containers("replica") if c.status == "running"]
-        text = [c.exec_run(["python", "-c", METRICS]).output.decode() for c in replicas]
+        text = [run_inside(c, ["python", "-c", METRICS]).output.decode() for c in replicas]
         return sum(float(line.split()[1]) for told in text for line in told.splitlines() if line[:11] == "rows_total ")
 
     before = counted()

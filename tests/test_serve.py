@@ -58,6 +58,7 @@ def test_it_answers_as_the_model_did_in_training(server, bundle):
     assert said["model"] == json.loads((bundle / "lineage.json").read_text())["key"]
     assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", said["id"])
     assert said["id"] != server.predict(server.row())[1]["id"] and "classes" not in said
+    assert said["chosen"] == ["1" if p >= 0.5 else "0" for p in said["predictions"]]
 
 
 def test_a_missing_value_and_an_unseen_category_are_answered(server):
@@ -70,6 +71,7 @@ def test_it_says_which_model_it_is(server, bundle):
     status, said = server.ask("GET", "/info")
     assert status == 200 and (said["key"], said["digest"], said["form"]) == (found.key, found.digest, "compiled")
     assert (said["task"], said["target"], said["classes"], said["commit"]) == ("binary", "late", ["0", "1"], "0" * 40)
+    assert said["threshold"] == 0.5
     assert list(said["features"]) == list(found.features) and said["features"]["carrier"] == "text"
     assert server.ask("GET", "/healthz") == server.ask("GET", "/readyz") == (200, {"status": "ok"})
 
@@ -524,9 +526,11 @@ def test_a_multiclass_model_answers_with_a_probability_of_each_class(bake, train
     with serving(project, settings(project, bundle), bundle) as server:
         status, said = server.predict(*server.golden["rows"])
         assert status == 200 and said["classes"] == ["0", "1", "very"]
+        assert said["chosen"] == [said["classes"][row.index(max(row))] for row in said["predictions"]]
         for row, golden in zip(said["predictions"], server.golden["answers"], strict=True):
             assert row == pytest.approx(golden, abs=1e-5) and sum(row) == pytest.approx(1)
-        assert server.ask("GET", "/info")[1]["form"] == "compiled"
+        about = server.ask("GET", "/info")[1]
+        assert (about["form"], about["threshold"]) == ("compiled", None)
         assert server.metric('prediction_count{class="very"}') == 20
         row = server.ask("GET", "/openapi.json")[1]["paths"]["/predict"]["post"]["requestBody"]
         assert row["content"]["application/json"]["example"]["rows"][0]["carrier"] == "text"  # a private column

@@ -148,6 +148,9 @@ def test_made_rows_find_a_release_that_is_right_on_the_golden_rows_alone(model, 
         ((200, {"predictions": ["nan"]}), "other predictions"),
         ((200, {"predictions": ["text"]}), "an answer that holds no predictions"),
         ((200, {"predictions": [10**400]}), "an answer that holds no predictions"),
+        ((200, {"chosen": None}), "classes that are not those of the threshold"),
+        ((200, {"chosen": ["1", "0"]}), "classes that are not those of the threshold"),
+        ((200, {"chosen": ["late"]}), "classes that are not those of the threshold"),
         ((500, b"{}"), "status 500 where the model gives 200"),
         ((422, b"{}"), "status 422 where the model gives 200"),
     ],
@@ -155,7 +158,8 @@ def test_made_rows_find_a_release_that_is_right_on_the_golden_rows_alone(model, 
 def test_empty_malformed_and_refused_answers_are_wrong(model, right, said, why):
     status, content = said
     if isinstance(content, dict):
-        content = json.dumps({"model": model[1].key} | content).encode()
+        rightly = {} if "predictions" in content else json.loads(right(body_of(model[1]))[1])
+        content = json.dumps({"model": model[1].key} | rightly | content).encode()
     old = Replica(right)
     body = body_of(model[1])
     old.keep("a-request", body, *right(body), at=1.0)
@@ -195,6 +199,17 @@ def test_whatever_the_one_before_says_is_no_fault_of_the_new_one(model, right, s
     old.keep("a", body, 200, said, at=1.0)
     found = look(model, new, old, made=0, same=True)
     assert (found["mirrored"]["asked"], found["mirrored"]["wrong"], found["old_wrong"]) == (1, [], 1)
+
+
+def test_other_classes_of_the_one_before_are_no_other_answer(model, right):
+    """It may have had another threshold, or be of before there were classes."""
+    new, old, body = Replica(right), Replica(right), body_of(model[1])
+    status, said = right(body)
+    without = {name: value for name, value in json.loads(said).items() if name != "chosen"}
+    old.keep("none", body, status, json.dumps(without).encode(), at=1.0)
+    old.keep("others", body, status, json.dumps({**without, "chosen": ["?"]}).encode(), at=2.0)
+    found = look(model, new, old, made=0, same=True)
+    assert (found["mirrored"]["asked"], found["mirrored"]["wrong"], found["old_wrong"]) == (2, [], 0)
 
 
 def test_an_answer_that_does_not_end_is_wrong_and_holds_nobody_up(model, right, monkeypatch):

@@ -36,8 +36,8 @@ def test_a_metric_of_the_team_is_measured_like_the_gates_own(bootstrapped):
     [
         ("lambda y, p: 1 / 0", "by_mean", r"metrics\.py:3: ZeroDivisionError: division by zero; mend the metric own"),
         ("lambda y, p: exit(0)", "by_mean", r"metrics\.py:3: SystemExit: 0; mend the metric own"),
-        ("lambda y, p: p[:3]", "by_mean", r"metrics\.py: .* gives an array of shape \(3,\) for 4000 rows"),
-        ("lambda y, p: 0.5", "by_mean", r"metrics\.py: the metric own gives an array of shape \(\) for 4000 rows"),
+        ("lambda y, p: p[:3]", "by_mean", r"metrics\.py: .* gives an array of shape \(3,\) for 4043 rows"),
+        ("lambda y, p: 0.5", "by_mean", r"metrics\.py: the metric own gives an array of shape \(\) for 4043 rows"),
         ("lambda y, p: p * float('nan')", "by_mean", r"metrics\.py: .* gives no finite number for some .*"),
         ("lambda y, p: ['a'] * len(y)", "by_mean", r"metrics\.py: could not convert string to float: .*; mend .*"),
         ("lambda y, p: p", "by_bootstrap", r"metrics\.py: the metric own gives no function of weights, .*"),

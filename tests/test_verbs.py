@@ -21,6 +21,7 @@ GIVEN = {
     "undeploy": ("TO", ["--to", "{}"]),
     "update": ("TO", ["--to", "{}"]),
     "validate": ("PULL", ["--pull", "{}"]),
+    "verify": ("IN", ["{}"]),
 }
 HOSTILE = (
     "$(touch planted)",

@@ -6,10 +6,10 @@ import urllib.error
 import urllib.request
 
 import pytest
-from act import dispatch_payload, events, git, in_private, push, push_tag
+from act import dispatch_payload, events, git, in_private, merge_pull_request, push, push_tag
 from conftest import once
 from engine import free_port
-from github_team import DELIVERED, Team, keep, rewrite_data, verdict
+from github_team import DELIVERED, NOTHING_DUE, Team, keep, rewrite_data, verdict
 
 RESTORED = {"restore": "success", "rollback": "success"}
 RELEASED = dict.fromkeys(("files", "attest", "publish", "release"), "success")
@@ -38,11 +38,8 @@ def renamed(team: Team) -> None:
 def test_what_could_not_be_compared_waits_for_a_person_and_is_delivered_once_approved(team):
     renamed(team)
     team.commit("miles")
-    payload = push(team.project.path, team.remote)
-    waiting = team.run(
-        "push", payload, "deliver", kill=("deliver", "image", "Build, push, list what is in it", "before")
-    )
-    assert waiting.jobs == {"train": "success", "accept": "success", "image": "failure", "deliver": "failure"}
+    waiting = team.run("push", push(team.project.path, team.remote), "deliver")
+    assert waiting.jobs == NOTHING_DUE
     assert verdict(waiting, "train").startswith("**Verdict: incomparable** — the champion cannot score these rows")
     assert team.history()[2:] == [("kept", "incomparable")]
     team.be_live()
@@ -125,22 +122,38 @@ def test_from_another_branch_than_main_nothing_is_moved(team, workflow, inputs):
 
 def test_the_schedule_tells_what_is_live(team):
     run = team.look()
-    assert run.jobs == {"live": "success", "monitor": "success"}
+    assert run.jobs == {"live": "success", "missed": "success", "monitor": "success"}
     assert verdict(run, "live").startswith(f"**Live: model {events(team.remote)[1]['key'][:12]}** — champion/000002")
+    assert not team.github.dispatches
+
+
+def test_a_merge_that_skipped_its_delivery_is_delivered_by_the_schedule(team):
+    """GitHub starts nothing for a commit with [skip ci] in its message. One start is enough."""
+    team.project.edit("params.yaml", "C: 1.0,", "C: 0.8,")
+    team.open("a little more regularisation [skip ci]")
+    merge_pull_request(team.remote, team.pull)
+    assert team.look().jobs == {"live": "success", "missed": "success", "monitor": "success"}
+    assert [each["workflow"] for each in team.github.dispatches] == ["deliver.yml"]
+    assert team.dispatch("deliver").jobs == DELIVERED
+    team.look()
+    assert len(team.github.dispatches) == 1
 
 
 def test_with_nothing_live_the_schedule_says_so_and_does_not_fail(begin, team_at, tmp_path):
     begin(tmp_path, free_port())
     team = team_at(tmp_path, 0)
     run = team.look()
-    assert run.jobs == {"live": "success", "monitor": "success"}
+    assert run.jobs == {"live": "success", "missed": "success", "monitor": "success"}
     assert verdict(run, "live").startswith("**Nothing is live**")
+    assert [each["workflow"] for each in team.github.dispatches] == ["deliver.yml"], "no delivery ever ran"
+    [told] = [each for each in run.annotations if each["job"] == "missed"]
+    assert told["level"] == "warning" and "had no delivery" in told["message"]
 
 
 def test_a_ledger_that_is_damaged_turns_the_schedule_red(team):
     git(team.remote, "update-ref", "-d", "refs/heads/ledger")
     run = team.look()
-    assert run.jobs == {"live": "failure", "monitor": "failure"}
+    assert run.jobs == {"live": "failure", "missed": "success", "monitor": "failure"}
     assert "and no branch `ledger`" in run.logs["live"]
 
 
@@ -281,3 +294,4 @@ def test_a_private_repository_gets_its_release_and_is_told_that_nothing_is_attes
     assert run.jobs == RELEASED
     assert [a["level"] for a in run.annotations if a["job"] == "attest"] == ["notice"]
     assert team.github.releases and not [a for a in team.github.attestations if a["job"] == "release/attest"]
+    assert {(each.job, each.status) for each in run.requests} == {("release/files", 200), ("release/publish", 200)}

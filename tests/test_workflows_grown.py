@@ -79,8 +79,8 @@ def test_with_everything_set_each_job_uses_what_is_meant_for_it_and_shows_none_o
         "AWS_REGION": "eu-central-1",
         "ATTESTATIONS": "yes",
     }
-    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
-    team.open("a forest")
+    team.project.better()
+    team.open("a better model")
     before = len(team.github.attestations)
     run = team.merge("deliver", private=True, variables=variables, environments=environments)
     assert run.jobs == DELIVERED
@@ -110,8 +110,8 @@ def test_without_a_registry_of_its_own_a_team_s_image_goes_to_that_of_github(tea
 
 def test_a_fork_without_credentials_is_not_judged_and_not_blamed(elsewhere, store):
     team = elsewhere
-    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
-    run = team.propose("a forest", "compare", fork="eve/late-flights")
+    team.project.better()
+    run = team.propose("a better model", "compare", fork="eve/late-flights")
     assert run.jobs == GREEN
     assert verdict(run, "decide").startswith(
         "**Verdict: not judged** — the data need credentials, which this pull request"
@@ -133,8 +133,8 @@ def test_nor_is_a_fork_let_off_that_names_another_place(elsewhere):
 
 def test_a_pull_request_of_the_team_is_judged_with_the_credentials_of_its_environment(elsewhere, store):
     team = elsewhere
-    team.project.edit("params.yaml", "estimator: logistic ", "estimator: forest ")
-    pull = team.open("a forest")
+    team.project.better()
+    pull = team.open("a better model")
     without = team.run("pull_request", pull, "compare")
     assert without.jobs == {"challenger": "failure", "decide": "failure", "compare": "failure"}
     assert "cannot be read" in verdict(without, "decide") and BASIC not in store[2]

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import OPTIONS
+from pinned import RECORD, faults_of_outputs, faults_of_step
 
 BIN = Path(sys.executable).parent
 BECAUSE = {"because": {"required": True, "type": "string"}}
 TRIGGERS = {
     "approve": {"workflow_dispatch": {"inputs": BECAUSE}},
-    "ci": {"push": {"branches": ["main"]}, "pull_request": {"branches": ["main"]}},
-    "compare": {"pull_request": {"branches": ["main"]}},
+    "ci": {event: {"branches": ["main"]} for event in ("push", "pull_request", "merge_group")},
+    "compare": {event: {"branches": ["main"]} for event in ("pull_request", "merge_group")},
     "deliver": {"push": {"branches": ["main"]}, "workflow_dispatch": None},
-    "monitor": {"schedule": [{"cron": "17 5 * * 1"}], "workflow_dispatch": None},
+    "monitor": {"schedule": [{"cron": "17 5 * * *"}], "workflow_dispatch": None},
     "release": {"push": {"tags": ["v*"]}},
     "rollback": {"workflow_dispatch": {"inputs": {**BECAUSE, "to": {"required": False, "type": "string"}}}},
     "update": {"schedule": [{"cron": "17 6 1 * *"}], "workflow_dispatch": None},
@@ -38,11 +39,12 @@ GRANTS = {
     ("approve", "record"): WRITE | CLOUD | {"actions": "write"},
     ("compare", "decide"): READ | {"pull-requests": "write"},
     ("deliver", "train"): READ | CLOUD,
-    ("deliver", "accept"): WRITE | CLOUD,
+    ("deliver", "accept"): WRITE | CLOUD | {"deployments": "read"},
     ("deliver", "image"): READ | {"packages": "write"},
     ("deliver", "attest"): CLOUD | {"attestations": "write"},
-    ("deliver", "staging"): WRITE | {"packages": "read"},
-    ("deliver", "production"): WRITE | {"packages": "read"},
+    ("deliver", "staging"): WRITE | {"packages": "read", "attestations": "read"},
+    ("deliver", "production"): WRITE | {"packages": "read", "attestations": "read"},
+    ("monitor", "missed"): READ | {"actions": "write"},
     ("release", "files"): READ | CLOUD | {"packages": "read"},
     ("release", "attest"): CLOUD | {"attestations": "write"},
     ("release", "publish"): WRITE | {"packages": "write"},
@@ -160,7 +162,7 @@ def test_no_job_that_runs_the_code_of_a_pull_request_can_write(workflows):
         for job, body in workflow["jobs"].items():
             here = [s["with"] for s in body["steps"] if s.get("uses", "").startswith("actions/checkout@")]
             local = any(step.get("uses", "").startswith(("$/", "./")) for step in body["steps"])
-            if local or any("ref" not in inputs and "path" not in inputs for inputs in here):
+            if local or any("ref" not in inputs and inputs.get("path") != "pull" for inputs in here):
                 pulled.add(f"{name}.{job}")
                 assert body["permissions"] == READ, f"{name}.{job}"
     assert pulled == set(PULLED)
@@ -174,7 +176,16 @@ def test_every_action_is_pinned_to_a_commit_with_its_version_beside_it_and_to_on
             assert pin, line
             pins.setdefault(pin[1], set()).add((pin[2], pin[3]))
     assert set(pins) == set(ACTIONS)
-    assert all(len(found) == 1 for found in pins.values()), pins
+    recorded = {action: {(told["commit"], told["version"])} for action, told in RECORD.items()}
+    assert pins == recorded, "CONTRIBUTING.md says how a pin is recorded"
+
+
+def test_no_action_is_given_an_input_or_asked_for_an_output_that_it_does_not_have(workflows, composite):
+    used = [step for _, step in steps(workflows, composite) if "@" in step.get("uses", "")]
+    assert {step["uses"].partition("@")[0] for step in used} == set(ACTIONS)
+    assert not [fault for step in used for fault in faults_of_step(step)]
+    for place in [*(body for _, _, body in jobs(workflows)), composite | composite["runs"]]:
+        assert not faults_of_outputs(place, place["steps"])
 
 
 def test_every_job_has_a_limit_and_a_runner_that_does_not_change_by_itself(workflows):
@@ -188,11 +199,20 @@ def test_a_newer_push_cancels_checks_of_a_pull_request_but_never_a_delivery(work
         "approve": {"group": "approve", "cancel-in-progress": False, "queue": "max"},
         "ci": {"group": "ci-${{ github.event.pull_request.number || github.sha }}", "cancel-in-progress": True},
         "compare": {"group": "compare-${{ github.ref }}", "cancel-in-progress": True},
-        "deliver": {"group": "deliver", "cancel-in-progress": False, "queue": "max"},
+        "deliver": {"group": "deliver-${{ github.run_id }}", "cancel-in-progress": False},
         "monitor": {"group": "monitor", "cancel-in-progress": True},
         "release": {"group": "release-${{ github.ref }}", "cancel-in-progress": False},
         "rollback": {"group": "rollback", "cancel-in-progress": False, "queue": "max"},
         "update": {"group": "update", "cancel-in-progress": False},
+    }
+
+
+def test_a_delivery_that_waits_for_a_reviewer_holds_no_other_one_up_and_none_is_dropped(workflows):
+    """One job at a time for the ledger and for each environment; nothing before or between them waits."""
+    found = {f"{name}.{job}": body["concurrency"] for name, job, body in jobs(workflows) if "concurrency" in body}
+    assert found == {
+        f"deliver.{job}": {"group": f"deliver-{job}", "cancel-in-progress": False, "queue": "max"}
+        for job in ("accept", "staging", "production")
     }
 
 
@@ -202,13 +222,16 @@ def test_every_command_is_one_line_that_a_developer_can_type(baked, workflows, c
     assert len(commands) > 10
     for where, command in commands:
         assert "\n" not in command and "${{" not in command, where
-        if not command.startswith(('echo "$RESULTS"', 'echo "::notice ')):
+        if not command.startswith(('echo "$RESULTS"', 'echo "::notice ')) and command not in (BASE, MOVE):
             make, *words = command.split()
             assert make == "make" and words, where
             for word in words:
                 assert word in verbs or word in ("PUSH=1", "TO=staging"), f"{where}: the Makefile has no {word}"
 
 
+# Of the pull request: the base that it would be merged onto, and what of its artifact is judged.
+BASE = 'git rev-parse --quiet --verify HEAD^2 && echo "sha=$(git rev-parse HEAD^1)" >> "$GITHUB_OUTPUT"'
+MOVE = "mkdir -p build && mv ../challenger/candidate ../challenger/scores.parquet build/"
 PUSHING = {
     "approve.record": "make approve deliver PUSH=1",
     "deliver.accept": "make accept PUSH=1",
@@ -224,7 +247,11 @@ READING = {
     ("compare.decide", "make compare"),
     ("compare.decide", "make comment"),
     ("deliver.train", "make validate train score compare"),
+    ("deliver.accept", "make due"),
+    ("deliver.staging", "make attested"),
+    ("deliver.production", "make attested"),
     ("monitor.live", "make monitor"),
+    ("monitor.missed", "make missed"),
     ("release.files", "make release"),
     ("update.look", "make newer"),
 }
@@ -280,6 +307,11 @@ def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_a_page_names_it(bak
 
 def test_every_job_that_sees_a_secret_is_in_an_environment_and_a_host_in_that_of_its_name(workflows):
     given = {f"{name}.{job}": body["environment"] for name, job, body in jobs(workflows) if "environment" in body}
+    for where, place in given.items():
+        # GitHub notes a deployment for each job in an environment, unless it is told that there is none.
+        told = {"url": "${{ vars.SERVICE_URL }}"} if where in DEPLOYING else {"deployment": False}
+        assert {key: value for key, value in place.items() if key != "name"} == told, where
+        given[where] = place["name"]
     build, pull = "${{ vars.BUILD_ENVIRONMENT }}", "${{ vars.PULL_REQUEST_ENVIRONMENT }}"
     writes = "${{ vars.LEDGER_ENVIRONMENT || vars.BUILD_ENVIRONMENT }}"
     assert given == {
@@ -320,6 +352,7 @@ def reached(jobs_, body):
     return needed.union(*(reached(jobs_, jobs_[job]) for job in needed if "needs" in jobs_[job]))
 
 
+DEPLOYING = ("deliver.staging", "deliver.production", "rollback.restore")
 PUBLIC = "${{ !github.event.repository.private || vars.ATTESTATIONS != '' }}"
 PRIVATE = "${{ github.event.repository.private && vars.ATTESTATIONS == '' }}"
 
@@ -365,7 +398,11 @@ def test_each_workflow_has_one_gate_that_needs_every_other_job(workflows):
 def test_a_gate_passes_only_if_every_job_succeeded(bake, results, passes):
     for path in sorted((bake().path / ".github/workflows").iterdir()):
         (step,) = yaml.safe_load(path.read_text())["jobs"][path.stem]["steps"]
-        assert step["env"] == {"RESULTS": "${{ join(needs.*.result, ' ') }}"}
+        all_of_them = "join(needs.*.result, ' ')"
+        if path.stem == "deliver":  # without anything to deploy there is no result of the jobs that would do it
+            ended = "needs.accept.outputs.due == 'false' && format('{0} {1}', needs.train.result, needs.accept.result)"
+            all_of_them = f"{ended} || {all_of_them}"
+        assert step["env"] == {"RESULTS": f"${{{{ {all_of_them} }}}}"}
         done = subprocess.run(
             ["bash", "-e", "-c", step["run"]], env={"RESULTS": results, "PATH": "/usr/bin:/bin"}, capture_output=True
         )
@@ -376,7 +413,8 @@ def test_nothing_softens_a_failure_or_is_used_that_the_tests_cannot_execute(work
     for where, body in [*((f"{n}.{j}", b) for n, j, b in jobs(workflows)), *steps(workflows, composite)]:
         # act ignores the last ones: use them with an assertion of their own.
         for key in ("continue-on-error", "working-directory", "defaults", "container", "services"):
-            assert key not in body, f"{where}: {key}"
+            judges = where == "compare.decide" and key in ("defaults", "working-directory")  # another test reads them
+            assert judges or key not in body, f"{where}: {key}"
     for name, workflow in workflows.items():
         assert set(workflow) == {"on", "name", "permissions", "concurrency", "jobs"}, name
 
@@ -384,7 +422,9 @@ def test_nothing_softens_a_failure_or_is_used_that_the_tests_cannot_execute(work
 def test_a_step_that_failed_stops_its_job_except_for_what_reports_it(workflows, composite):
     conditions = {(where, step["name"]): step["if"] for where, step in steps(workflows, composite) if "if" in step}
     always = {at for at, condition in conditions.items() if "cancelled()" in condition}
-    assert {conditions[at] for at in always} == {"${{ !cancelled() }}"}
+    pulled = {"${{ !cancelled() && github.event_name == 'pull_request' }}"}  # a merge queue has nothing to comment on
+    assert {conditions[at] for at in always - {("compare.decide", "Comment")}} == {"${{ !cancelled() }}"}
+    assert {conditions[at] for at in [("compare.decide", "Comment")]} == pulled
     assert always == {
         ("approve.judge", "Report"),
         ("compare.decide", "Report"),
@@ -399,6 +439,7 @@ def test_a_step_that_failed_stops_its_job_except_for_what_reports_it(workflows, 
         ("compare.challenger", "Train, score"),
         ("compare.challenger", "Hand the challenger over"),
         ("compare.decide", "Fetch the challenger"),
+        ("compare.decide", "Take the model and its scores"),
         ("compare.decide", "Compare"),
     }
     assert workflows["compare"]["jobs"]["decide"]["if"] == "${{ !cancelled() }}"
@@ -426,22 +467,33 @@ def test_no_checkout_leaves_credentials_behind(workflows):
 def test_a_job_that_asks_the_ledger_has_the_history_of_its_branch_and_not_the_ledgers(workflows):
     """The ledger is fetched by the code, as far as it is new; depth 0 would bring all branches and tags."""
     for name, job, body in jobs(workflows):
-        if any("github.token" in str(step) for step in body["steps"]) and name != "update":  # it asks for issues
-            assert body["steps"][0]["with"]["fetch-depth"] == 2**31 - 1, f"{name}.{job}"
+        asks = f"{name}.{job}" not in ("update.look", "monitor.missed")  # these ask GitHub's API alone
+        if any("github.token" in str(step) for step in body["steps"]) and asks:
+            checkouts = [s["with"] for s in body["steps"] if s.get("uses", "").startswith("actions/checkout@")]
+            assert checkouts[-1]["fetch-depth"] == 2**31 - 1, f"{name}.{job}"  # an earlier one is of the pull request
 
 
 def test_the_base_judges_and_the_pull_request_is_data(workflows):
-    base, pull, *rest = workflows["compare"]["jobs"]["decide"]["steps"]
-    assert base["with"]["ref"] == "${{ github.event.pull_request.base.sha }}"
-    assert "path" not in base["with"]
-    assert pull["with"] == {"path": "pull", "persist-credentials": False}
-    assert [step["run"] for step in rest if step.get("env", {}).get("PULL") == "pull"] == [
+    decide = workflows["compare"]["jobs"]["decide"]
+    pull, found, base, *rest = decide["steps"]
+    assert pull["with"] == {"path": "pull", "fetch-depth": 2, "persist-credentials": False}
+    assert (found["run"], found["id"], found["working-directory"]) == (BASE, "base", "pull")
+    # With an empty `ref` the action would check out the merge: the pull request would judge itself.
+    first, second, last = re.fullmatch(r"\$\{\{ (\S+) \|\| (\S+) \|\| '(.+)' \}\}", base["with"]["ref"]).groups()
+    assert (first, second) == (
+        "steps.base.outputs.sha",
+        "fromJSON(toJSON(github.event)).merge_group.base_sha",
+    ) and " " in last
+    assert base["with"]["path"] == "base" and decide["defaults"] == {"run": {"working-directory": "base"}}
+    assert not any("working-directory" in step for step in rest)
+    assert [step["run"] for step in rest if step.get("env", {}).get("PULL") == "../pull"] == [
         "make validate",
         "make compare",
         "make report",
     ]
     assert [step["run"] for step in rest if "run" in step] == [
         "make validate",
+        MOVE,
         "make compare",
         "make report",
         "make comment",
@@ -483,7 +535,7 @@ def test_an_artifact_is_fetched_under_the_name_it_was_kept_and_into_the_folder_i
         ("release", "release"): ["attest", "publish"],
     }
     for name, _, with_ in using("actions/download-artifact", workflows):
-        assert with_["path"] == ("build/release/" if name == "release" else "build/")
+        assert with_["path"] == {"release": "build/release/", "compare": "challenger/"}.get(name, "build/")
     for (name, artifact), there in fetched.items():
         for job in there:
             assert kept[name, artifact] in reached(workflows[name]["jobs"], workflows[name]["jobs"][job])

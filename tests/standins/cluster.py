@@ -1,9 +1,9 @@
 """A stand-in for a Kubernetes API server with its deployment controller and its kubelets; kubectl is the real one.
 
-It speaks as much of the protocol as kubectl needs for `apply`, `get`, `delete`, `rollout status`, `rollout undo` and
-`exec`. Manifests are held against the strict schemas of a version. A pod is a record; what is executed "in" it runs
-here, and its port 8000 leads to the function that the test gives. It shows how kubectl is used, and proves nothing
-about a cluster.
+It speaks as much of the protocol as kubectl needs for `apply` on either side, `get`, `delete`, `rollout status`,
+`rollout undo` and `exec`. Manifests are held against the strict schemas of a version. A pod is a record, of a machine
+of its own that pulls its image; what is executed "in" it runs here, and its port 8000 leads to the function that the
+test gives. It shows how kubectl is used, and proves nothing about a cluster.
 """
 
 import base64
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -22,7 +23,13 @@ from urllib.parse import parse_qs, urlsplit
 import kubernetes_validate
 
 KINDS = {  # (path of the group and version) -> resource -> kind
-    "api/v1": {"namespaces": "Namespace", "serviceaccounts": "ServiceAccount", "services": "Service", "pods": "Pod"},
+    "api/v1": {
+        "namespaces": "Namespace",
+        "pods": "Pod",
+        "secrets": "Secret",
+        "serviceaccounts": "ServiceAccount",
+        "services": "Service",
+    },
     "apis/apps/v1": {"deployments": "Deployment", "replicasets": "ReplicaSet"},
     "apis/autoscaling/v2": {"horizontalpodautoscalers": "HorizontalPodAutoscaler"},
     "apis/policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
@@ -32,6 +39,7 @@ DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLis
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 REVISION = "deployment.kubernetes.io/revision"
 KEYS = {"containers": "name", "volumes": "name", "env": "name", "ports": "", "volumeMounts": "mountPath"}
+KEYS |= {"imagePullSecrets": "name"}  # of a pod; the list of a service account is replaced as a whole
 
 
 class No(Exception):
@@ -54,7 +62,7 @@ def merged(old: dict, patch: dict) -> dict:
             new.pop(key, None)
         elif isinstance(value, dict):
             new[key] = merged(old.get(key) or {}, value)
-        elif isinstance(value, list) and key in KEYS and key in old:
+        elif isinstance(value, list) and key in KEYS and key in old and old.get("kind") != "ServiceAccount":
             name = KEYS[key] if key != "ports" else "containerPort" if "containerPort" in old[key][0] else "port"
             things = {thing[name]: thing for thing in old[key]}
             for thing in value:
@@ -81,6 +89,14 @@ def changed(old: dict, steps: list[dict]) -> dict:
     return new
 
 
+@dataclass
+class Registry:
+    """A registry; who gives a wrong token gets nothing, not even what is public."""
+
+    public: bool = False
+    tokens: set[str] = field(default_factory=set)  # user:token
+
+
 class Cluster:
     """One API server on a port of the loopback.
 
@@ -90,6 +106,7 @@ class Cluster:
         stuck: images whose replicas never get ready -> what the controller says of the roll-out.
         refuse: the beginning of "METHOD path" -> (code, reason, message): what the API server says no to.
         role: the rules of the Role of whoever asks.
+        registries: host -> the registry; from others everything can be pulled.
         answer: (image, headers, body) -> (status, body): what /predict of a pod says.
         token: PREDICT_TOKEN in a pod.
     """
@@ -99,6 +116,7 @@ class Cluster:
         self.objects: dict[tuple[str, str], dict] = {}
         self.calls: list[str] = []
         self.stuck: dict[str, str] = {}
+        self.registries: dict[str, Registry] = {}
         self.refuse: dict[str, tuple[int, str, str]] = {}
         self.token = ""
         self.number = 0
@@ -127,7 +145,7 @@ class Cluster:
 
     def images(self) -> set[str]:
         """What the pods run."""
-        return {image_of(pod["spec"]) for (resource, _), pod in self.objects.items() if resource == "pods"}
+        return {image_of(pod["spec"]) for pod in self.pods()}
 
     def store(self, resource: str, thing: dict) -> dict:
         self.number += 1
@@ -149,11 +167,95 @@ class Cluster:
             place = ".".join(map(str, error.path))
             raise No(422, "Invalid", f"{thing['kind']} is invalid: {place}: {error.message[:200]}") from None
 
-    def authorise(self, verb: str, group: str, resource: str) -> None:
+    def authorise(self, verb: str, group: str, resource: str, name: str) -> None:
+        """A rule that names objects never allows what has no name yet: the creation by POST."""
         for rule in self.role:
-            if verb in rule["verbs"] and group in rule["apiGroups"] and resource in rule["resources"]:
+            named = name in rule.get("resourceNames", [name])
+            if verb in rule["verbs"] and group in rule["apiGroups"] and resource in rule["resources"] and named:
                 return
-        raise No(403, "Forbidden", f'{resource} is forbidden: User "deployer" cannot {verb} it in API group "{group}"')
+        what = f'{resource} "{name}" is forbidden' if name else f"{resource} is forbidden"
+        told = f'User "deployer" cannot {verb} resource "{resource}" in API group "{group}" in the namespace "staging"'
+        raise No(403, "Forbidden", f"{what}: {told}")
+
+    def applied(self, resource: str, old: dict | None, given: dict, asked: dict[str, list[str]]) -> dict:
+        """What server-side apply makes of an object, if no other manager has other data in it."""
+        manager, noted = asked["fieldManager"][0], given["metadata"]
+        if old:
+            if old.get("type") != given.get("type"):
+                raise No(422, "Invalid", f'{resource} "{noted["name"]}" is invalid: type: field is immutable')
+            managers = [one["manager"] for one in old["metadata"].get("managedFields", [{"manager": "kubectl-create"}])]
+            if manager not in managers and old.get("data") != given.get("data") and asked.get("force") != ["true"]:
+                fields = "\n- .data\n- .type" if old.get("data") else " .data"
+                told = f'Apply failed with 2 conflicts: conflicts with "{managers[0]}" using v1:{fields}'
+                raise No(409, "Conflict", told)
+            noted = {**old["metadata"], **noted}
+        noted = {**noted, "managedFields": [{"manager": manager, "operation": "Apply"}]}
+        return {**(old or {}), **given, "metadata": noted}
+
+    def pull(self, spec: dict) -> str:
+        """Pull the image of a pod, as the kubelet does; returns why it cannot be.
+
+        Each credential for the registry is tried; without one it is tried only if there is none.
+        """
+        image = image_of(spec)
+        host = image.partition("/")[0]
+        host = host if re.search("[.:]", host) else "docker.io"
+        if host not in self.registries:
+            return ""
+        held = []
+        for name in [one["name"] for one in spec.get("imagePullSecrets", [])]:
+            secret = self.objects.get(("secrets", name), {})
+            if secret.get("type") == "kubernetes.io/dockerconfigjson":
+                auths = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"]
+                for place, one in auths.items():
+                    of = re.sub("^https?://", "", place).partition("/")[0]
+                    if ("docker.io" if of == "index.docker.io" else of) == host:
+                        held.append(base64.b64decode(one["auth"]).decode())
+        registry = self.registries[host]
+        if registry.tokens & set(held) or (registry.public and not held):
+            return ""
+        token, scope = "oauth" if held else "anonymous", image.partition("/")[2].partition("@")[0].replace("/", "%2F")
+        asked = f"https://{host}/token?scope=repository%3A{scope}%3Apull&service={host}: 403 Forbidden"
+        return (
+            f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": failed to authorize:'
+            f" failed to fetch {token} token: unexpected status from GET request to {asked}"
+        )
+
+    def pod(self, name: str, deployment: dict, owned: dict) -> dict:
+        """A new pod of a template, with the pull secrets of its service account if it has none of its own."""
+        spec = copy.deepcopy(owned["spec"])
+        account = self.objects.get(("serviceaccounts", spec.get("serviceAccountName", "default")), {})
+        if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
+            spec["imagePullSecrets"] = account["imagePullSecrets"]
+        self.number += 1
+        image, state = image_of(spec), {"running": {}}
+        why = f"ErrImagePull: {told}" if (told := self.pull(spec)) else ""
+        if image in self.stuck or why:
+            message = f"Back-off\npulling image {image}" if not why else f'Back-off pulling image "{image}": {why}'
+            state = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                **owned["metadata"],
+                "name": name,
+                "namespace": deployment["metadata"]["namespace"],
+                "uid": f"uid-{self.number}",
+            },
+            "spec": spec,
+            "status": {
+                "phase": "Running" if "running" in state else "Pending",
+                "containerStatuses": [{"name": "model", "state": state}],
+            },
+        }
+
+    def move(self) -> None:
+        """All machines are replaced: each pod starts anew, on one that must pull the image."""
+        self.objects = {key: thing for key, thing in self.objects.items() if key[0] != "pods"}
+        self.control(self.deployment())
+
+    def pods(self) -> list[dict]:
+        return [thing for (resource, _), thing in self.objects.items() if resource == "pods"]
 
     def control(self, deployment: dict) -> None:
         """The deployment controller: a replica set for each template, pods for the newest, a status."""
@@ -187,41 +289,34 @@ class Cluster:
         }
         deployment["metadata"].setdefault("annotations", {})[REVISION] = str(revision)
         image, wanted = image_of(template["spec"]), deployment["spec"].setdefault("replicas", 1)
-        stuck = image in self.stuck
+        new: dict[tuple[str, str], dict] = {}
+        stuck = False
+        while len(new) < wanted and not stuck:
+            key = ("pods", f"{name}-{len(new)}")
+            known = self.objects.get(key)
+            new[key] = known if known and running(known) else self.pod(key[1], deployment, owned)
+            stuck = not running(new[key])
         for key in [key for key in self.objects if key[0] == "pods"]:
             # With maxUnavailable 0 an old pod goes once a new one is ready.
-            if not stuck or image_of(self.objects[key]["spec"]) in self.stuck:
+            if key not in new and (not stuck or not running(self.objects[key])):
                 del self.objects[key]
-        old = sum(key[0] == "pods" for key in self.objects)
-        waiting = {"reason": "ImagePullBackOff", "message": f"Back-off\npulling image {image}"}
-        for number in range(1 if stuck else wanted):
-            self.objects["pods", f"{name}-{number}"] = {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {
-                    **owned["metadata"],
-                    "name": f"{name}-{number}",
-                    "namespace": deployment["metadata"]["namespace"],
-                },
-                "spec": owned["spec"],
-                "status": {
-                    "phase": "Pending" if stuck else "Running",
-                    "containerStatuses": [
-                        {"name": "model", "state": {"waiting": waiting} if stuck else {"running": {}}}
-                    ],
-                },
-            }
-        reason = self.stuck.get(image, "NewReplicaSetAvailable")
+        old = sum(key[0] == "pods" and key not in new for key in self.objects)
+        self.objects |= new
+        reason = self.stuck.get(image, "ProgressDeadlineExceeded" if stuck else "NewReplicaSetAvailable")
         told = (str(reason != "ProgressDeadlineExceeded"), reason)
-        ready = 0 if stuck else wanted
+        ready = sum(map(running, new.values()))
         deployment["status"] = {
             "observedGeneration": deployment["metadata"]["generation"],
-            "replicas": old + max(ready, 1),
-            "updatedReplicas": max(ready, 1),
+            "replicas": old + len(new),
+            "updatedReplicas": len(new),
             "readyReplicas": old + ready,
             "availableReplicas": old + ready,
             "conditions": [{"type": "Progressing", "status": told[0], "reason": told[1]}],
         }
+
+
+def running(pod: dict) -> bool:
+    return pod["status"]["phase"] == "Running"
 
 
 def image_of(spec: dict) -> str:
@@ -266,8 +361,10 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PATCH = do_DELETE = do
 
     def resource(self, path: str, asked: dict[str, list[str]], body: bytes) -> None:
-        cluster, strategic = self.cluster, "merge-patch" in self.headers.get("Content-Type", "")
-        call = f"{'UNDO' if self.command == 'PATCH' and not strategic else self.command} /{path}"
+        cluster, kind = self.cluster, self.headers.get("Content-Type", "")
+        strategic, applied = "merge-patch" in kind, "apply-patch" in kind
+        method = "APPLY" if applied else "UNDO" if self.command == "PATCH" and not strategic else self.command
+        call = f"{method} /{path}"
         found = re.fullmatch(r"(api/v1|apis/[^/]+/[^/]+)/(?:namespaces/[^/]+/)?([a-z]+)(?:/([^/]+))?(?:/(exec))?", path)
         if not found or found[2] not in KINDS.get(found[1], {}):
             raise No(404, "NotFound", f"the server could not find the requested resource: {path}")
@@ -279,12 +376,15 @@ class Handler(BaseHTTPRequestHandler):
             ]
             verb = "watch" if asked.get("watch") else verb
             scope = group.split("/")[1] if group != "api/v1" else ""
-            cluster.authorise(verb, scope, f"{resource}/{action}" if action else resource)
+            whole = f"{resource}/{action}" if action else resource
+            cluster.authorise(verb, scope, whole, name or "")
             for begin, no in cluster.refuse.items():
                 if call.startswith(begin):
                     raise No(*no)
             thing = cluster.objects.get((resource, name)) if name else None
-            if name and thing is None:
+            if applied and thing is None:
+                cluster.authorise("create", scope, whole, name)  # by its name, which is known here
+            if name and thing is None and not applied:
                 raise No(404, "NotFound", f'{resource} "{name}" not found')
         if action:
             return self.execute(thing, asked)
@@ -307,6 +407,10 @@ class Handler(BaseHTTPRequestHandler):
                     del cluster.objects[key]
                 return self.reply({"kind": "Status", "apiVersion": "v1", "status": "Success"})
             given = json.loads(body)
+            if applied:
+                new = cluster.applied(resource, thing, given, asked)
+                cluster.checked(new)
+                return self.reply(cluster.store(resource, new), 200 if thing else 201)
             if self.command == "POST":
                 cluster.checked(given)
                 if (resource, given["metadata"]["name"]) in cluster.objects:

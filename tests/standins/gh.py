@@ -43,6 +43,22 @@ def operation(method: str, path: str) -> dict[str, Any]:
     return {}
 
 
+def sample(schema: dict[str, Any]) -> Any:
+    """A value of this schema with no more than it must have."""
+    if "$ref" in schema:
+        return sample(KNOWN["schemas"][schema["$ref"].removeprefix("#/schemas/")])
+    for word in ("anyOf", "oneOf", "allOf"):
+        if word in schema:
+            return sample(schema[word][0])
+    kind = schema.get("type", "object")
+    kind = kind[0] if isinstance(kind, list) else kind
+    if "enum" in schema:
+        return schema["enum"][0]
+    if kind == "object":
+        return {name: sample(schema["properties"][name]) for name in schema.get("required", ())}
+    return {"string": "", "integer": 1, "number": 1, "boolean": False, "array": []}[kind]
+
+
 def environment(name: str, kept: dict[str, Any]) -> dict[str, Any]:
     """As GitHub shows it."""
     rules = []
@@ -79,6 +95,19 @@ def act(state: dict[str, Any], method: str, path: list[str], sent: Any) -> tuple
     """The status and the answer; the state is what it is afterwards."""
     rulesets, environments = state["rulesets"], state["environments"]
     match method, path:
+        case "GET", []:
+            told = {"private": False, "created_at": "2026-09-01T00:00:00Z", "id": 22, "name": "late-flights"}
+            told |= {"owner": sample({"$ref": "#/schemas/simple-user"}) | {"login": "acme", "id": 11}}
+            own = state["repository"].get("", {})
+            return 200, sample({"$ref": "#/schemas/full-repository"}) | told | own | state.get("about", {})
+        case "GET", ["actions", "permissions", *_]:
+            said = KNOWN["operations"]["GET /" + "/".join(path)]["responses"]["200"]
+            return 200, sample(said) | state["repository"].get("/".join(path), {})
+        case "PUT", ["actions", "permissions", "selected-actions"] if state.get("about", {}).get("private"):
+            # "The `patterns_allowed` setting only applies to public repositories."
+            state["repository"]["/".join(path)] = {**sent, "patterns_allowed": []}
+        case "GET", ["environments", name]:
+            return 200, environment(name, environments[name])
         case "GET", ["rulesets"]:
             hidden = ("rules", "conditions", "bypass_actors")
             return 200, [{key: value for key, value in each.items() if key not in hidden} for each in rulesets]

@@ -24,12 +24,18 @@ def no(message):
 if granted.get("id-token") != "write":
     no('missing "id-token" permission. Please add "permissions: id-token: write" to your workflow.')
 
+for key in ("push-to-registry", "create-storage-record", "show-summary"):
+    if inputs[key] not in ("true", "True", "TRUE", "false", "False", "FALSE"):
+        no(f'Input does not meet YAML 1.2 "Core Schema" specification: {key}')
+    inputs[key] = inputs[key].lower()
 path, digest, name = (inputs[f"subject-{key}"] for key in ("path", "digest", "name"))
 custom = [key for key in ("predicate-type", "predicate", "predicate-path") if inputs[key]]
 if inputs["subject-checksums"]:
     no("the stand-in knows no subject-checksums")
-if bool(path) == bool(digest):
-    no("exactly one of subject-path, subject-digest, or subject-checksums must be provided")
+if not path and not digest:  # the list of artifacts that a runner may offer is not stood in for
+    no("One of subject-path, subject-digest, or subject-checksums must be provided")
+if path and digest:
+    no("Only one of subject-path, subject-digest, or subject-checksums may be provided")
 if inputs["sbom-path"] and custom:
     no("Cannot specify sbom-path together with predicate-type, predicate, or predicate-path")
 if custom and ("predicate-type" not in custom or len(custom) != 2):
@@ -38,13 +44,17 @@ if custom and ("predicate-type" not in custom or len(custom) != 2):
 if digest:
     if not name:
         no("subject-name must be provided when using subject-digest")
+    if not re.fullmatch("[^:]+:[^:]+", digest):
+        no('subject-digest must be in the format "algorithm:hex_digest"')
     if not re.fullmatch("sha256:[0-9a-fA-F]{64}", digest):
-        no('subject-digest must be in the format "sha256:hex_digest"')
+        no("subject-digest has an unsupported algorithm, invalid hex digits or an invalid length; here it is a sha256")
     name = name.lower() if inputs["push-to-registry"] == "true" else name
     subjects = {(name, digest.partition(":")[2])}
 else:
     patterns = [each.strip() for each in re.split(r"[\n,]", path) if each.strip()]
-    files = [Path(file) for each in patterns for file in glob.glob(each, recursive=True) if Path(file).is_file()]
+    hits = [Path(hit) for each in patterns for hit in glob.glob(each, recursive=True, include_hidden=True)]
+    # A folder stands for all files in it.
+    files = [file for hit in hits for file in (hit.rglob("*") if hit.is_dir() else [hit]) if file.is_file()]
     subjects = {(name or file.name, sha256(file.read_bytes()).hexdigest()) for file in files}
     if not subjects:
         no(f"Could not find subject at path {path}")
@@ -68,7 +78,16 @@ else:
     run = f"{env['GITHUB_SERVER_URL']}/{env['GITHUB_REPOSITORY']}/actions/runs/{env['GITHUB_RUN_ID']}"
     source = {"uri": f"git+{env['GITHUB_SERVER_URL']}/{env['GITHUB_REPOSITORY']}@{env['GITHUB_REF']}"}
     predicate = {
-        "buildDefinition": {"resolvedDependencies": [source | {"digest": {"gitCommit": env["GITHUB_SHA"]}}]},
+        "buildDefinition": {
+            "externalParameters": {
+                "workflow": {
+                    "ref": env["GITHUB_REF"],
+                    "repository": f"{env['GITHUB_SERVER_URL']}/{env['GITHUB_REPOSITORY']}",
+                    "path": f".github/workflows/{env['GITHUB_WORKFLOW']}.yml",
+                }
+            },
+            "resolvedDependencies": [source | {"digest": {"gitCommit": env["GITHUB_SHA"]}}],
+        },
         "runDetails": {"metadata": {"invocationId": f"{run}/attempts/{env['GITHUB_RUN_ATTEMPT']}"}},
     }
 

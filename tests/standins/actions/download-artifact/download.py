@@ -1,14 +1,14 @@
-"""What actions/download-artifact does with a name: its files land in path, over what is there."""
+"""What actions/download-artifact does: files land in path, over what is there; several artifacts in a folder each."""
 
 import os
 import shutil
 import sys
 from pathlib import Path
 
-name = os.environ["STANDIN_NAME"]
-store = Path(os.environ["STANDIN_ARTIFACTS"]) / name
-if not name:
-    sys.exit("download-artifact: the stand-in downloads by name only")
-if not store.is_dir():
+name, store = os.environ["STANDIN_NAME"], Path(os.environ["STANDIN_ARTIFACTS"])
+path = Path(os.environ["GITHUB_WORKSPACE"]) / Path(os.environ["STANDIN_PATH"]).expanduser()
+found = [store / name] if name else sorted(store.iterdir())
+if name and not found[0].is_dir():
     sys.exit(f"::error::Unable to download artifact(s): Artifact not found for name: {name}")
-shutil.copytree(store, Path(os.environ["GITHUB_WORKSPACE"]) / os.environ["STANDIN_PATH"], dirs_exist_ok=True)
+for artifact in found:
+    shutil.copytree(artifact, path if len(found) == 1 else path / artifact.name, dirs_exist_ok=True)

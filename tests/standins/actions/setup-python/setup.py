@@ -16,5 +16,9 @@ for name in ("python", "python3"):
     link = folder / name
     link.unlink(missing_ok=True)
     link.symlink_to(sys._base_executable)
+# A runner has GitHub's command line, too.
+gh = folder / "gh"
+gh.write_text(f'#!/bin/sh\nexec "{sys._base_executable}" -I "{os.environ["STANDIN_GH"]}" "$@"\n')
+gh.chmod(0o755)
 with open(os.environ["GITHUB_PATH"], "a") as path:
     path.write(f"{folder}\n")
