@@ -72,6 +72,7 @@ class Team:
     github: GitHub
     preloaded: Path | None = None
     served: tuple[str, ...] = ()  # the models that answered in production and staging after the first push
+    deployed: bool = False  # whether what serves is of this team, and not of the test before
     pull: dict | None = None
 
     def run(self, event: str, payload: dict, *workflows: str, **more) -> Run:
@@ -87,6 +88,7 @@ class Team:
         venv = self.preloaded or self.project.venv
         run = run_event(self.remote, event, payload, folder, workflows=workflows or None, venv=venv, env=env, **more)
         self.github.ran(run)
+        self.deployed |= any(steps.get("Deploy") == "success" for steps in run.steps.values())
         return run
 
     def dispatch(self, workflow: str, **inputs: str) -> Run:
@@ -100,6 +102,7 @@ class Team:
     def be_live(self) -> None:
         """Delivers what main is, unless its champion serves: tests share one engine, and begin with what is there."""
         live = [event["key"] for event in events(self.remote) if event["type"] == "live"][-1]
+        self.deployed = True
         try:
             serves = self.serves() == self.serves(staging=True) == live
         except OSError:
@@ -115,6 +118,7 @@ class Team:
         return self.info(staging)["key"]
 
     def info(self, staging: bool = False) -> dict:
+        assert self.deployed, "all tests share one engine: deliver first, or be_live()"
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port + staging}/info", timeout=20) as answer:
             return json.loads(answer.read())
 

@@ -10,6 +10,7 @@ import pytest
 from act import REPOSITORY, STANDINS
 from github import GitHub, grants
 
+from conveyor.core.environment import Environment
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.project import Project
 
@@ -101,6 +102,26 @@ def test_the_registry_is_read_with_the_job_s_token_which_stays_nowhere(double, a
     assert json.loads(text) == {"auths": {"registry.example.com:5000": {"auth": auth}}}
     assert stat.S_IMODE(mode) == 0o600 and not os.path.exists(path)
     assert "s3cret" not in str(seen["words"]) and auth not in str(seen["words"])
+
+
+@pytest.mark.parametrize(
+    "server, image, token, sent",
+    [
+        ("https://github.com", "ghcr.io/acme/flights", "job", "job"),
+        ("https://github.com", "ghcr.io/acme/flights@sha256:1", "lasting", "lasting"),
+        ("https://github.com", "registry.example.com/flights", "job", None),
+        ("https://github.com", "registry.example.com/flights", "lasting", "lasting"),
+        ("https://github.com", "acme/flights", "job", None),
+        ("https://github.com", "ghcr.io.example.com/flights", "job", None),
+        ("https://git.acme.com", "containers.git.acme.com/acme/flights", "job", "job"),
+        ("https://git.acme.com", "ghcr.io/acme/flights", "job", None),
+        ("https://git.acme.com", "registry.acme.com/flights", "job", None),
+    ],
+)
+def test_the_token_of_a_job_goes_to_no_registry_but_that_of_github(server, image, token, sent):
+    of_job = {"GITHUB_RUN_ID": "1", "GITHUB_REPOSITORY": "acme/flights", "GITHUB_ACTOR": "ada", "GITHUB_TOKEN": "job"}
+    auth = Environment.read(of_job | {"GITHUB_SERVER_URL": server, "REGISTRY_TOKEN": token}).registry_auth(image)
+    assert auth == (sent and {"username": "ada", "password": sent})
 
 
 def test_a_right_that_is_missing_or_a_github_that_fails_is_no_lack_of_provenance(double, attested):

@@ -215,3 +215,12 @@ def test_a_commit_without_a_delivery_gets_one_and_any_run_of_it_is_enough(projec
         assert "::warning title=A delivery was missing::" in capsys.readouterr().out
         double.runs.append({"workflow": "deliver.yml", "sha": sha})
         assert "has had its delivery" in missed(double) and len(double.dispatches) == 1
+
+
+def test_a_branch_has_no_delivery_to_miss(project, missed, monkeypatch):
+    with GitHub(grants(project.path), project.path) as double:
+        monkeypatch.setenv("GITHUB_REF", "refs/heads/proposal")
+        assert missed(double).startswith("nothing: refs/heads/proposal is not main")
+        assert not double.dispatches
+        monkeypatch.setenv("GITHUB_REF", "refs/heads/main")
+        assert "had no delivery" in missed(double) and len(double.dispatches) == 1

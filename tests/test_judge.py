@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +199,24 @@ def test_holdout_rows_that_a_pull_request_rewrites_judge_nothing(proposal):
     made = proposal.judge()
     assert made["flags"] == ["changes 100 rows that the base holds out; they judge nothing"]
     assert made["left_out"] == {"champion_trained": 0, "altered": 100} and made["decision"]["rows"] == 3943
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.csv", "data/../../secret.csv", "{outside}", "file://{outside}", "simplecache::file://{outside}",
+             "simplecache::https://example.com/flights.csv", "local://{outside}", "git://{outside}", "data/link.csv"]
+)  # fmt: skip
+def test_a_pull_request_cannot_name_data_that_are_not_its_own(proposal, one_line, path):
+    outside = proposal.pull.path.parent / "secret.csv"
+    outside.write_text("token\ns3cret\n")
+    (proposal.pull.path / "data" / "link.csv").symlink_to(outside)
+    path = path.format(outside=outside)
+    proposal.pull.set_param("data.path", path)
+    done = proposal.base.cli("validate", "--pull", str(proposal.pull.path), check=False)
+    one_line(
+        done, 2, re.escape(f"{path}: a pull request's data.path leads out of its repository; name a file of") + ".*"
+    )
+    verdict = json.loads((proposal.base.path / "build" / "validation.json").read_text())
+    assert not verdict["passed"] and "s3cret" not in done.stdout + done.stderr + str(verdict)
 
 
 def test_holdout_rows_that_a_pull_request_drops_are_flagged(proposal):

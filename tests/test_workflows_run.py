@@ -254,6 +254,7 @@ def test_a_change_of_data_alone_is_judged_like_one_of_the_model(team):
         del rows[:2000]  # the file is sorted by time
 
     rewrite_data(team.project, without_the_oldest)
+    team.be_live()
     run = team.propose("the newest rows only", "compare")
     assert run.jobs == GREEN
     assert verdict(run, "decide").startswith("**Verdict: keep** — not shown to be better by more than 0.001")
@@ -416,6 +417,7 @@ def test_a_change_of_words_alone_ends_green_after_its_verdict_and_deploys_nothin
 
 def test_an_image_that_is_not_attested_is_deployed_nowhere(team):
     """Each time the runner is lost before the image is verified, and the attestations are gone when it is back."""
+    team.be_live()
     team.project.edit("params.yaml", "max_rows: 1000 ", "max_rows: 900 ")
     team.open("smaller requests")
     payload, served, run = merge_pull_request(team.remote, team.pull), team.info(), None

@@ -7,6 +7,7 @@ import os
 import re
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from conveyor.core.errors import Misuse
 from conveyor.core.frozen import Frozen, shown
@@ -24,6 +25,7 @@ class Environment(Frozen):
     repository: str | None = None
     job: str = "by hand"
     event: str | None = None
+    ref: str | None = None
     outputs: str | None = None
     summary: str | None = None
     run_url: str | None = None
@@ -40,12 +42,15 @@ class Environment(Frozen):
     prediction_log: str | None = None
     kubeconfig: str | None = None
 
-    @property
-    def registry_auth(self) -> dict[str, str | None] | None:
-        """The credentials for the Docker SDK to pull and push; None: those of `docker login`."""
-        if not self.registry_token:
-            return None
-        return {"username": self.registry_user, "password": self.registry_token}
+    def registry_auth(self, image: str) -> dict[str, str | None] | None:
+        """The credentials for the Docker SDK to pull and push an image by its name; None: those of `docker login`.
+
+        The token of a workflow's job may write to the repository: it goes to no registry but GitHub's.
+        """
+        host, server = image.partition("/")[0], urlsplit(self.server_url).hostname or ""
+        of_github = host == "ghcr.io" if server == "github.com" else host.endswith(f".{server}")
+        token = self.registry_token if of_github else self.lasting_token
+        return {"username": self.registry_user, "password": token} if token else None
 
     @property
     def lasting_token(self) -> str | None:
@@ -68,6 +73,7 @@ class Environment(Frozen):
             repository=given.get("GITHUB_REPOSITORY"),
             job="/".join(given[name] for name in ("GITHUB_WORKFLOW", "GITHUB_JOB") if name in given) or "by hand",
             event=given.get("GITHUB_EVENT_PATH"),
+            ref=given.get("GITHUB_REF"),
             outputs=given.get("GITHUB_OUTPUT"),
             summary=given.get("GITHUB_STEP_SUMMARY"),
             run_url=run,

@@ -15,6 +15,8 @@ from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
 from conveyor.core.project import Project, per_project
 
+# What pull requests may name: fsspec knows many more, and some of them read the machine itself.
+STORES = ("https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -144,13 +146,29 @@ def lock(project_root: Path, data: params.Data) -> str:
     return sha256(fetch(data.path, project_root))
 
 
+def _of_pull_request(path: str, checkout: Path) -> None:
+    """A pull request names its data itself, and its judge has a token: nothing else of the judge's machine is read.
+
+    Raises:
+        Misuse: the data are neither in the checkout nor in a store.
+    """
+    scheme, is_url, _ = path.partition("://")
+    inside = not is_url and (checkout / path).resolve().is_relative_to(checkout.resolve())
+    if not inside and (scheme not in STORES or "::" in path):
+        mend = f"name a file of the repository, or a URL of {', '.join(STORES)}"
+        raise Misuse(f"{path}: a pull request's data.path leads out of its repository; {mend}")
+
+
 @per_project
 def frame_of(project: Project) -> pd.DataFrame:
     """The pinned data of a repository; see ``read``. Do not change the frame: it is shared.
 
     Raises:
-        Misuse: as ``read``; also if a column of the guards, or a private one, is missing.
+        Misuse: as ``read``; also if a column of the guards, or a private one, is missing, or if a pull request's data
+            are no part of it and in no store.
     """
+    if project.pull is not None:
+        _of_pull_request(project.params.data.path, project.pull)
     frame = read(project.params.data, project.data_root)
     named = {"gate.guards.segments": project.params.gate.guards.segments, "data.private": project.params.data.private}
     for key, columns in named.items():

@@ -256,7 +256,7 @@ def _build(
 def push(project: Project, client: docker.DockerClient, repository: str, tag: str, say: Callable[[str], None]) -> str:
     """Push a tag, and return the image by the digest that the registry gave it."""
     say(f"image     pushing {repository}:{tag}")
-    found, auth = None, project.environment.registry_auth
+    found, auth = None, project.environment.registry_auth(repository)
     for line in client.images.push(repository, tag=tag, auth_config=auth, stream=True, decode=True):
         if "error" in line:
             mend = "check REGISTRY and the rights to write there"

@@ -153,7 +153,8 @@ class Rollout:
                 ) from None
             self.host.say(f"pulling {reference}")
             try:
-                fetched = docker_engine.pull(client, reference, self.project.environment.registry_auth)
+                auth = self.project.environment.registry_auth(reference)
+                fetched = docker_engine.pull(client, reference, auth)
             except docker.errors.DockerException as error:
                 mend = "check that the registry answers and has it, your right to read it, and the room on the host"
                 raise Misuse(f"deploy: {reference} cannot be pulled: {docker_engine.told(error)}; {mend}") from None

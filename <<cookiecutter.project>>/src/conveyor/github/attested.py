@@ -41,9 +41,9 @@ def run(project: Project) -> str:
     given = {**os.environ, "GH_PROMPT_DISABLED": "1"} | ({"GH_TOKEN": environment.token} if environment.token else {})
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            if environment.registry_token:  # gh reads the registry as docker would
+            if auth := environment.registry_auth(reference):  # gh reads the registry as docker would
                 host = registry(reference.partition("@")[0])
-                known = credentials(host, environment.registry_user or "", environment.registry_token)
+                known = credentials(host, auth["username"] or "", auth["password"] or "")
                 path = Path(scratch, "config.json")
                 path.touch(mode=0o600)
                 path.write_text(json.dumps(known), encoding="utf-8")

@@ -48,7 +48,7 @@ def run(project: Project, tag: str, say: Callable[[str], None] = print) -> str:
     with docker_engine.connected() as client:
         reference = published(project, client, event)
         say(f"release   reading {reference}")
-        docker_engine.pull(client, reference, project.environment.registry_auth)
+        docker_engine.pull(client, reference, project.environment.registry_auth(reference))
         bill = sbom.of(client, reference)
     text = model_card.markdown(project, bundle, version, event, reference)
     name = project.name
@@ -159,7 +159,7 @@ def _digest(project: Project, client: docker.DockerClient, name: str) -> str | N
     import docker.errors
 
     try:
-        digest: str = client.images.get_registry_data(name, project.environment.registry_auth).id
+        digest: str = client.images.get_registry_data(name, project.environment.registry_auth(name)).id
         return digest
     except docker.errors.APIError as error:
         told = docker_engine.told(error)
@@ -261,7 +261,7 @@ def _name_image(project: Project, reference: str, version: str, say: Callable[[s
         if before not in (None, digest):
             raise Refused(f"release: {repository}:{version} is another image, {before[:19]}; take the next version")
         if before is None:
-            pulled = docker_engine.pull(client, reference, project.environment.registry_auth)
+            pulled = docker_engine.pull(client, reference, project.environment.registry_auth(reference))
             pulled.tag(repository, version)
             pushed = image.push(project, client, repository, version, say)
             if pushed != reference:
