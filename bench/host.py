@@ -32,7 +32,7 @@ class Host:
 
     def start(self) -> None:
         words = ["--host", self.address, "--data-root", self.place / "data", "--exec-root", self.place / "exec"]
-        with open(self.place / "dockerd.log", "a") as log:
+        with open(self.place / "dockerd.log", "a", encoding="utf-8") as log:
             binary = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
             if binary is None:
                 raise SystemExit("error: dockerd is not installed; install Docker")

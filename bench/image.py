@@ -88,7 +88,9 @@ def quick() -> list[Weighed]:
 
 def locked(lock: Path) -> set[str]:
     """The packages that pip installs from a lock on this machine."""
-    found = (Requirement(line.rstrip(" \\")) for line in lock.read_text().splitlines() if line[:1].isalnum())
+    found = (
+        Requirement(line.rstrip(" \\")) for line in lock.read_text(encoding="utf-8").splitlines() if line[:1].isalnum()
+    )
     return {canonicalize_name(each.name) for each in found if each.marker is None or each.marker.evaluate()}
 
 

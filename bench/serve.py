@@ -148,7 +148,7 @@ def free_port() -> int:
 @contextmanager
 def running(words: list[str], port: int, **variables: str) -> Iterator[int]:
     """A server on its core, from when it listens to the end of the block; its session."""
-    with open(ROOT / "build" / "bench" / "serve" / f"{port}.txt", "w") as said:
+    with open(ROOT / "build" / "bench" / "serve" / f"{port}.txt", "w", encoding="utf-8") as said:
         process = subprocess.Popen(
             words,
             cwd=bake(),
@@ -161,7 +161,7 @@ def running(words: list[str], port: int, **variables: str) -> Iterator[int]:
     try:
         for _ in range(600):
             if process.poll() is not None:
-                sys.exit(f"error: {' '.join(words)} ended: {Path(said.name).read_text()[-2000:]}")
+                sys.exit(f"error: {' '.join(words)} ended: {Path(said.name).read_text(encoding='utf-8')[-2000:]}")
             with socket.socket() as tried:
                 if tried.connect_ex(("127.0.0.1", port)) == 0:
                     break

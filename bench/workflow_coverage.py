@@ -59,7 +59,7 @@ def digest(text: str) -> str:
 def executed(file: Path) -> dict[str, dict[str, bool]]:
     """workflow/job/step -> the tests that executed it, of those that run what is generated: whether its job failed."""
     found: dict[str, dict[str, bool]] = {}
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         one = json.loads(line)
         if one["test"].startswith(SCENARIOS):
             tests = found.setdefault(f"{one['workflow']}/{one['job']}/{one['step']}", {})

@@ -416,7 +416,7 @@ def run_event(
             | {"test": test, "result": run.jobs.get(each[1], "of a matrix")}
             for each in run.executed
         ]
-        with open(os.environ["ACT_COVERAGE"], "a") as file:
+        with open(os.environ["ACT_COVERAGE"], "a", encoding="utf-8") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
     # act also ends with 0 when a workflow ran no job at all: the caller compares the exact set.
     if (code == 0) != (set(run.jobs.values()) <= {"success"}):

@@ -34,7 +34,9 @@ class Edge:
     def peak(self) -> int:
         """The most bytes of memory that it ever held."""
         return 1024 * int(
-            re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.process.pid}/status").read_text(), re.M)[1]
+            re.search(
+                r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8"), re.M
+            )[1]
         )
 
 
@@ -65,7 +67,7 @@ def edge(caddyfile: str, replicas: list[int], folder: Path, **variables: str) ->
     config = folder / "Caddyfile"
     config.write_text(adapted(caddyfile, [f"127.0.0.1:{each}" for each in replicas], port, inside, folder))
     with (
-        open(folder / "edge.txt", "w") as said,
+        open(folder / "edge.txt", "w", encoding="utf-8") as said,
         subprocess.Popen(
             [CADDY, "run", "--config", config, "--adapter", "caddyfile"],
             env={"HOME": str(folder), "XDG_DATA_HOME": str(folder), **variables},

@@ -87,7 +87,7 @@ def _start(pid: Path, log: Path) -> DockerClient:
     binary = which("dockerd")
     if binary is None or os.geteuid() != 0:
         raise NoEngine("no Docker engine answers, and to start one takes dockerd and root")
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         # It is no child of this process: which worker of the tests ends it last is not known.
         # However nice the tests are, what serves in it goes first.
         words = ["nice", "-n", str(-os.nice(0)), binary, "--pidfile", pid]
@@ -97,12 +97,12 @@ def _start(pid: Path, log: Path) -> DockerClient:
     except TimeoutError as error:
         if pid.exists():
             _end(pid)
-        raise NoEngine(f"{error}; it said:\n{log.read_text()[-2000:]}") from None
+        raise NoEngine(f"{error}; it said:\n{log.read_text(encoding='utf-8')[-2000:]}") from None
 
 
 def _end(pid: Path) -> None:
     """dockerd removes its pid file as the last thing that it does."""
-    os.kill(int(pid.read_text()), signal.SIGTERM)
+    os.kill(int(pid.read_text(encoding="utf-8")), signal.SIGTERM)
     until(lambda: not pid.exists(), 30, "dockerd did not end")
 
 

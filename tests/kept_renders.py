@@ -25,7 +25,7 @@ listed = [
     )
     for path in files
 ]
-asked = [*options[:data], Path(options[data]).read_text(), *options[data + 1 :]]
+asked = [*options[:data], Path(options[data]).read_text(encoding="utf-8"), *options[data + 1 :]]
 place = Path(kept) / sha256(json.dumps([asked, listed]).encode()).hexdigest()[:32]
 if place.exists():
     shutil.copytree(place, made, symlinks=True)

@@ -48,9 +48,9 @@ def pack(place: Path) -> None:
 
 
 def edit(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     assert text.count(old) == 1, f"{old!r} is in {file} {text.count(old)} times"
-    file.write_text(text.replace(old, new))
+    file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def make(place: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_child_is_the_first_to_go_and_holds_nothing_open(deadly):
         answer = pool.submit(other.getresponse)
         children = Path(f"/proc/{deadly.process.pid}/task/{deadly.process.pid}/children")
         end = time.monotonic() + 1.5
-        while not (found := children.read_text().split()):
+        while not (found := children.read_text(encoding="utf-8").split()):
             assert time.monotonic() < end
         time.sleep(0.2)
         child = Path("/proc") / found[0]
@@ -109,7 +109,7 @@ def test_there_are_four_children_at_most_and_others_wait_for_their_turn(deadly):
     with ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(ask, number) for number in range(12)]
         while not all(one.done() for one in asked):
-            most.append(len(children.read_text().split()))
+            most.append(len(children.read_text(encoding="utf-8").split()))
             time.sleep(0.02)
     assert [one.result() for one in asked] == [500] * 12
     assert max(most) == 4

@@ -116,7 +116,10 @@ UNREADABLE = {
         f"{FILE}: one column named 'scheduled;carrier;flight;.*'…; separate the columns by commas",
     ),
     "binary": (lambda content: b"\x89PNG\r\n\x1a\n" * 9, rf"{FILE}: no UTF-8 text \(byte 0\); save it as CSV in UTF-8"),
-    "binary that is text": (lambda content: b"PK\0\0" * 99, f"{FILE}: binary, not text; save it as CSV in UTF-8"),
+    "binary that is text": (
+        lambda content: b"PK\0\0" * 99,
+        f"{FILE}: binary, not text; save it as CSV in UTF-8, or as Parquet",
+    ),
     "ragged row": (cells(ragged), f"{FILE}: Row #42: Expected 15 columns, got 3: .*; mend that row"),
     "Git LFS pointer": (lambda content: POINTER, f"{FILE}: a Git LFS pointer, not the data; run `git lfs pull`"),
     "column twice": (cells(distance_twice), f"{FILE}: column 'distance' stands twice; rename or drop one"),

@@ -112,7 +112,11 @@ def test_an_environment_that_took_no_rule_for_branches_is_refused_before_a_key_i
     assert right("x", {"deployment_branch_policy": MAIN_ONLY})["deployment_branch_policy"] == MAIN_ONLY
     script = (hosted.bin / "gh").read_text()
     blind = hosted.bin / "blind.py"
-    text = Path(gh.__file__).read_text().replace('policy = kept.get("deployment_branch_policy")', "policy = None")
+    text = (
+        Path(gh.__file__)
+        .read_text(encoding="utf-8")
+        .replace('policy = kept.get("deployment_branch_policy")', "policy = None")
+    )
     blind.write_text(text.replace("Path(__file__).parent", f"Path({str(Path(gh.__file__).parent)!r})"))
     (hosted.bin / "gh").write_text(script.replace(gh.__file__, str(blind)))
     with pytest.raises(Misuse, match="environment ledger took no rule for branches: this plan has none .* nothing"):

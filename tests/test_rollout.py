@@ -432,7 +432,7 @@ def test_a_host_whose_disk_is_full_says_so(stage, registry, one_line):
     for line in ("link add full0 type bridge", "address add 172.29.0.1/24 dev full0", "link set full0 up"):
         subprocess.run(["ip", *line.split()], check=True)
     words += ["--pidfile", place / "pid", "--bridge", "full0", "--iptables=false"]
-    with open(stage.project.path.parent / "dockerd.log", "w") as log:
+    with open(stage.project.path.parent / "dockerd.log", "w", encoding="utf-8") as log:
         engine = subprocess.Popen([str(word) for word in words], stdout=log, stderr=log)
     try:
         until((place / "pid").exists, 30, "dockerd does not start")

@@ -259,7 +259,7 @@ def test_no_descriptor_for_another_connection_is_told_once_and_ends_with_the_rea
 
 
 def cpu_seconds(pid: int) -> float:
-    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    times = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -293,6 +293,6 @@ def test_many_slow_bodies_leave_room_for_others(trained, bundle):
             assert server.predict(server.row())[0] == 200
             said = [statuses(each.result()) for each in sent]
         assert said.count([503]) >= 20 and said.count([408]) >= 10 and said.count([503]) + said.count([408]) == 40
-        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="utf-8")
         assert int(re.search(r"VmHWM:\s+(\d+)", status)[1]) < 300_000, "kB"
         assert server.ask("POST", "/predict", post(b"")[:0] + b" " * 900_000, JSON)[0] == 422

@@ -19,7 +19,7 @@ given, env = parser.parse_args(), os.environ
 if not env.get("GH_TOKEN"):
     sys.exit("gh: To use GitHub CLI in a GitHub Actions workflow, set the GH_TOKEN environment variable.")
 if "DOCKER_CONFIG" in env:  # read as docker reads it
-    with open(os.path.join(env["DOCKER_CONFIG"], "config.json")) as config:
+    with open(os.path.join(env["DOCKER_CONFIG"], "config.json"), encoding="utf-8") as config:
         assert all(base64.b64decode(each["auth"]).count(b":") for each in json.load(config)["auths"].values())
 name, _, digest = given.artifact.removeprefix("oci://").partition("@")
 request = urllib.request.Request(

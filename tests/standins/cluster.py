@@ -137,7 +137,7 @@ class Cluster:
         named = [{"name": name, "context": {"cluster": "standin", "user": "deployer"}} for name in contexts]
         config = {"apiVersion": "v1", "kind": "Config", "contexts": named, "users": [{"name": "deployer", "user": {}}]}
         config["clusters"] = [{"name": "standin", "cluster": {"server": self.url}}]
-        path.write_text(json.dumps(config))
+        path.write_text(json.dumps(config), encoding="utf-8")
         return path
 
     def deployment(self) -> dict | None:

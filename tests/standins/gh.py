@@ -154,13 +154,13 @@ def act(state: dict[str, Any], method: str, path: list[str], sent: Any) -> tuple
 
 
 def main(file: Path, words: list[str]) -> int:
-    state = json.loads(file.read_text()) if file.exists() else EMPTY
+    state = json.loads(file.read_text(encoding="utf-8")) if file.exists() else EMPTY
     if words[:3] == ["secret", "set", "LEDGER_KEY"]:
         place = words[words.index("--env") + 1]
         code, _, told = state["fail"].get(f"secret {place}", (0, "", ""))
         if not code:
             state["secrets"] = {**state.get("secrets", {}), place: sys.stdin.read()}
-            file.write_text(json.dumps(state))
+            file.write_text(json.dumps(state), encoding="utf-8")
         print(told, end="", file=sys.stderr)
         return code
     if words == ["api", "meta"]:
@@ -185,7 +185,7 @@ def main(file: Path, words: list[str]) -> int:
         else:
             code, told = 1, f"gh: {given} (HTTP {status})"
     state["requests"].append([method, path, sent, answered])
-    file.write_text(json.dumps(state))
+    file.write_text(json.dumps(state), encoding="utf-8")
     print(out, end="")
     print(told, end="", file=sys.stderr)
     return code

@@ -30,6 +30,8 @@ class Data(Frozen):
     task: Task = "binary"
     group: str | None = None
     private: Names = ()
+    text: Names = ()
+    numbers: Names = ()
 
     @field_validator("sha256", mode="before")
     @classmethod
@@ -37,6 +39,13 @@ class Data(Frozen):
         if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
             raise ValueError(f"{shown(pin)} is no sha256; run `make data-lock`, which writes it")
         return pin
+
+    @model_validator(mode="after")
+    def _one_type(self) -> Data:
+        for name in self.text:
+            if name in self.numbers:
+                raise ValueError(f"text and numbers both name {name}; a column has one type")
+        return self
 
 
 class Split(Frozen):

@@ -8,21 +8,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+LEADING_ZEROS = r"\s*[-+]?0[0-9]"  # a code: a number is not written like that
 
-def row_hash(frame: pd.DataFrame) -> NDArray[np.uint64]:
+
+def row_hash(frame: pd.DataFrame, codes: bool = False) -> NDArray[np.uint64]:
     """One number per row that depends on the row's values alone, not on its position or on other rows.
 
     It also ignores the type of the column, because that is inferred from all rows: one text among numbers makes the
     others text, one gap makes whole numbers floats. A value is hashed as the number or time that it can be read as.
+
+    Args:
+        codes: whether a text with leading zeros is another value than the number: a key needs it. A split does not, and
+            its rows would change sides.
     """
     combined = np.zeros(len(frame), dtype=np.uint64)
     for name in frame.columns:
         # Overflow wraps around, as intended for a hash.
-        combined = combined * np.uint64(1_099_511_628_211) + _value_hash(frame[name])
+        combined = combined * np.uint64(1_099_511_628_211) + _value_hash(frame[name], codes)
     return combined
 
 
-def _value_hash(values: pd.Series) -> NDArray[np.uint64]:
+def _value_hash(values: pd.Series, codes: bool = False) -> NDArray[np.uint64]:
     hashed: NDArray[np.uint64]
     if pd.api.types.is_datetime64_any_dtype(values):
         # Microseconds cover the years 1 to 9999; many files write "never" as the year 9999.
@@ -35,15 +41,19 @@ def _value_hash(values: pd.Series) -> NDArray[np.uint64]:
             large = (whole > 2**53) | (whole < -(2**53))
             hashed[large] = pd.util.hash_array(whole[large])
     else:
-        hashed = _text_hash(values.astype(object).map(str, na_action="ignore"))
+        texts = values if values.dtype == "str" else values.astype(object).map(str, na_action="ignore")
+        places, distinct = pd.factorize(texts)  # a missing one is -1, the last place
+        hashed = np.append(_text_hash(pd.Series(distinct, dtype=object), codes), np.uint64(1))[places]
     hashed[values.isna().to_numpy()] = np.uint64(1)
     return hashed
 
 
-def _text_hash(texts: pd.Series) -> NDArray[np.uint64]:
-    hashed: NDArray[np.uint64] = pd.util.hash_array(texts.map(str).to_numpy(dtype=object), categorize=False)
+def _text_hash(texts: pd.Series, codes: bool) -> NDArray[np.uint64]:
+    hashed: NDArray[np.uint64] = pd.util.hash_array(texts.to_numpy(dtype=object), categorize=False)
     # Only a text with such a beginning can be a number or a truth value: most texts are skipped here.
     likely = texts.str.match(r"\s*[-+.0-9]|\s*(?:true|false|inf|nan)\s*$", case=False, na=False).to_numpy(dtype=bool)
+    if codes:
+        likely = likely & ~texts.str.match(LEADING_ZEROS, na=False).to_numpy(dtype=bool)
     truth = texts.str.strip().str.lower().map({"true": 1.0, "false": 0.0})
     numbers = pd.to_numeric(texts.where(likely), errors="coerce").astype(np.float64).fillna(truth)
     found = numbers.notna().to_numpy()

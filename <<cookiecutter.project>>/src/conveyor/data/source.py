@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -14,33 +11,52 @@ from conveyor.core import environment, params
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
 from conveyor.core.project import Project, per_project
+from conveyor.data import formats
 
 # What pull requests may name: fsspec knows many more, and some of them read the machine itself.
 STORES = ("https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss")
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class NoAccess(Misuse):
     """The data at a URL cannot be read: credentials may be missing."""
 
 
-def fetch(path: str, root: Path) -> bytes:
-    """The bytes at ``path``, relative to ``root``, or at an fsspec URL with the options of DATA_OPTIONS.
+def fetch(path: str, root: Path) -> dict[str, bytes]:
+    """The content of a file under the name "", or of the Parquet files of a folder by their path in it, in order.
+
+    Args:
+        path: relative to ``root``, or an fsspec URL for the options of DATA_OPTIONS. That of a folder ends with "/".
 
     Raises:
         NoAccess: a URL cannot be read.
-        Misuse: the file is missing, or cannot be read.
+        Misuse: nothing is there, or it cannot be read.
     """
+    is_url = "://" in path
     try:
-        if "://" not in path:
-            return (root / path).read_bytes()
+        if not is_url:
+            place = root / path
+            if not place.is_dir():
+                return {"": place.read_bytes()}
+            found = {file.relative_to(place).as_posix(): file for file in place.rglob("*.parquet")}
+            wanted = [name for name in sorted(found) if _visible(name)]
+            if not wanted:
+                mend = "put the data there or mend data.path in params.yaml"
+                raise Misuse(f"{path}: holds no file that ends in .parquet; {mend}")
+            return {name: found[name].read_bytes() for name in wanted}
         import fsspec
 
-        with fsspec.open(path, "rb", **environment.data_options()) as source:
-            content: bytes = source.read()
-            return content
+        if not path.endswith("/"):
+            with fsspec.open(path, "rb", **environment.data_options()) as source:
+                return {"": source.read()}
+        store, folder = fsspec.core.url_to_fs(path, **environment.data_options())
+        names = sorted(str(name).removeprefix(folder).lstrip("/") for name in store.find(folder))
+        wanted = [name for name in names if name.endswith(".parquet") and _visible(name)]
+        if not wanted:  # a store that does not answer has an empty list, too
+            mend = "check data.path in params.yaml and its credentials"
+            raise NoAccess(f"{path}: holds no file that ends in .parquet, or none for whoever asks; {mend}")
+        return {name: store.cat_file(f"{folder.rstrip('/')}/{name}") for name in wanted}
     except FileNotFoundError:
-        if "://" in path and not path.startswith("file://"):
+        if is_url and not path.startswith("file://"):
             # Stores give the same answer for a missing object and for a forbidden one.
             mend = "check data.path in params.yaml and its credentials"
             raise NoAccess(f"{path}: cannot be read: it is not there, or not for whoever asks; {mend}") from None
@@ -50,32 +66,47 @@ def fetch(path: str, root: Path) -> bytes:
     except Exception as error:
         # Each file system raises its own library's exceptions when access is denied.
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        kind = NoAccess if "://" in path else Misuse
+        kind = NoAccess if is_url else Misuse
         raise kind(f"{path}: cannot be read: {reason}; check data.path in params.yaml and its credentials") from None
 
 
-def read(data: params.Data, root: Path, check_pin: bool = True) -> pd.DataFrame:
-    """The data as a frame with the columns of the file, in its order.
+def _visible(name: str) -> bool:
+    """Whether a file holds rows: writers of Parquet put notes beside them, as _temporary/ or .part-0.parquet.crc."""
+    return not any(part.startswith(("_", ".")) for part in PurePosixPath(name).parts)
+
+
+def pin(files: dict[str, bytes]) -> str:
+    """The sha256 of a file; of a folder that of the list of its files, as `sha256sum` writes it."""
+    if "" in files:
+        return sha256(files[""])
+    return sha256("".join(f"{sha256(content)}  {name}\n" for name, content in files.items()).encode())
+
+
+def read(data: params.Data, root: Path) -> pd.DataFrame:
+    """The pinned data as a frame with the columns of the file, in its order.
 
     Raises:
-        Misuse: the file is not the pinned one, is not a well-formed CSV, or lacks a column of params.yaml. The line
-            names the file, and the row or column if there is one.
+        Misuse: the file is not the pinned one, cannot be used (see ``formats.read``), or lacks a column of params.yaml.
+            The line names the file, and the row or column if there is one.
     """
-    where = data.path
-    content = fetch(where, root)
-    if not content:
-        raise Misuse(f"{where}: empty; fetch the file again")
-    if content.startswith(LFS_POINTER):
-        raise Misuse(f"{where}: a Git LFS pointer, not the data; run `git lfs pull`")
-    if check_pin and sha256(content) != data.sha256:
+    files = fetch(data.path, root)
+    found = pin(files)
+    if found != data.sha256:
+        # An empty or damaged file tells more by itself.
+        formats.check(files, data.path)
         raise Misuse(
-            f"{where}: its sha256 {sha256(content)[:12]}… differs from the pin {data.sha256[:12]}… in params.yaml;"
+            f"{data.path}: its sha256 {found[:12]}… differs from the pin {data.sha256[:12]}… in params.yaml;"
             " restore the file, or run `make data-lock` if the change is meant"
         )
-    frame = parse(content, where)
+    return _frame(data, files)
+
+
+def _frame(data: params.Data, files: dict[str, bytes]) -> pd.DataFrame:
+    where, frame = data.path, formats.read(files, data.path, data.text, data.numbers)
     named = {"data.target": [data.target], "data.time": [data.time] if data.time else []}
     named |= {"data.key": list(data.key), "data.ignore": list(data.ignore)}
     named |= {"data.group": [data.group] if data.group else []}
+    named |= {"data.text": list(data.text), "data.numbers": list(data.numbers)}
     for key, columns in named.items():
         for column in columns:
             if column not in frame.columns:
@@ -91,59 +122,15 @@ def read(data: params.Data, root: Path, check_pin: bool = True) -> pd.DataFrame:
     return frame
 
 
-def parse(content: bytes, where: str) -> pd.DataFrame:
-    """CSV bytes, plain or gzip-compressed, as a frame.
-
-    A ragged row is an error; types are inferred from all rows, blank lines are left out.
-
-    Raises:
-        Misuse: see ``read``.
-    """
-    import pyarrow as pa
-    from pyarrow import csv
-
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error):
-            raise Misuse(f"{where}: truncated or damaged gzip; fetch the file again") from None
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise Misuse(f"{where}: UTF-16 text; save it as UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Misuse(f"{where}: no UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from None
-    if "\0" in text:
-        raise Misuse(f"{where}: binary, not text; save it as CSV in UTF-8")
-    header, _, rest = text.partition("\n")
-    if not rest.strip():
-        raise Misuse(f"{where}: has a header and no rows; fetch the file again")
-    try:
-        # One block, so that a column's type is inferred from all of its rows and errors name the row.
-        table = csv.read_csv(
-            io.BytesIO(text.encode()),
-            read_options=csv.ReadOptions(use_threads=False, block_size=max(len(content), 1) + 1),
-            convert_options=csv.ConvertOptions(null_values=[""], strings_can_be_null=True),
-        )
-    except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0].removeprefix("CSV parse error: ")
-        raise Misuse(f"{where}: {reason}; mend that row") from None
-    if len(table.column_names) == 1 and any(mark in header for mark in ";\t|"):
-        raise Misuse(f"{where}: one column named {header.strip()[:40]!r}…; separate the columns by commas")
-    for column in table.column_names:
-        if table.column_names.count(column) > 1:
-            raise Misuse(f"{where}: column {column!r} stands twice; rename or drop one")
-    return table.to_pandas(date_as_object=False)  # a date becomes a time, too
-
-
 def lock(project_root: Path, data: params.Data) -> str:
     """The digest to pin.
 
     Raises:
-        Misuse: the file is not well-formed; junk is never pinned.
+        Misuse: the data cannot be used; junk is never pinned.
     """
-    read(data, project_root, check_pin=False)
-    return sha256(fetch(data.path, project_root))
+    files = fetch(data.path, project_root)
+    _frame(data, files)
+    return pin(files)
 
 
 def _of_pull_request(path: str, checkout: Path) -> None:
@@ -153,7 +140,9 @@ def _of_pull_request(path: str, checkout: Path) -> None:
         Misuse: the data are neither in the checkout nor in a store.
     """
     scheme, is_url, _ = path.partition("://")
-    inside = not is_url and (checkout / path).resolve().is_relative_to(checkout.resolve())
+    place = checkout / path
+    files = [place, *place.rglob("*")] if not is_url and place.is_dir() else [place]
+    inside = not is_url and all(file.resolve().is_relative_to(checkout.resolve()) for file in files)
     if not inside and (scheme not in STORES or "::" in path):
         mend = f"name a file of the repository, or a URL of {', '.join(STORES)}"
         raise Misuse(f"{path}: a pull request's data.path leads out of its repository; {mend}")

@@ -100,8 +100,8 @@ def split(frame: pd.DataFrame, data: params.Data, rule: params.Split, block: par
 
 
 def repeated_keys(frame: pd.DataFrame, data: params.Data) -> NDArray[np.int64]:
-    """Positions of the rows whose key an earlier row has."""
-    return np.flatnonzero(pd.Series(row_hash(frame[list(data.key)])).duplicated().to_numpy())
+    """Positions of the rows whose key an earlier row has. As texts, 007 and 7 are two keys."""
+    return np.flatnonzero(pd.Series(row_hash(frame[list(data.key)], codes=True)).duplicated().to_numpy())
 
 
 def shared_rows(frame: pd.DataFrame, trained: NDArray[np.bool_], data: params.Data) -> NDArray[np.int64]:

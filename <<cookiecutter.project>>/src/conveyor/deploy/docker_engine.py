@@ -77,7 +77,7 @@ def tunnel(host: str) -> Iterator[str]:
             if os.environ.get(variable):
                 path = place / file
                 path.touch(mode=0o600)
-                path.write_text(os.environ[variable].rstrip() + "\n")
+                path.write_text(os.environ[variable].rstrip() + "\n", encoding="utf-8")
                 options += [option.format(path) for option in more]
         socket = place / "engine"
         words = ["ssh", *(word for option in options for word in ("-o", option))]

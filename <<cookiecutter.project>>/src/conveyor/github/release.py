@@ -228,7 +228,7 @@ def whole(folder: Path) -> list[Path]:
     """
     if not (folder / SUMS).is_file() or not (folder / NOTES).is_file():
         raise Misuse(f"{folder.name}: not whole; run `make release` first")
-    named = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()]
+    named = [line.split("  ", 1) for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
     for digest, name in named:
         if not (folder / name).is_file() or sha256((folder / name).read_bytes()) != digest:
             raise Misuse(f"{folder.name}/{name}: not the file that {SUMS} names; run `make release` again")

@@ -286,7 +286,11 @@ def _mark(project: Project) -> Path:
 def _follows(project: Project) -> bool:
     """Whether MLflow is up to date without a request. A server is always asked: others write there, too."""
     mark = _mark(project)
-    return not project.environment.tracking_uri and mark.is_file() and mark.read_text() == ledger_of(project).head
+    return (
+        not project.environment.tracking_uri
+        and mark.is_file()
+        and mark.read_text(encoding="utf-8") == ledger_of(project).head
+    )
 
 
 def followed(write: Callable[..., str]) -> Callable[..., str]:

@@ -57,3 +57,20 @@ class Builder:
             line = f":{self.build.__code__.co_firstlineno}" if hasattr(self.build, "__code__") else ""
             raise Misuse(f"{self.file.name}{line}: build returns {built!r:.80}; return an unfitted pipeline")
         return built
+
+
+def unused(pipeline: Any, given: list[str]) -> list[str]:
+    """The columns that a pipeline drops, where its first step names the columns that it takes; else nobody can tell."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+    first = pipeline.steps[0][1] if isinstance(pipeline, Pipeline) else pipeline
+    if not isinstance(first, ColumnTransformer) or not isinstance(first.remainder, str) or first.remainder != "drop":
+        return []
+    taken: set[str] = set()
+    for _, transformer, columns in first.transformers:
+        named = [columns] if isinstance(columns, str) else columns
+        if not isinstance(named, list | tuple) or not all(isinstance(column, str) for column in named):
+            return []  # places, masks or functions
+        taken |= set(named) if transformer != "drop" else set()
+    return [column for column in given if column not in taken]

@@ -35,6 +35,7 @@ from conveyor.data.source import frame_of
 from conveyor.model.bundle import Bundle
 from conveyor.model.code import scorer
 from conveyor.model.runtime import predict
+from conveyor.model.types import as_trained
 
 SECONDS = 1800
 BATCH = 100  # rows per call when models are timed
@@ -106,13 +107,13 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
         folder = Path(name)
         columns = {c: {"dtype": str(rows[c].dtype), "values": exact(rows[c])} for c in rows}
         (folder / "rows.json").write_text(
-            json.dumps({"columns": columns, "trusted_types": project.params.model.trusted_types})
+            json.dumps({"columns": columns, "trusted_types": project.params.model.trusted_types}), encoding="utf-8"
         )
         words = [python, "-m", scorer(bundle.wheel), str(bundle.path.resolve()), "rows.json", "out.npy"]
         # Only the wheel of the bundle is on the path: the present code must not replace the old model's.
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with (
-            open(folder / "said.txt", "w+") as said,
+            open(folder / "said.txt", "w+", encoding="utf-8", errors="replace") as said,
             subprocess.Popen(
                 words,
                 cwd=folder,
@@ -120,7 +121,7 @@ def apart(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scor
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                text=True,
+                encoding="utf-8",
             ) as worker,
         ):
             # Both are pipes, see above.
@@ -165,7 +166,12 @@ def scoring_code(project: Project) -> str:
 
 @contextmanager
 def of_own_bundle(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterator[Scored]:
-    """A bundle's model, run in this process if that gives the same predictions."""
+    """A bundle's model on rows in the types of its training, run in this process if that gives the same predictions.
+
+    Raises:
+        Misuse: the rows have another type, or the model cannot score them; see ``as_trained`` and ``apart``.
+    """
+    rows = as_trained(rows, bundle, project.params.data.private)
     current = project.needed("requirements/model.txt")
     if bundle.requirements == current and bundle.scoring_code == scoring_code(project):
         yield answer(bundle, rows, project.params.model.trusted_types)
@@ -213,7 +219,7 @@ def of_champion(project: Project, bundle: Bundle, rows: pd.DataFrame) -> Iterato
 def main(bundle_path: str, rows_path: str, out_path: str) -> None:
     """The subprocess of ``apart``, from the wheel of the bundle: predicts, prints "done", and repeats on request."""
     told, sys.stdout = sys.stdout, sys.stderr  # the model's own output must not mix with the answers
-    given = json.loads(Path(rows_path).read_text())
+    given = json.loads(Path(rows_path).read_text(encoding="utf-8"))
     rows = pd.DataFrame({name: column(of["values"], of["dtype"]) for name, of in given["columns"].items()})
     scored = answer(Bundle(Path(bundle_path)), rows, tuple(given["trusted_types"]))
     np.save(out_path, scored.predictions)

@@ -86,7 +86,7 @@ def _live(give: Callable[[], bytes], writing: int) -> None:
             signal.signal(number, signal.SIG_DFL)
         os.closerange(3, writing)
         os.closerange(writing + 1, OPEN_FILES)
-        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write("1000")  # out of memory, the kernel ends this process first
         said = give() + WHOLE
         while said:

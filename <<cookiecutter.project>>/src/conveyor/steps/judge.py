@@ -173,9 +173,13 @@ def _holdout_rows(project: Project) -> tuple[NDArray[np.int64], int]:
     shared = [column for column in then.columns if column in frame.columns]
     key = [column for column in base.key if column in shared]
     known = dict(
-        zip(hashing.row_hash(held_out[key]).tolist(), hashing.row_hash(held_out[shared]).tolist(), strict=True)
+        zip(
+            hashing.row_hash(held_out[key], codes=True).tolist(),
+            hashing.row_hash(held_out[shared]).tolist(),
+            strict=True,
+        )
     )
-    keys, contents = hashing.row_hash(frame[key]).tolist(), hashing.row_hash(frame[shared]).tolist()
+    keys, contents = hashing.row_hash(frame[key], codes=True).tolist(), hashing.row_hash(frame[shared]).tolist()
     counts = Counter(keys)  # a repeated row would change the holdout, too
     altered = [
         place

@@ -23,7 +23,7 @@ from conveyor.data.source import frame_of
 from conveyor.gate.metrics import Metric, at, of_task, value
 from conveyor.ledger.ledger import ledger_of
 from conveyor.model import runtime, scoring, signature, tracking
-from conveyor.model.builder import Builder
+from conveyor.model.builder import Builder, unused
 from conveyor.model.bundle import Bundle, pack, unpack
 from conveyor.model.code import pack_code
 from conveyor.model.compiled import choice
@@ -130,10 +130,11 @@ def run(project: Project) -> str:
     run_id = log(project, fitted, features[trained], builder.params, measured)
     write(project, candidate, packed, predicted, rule, features[trained], held_out, served, run_id, wheel)
     ledger.models.check_size(Bundle(candidate))
-    return (
-        f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out,"
-        f" served as {served.form}"
-    )
+    line = f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out"
+    line += f", served as {served.form}" + (f" ({served.why})" if served.why else "")
+    if forgotten := unused(builder.pipeline(project.params.model.seed), list(features.columns)):
+        line += f"; it takes no {', '.join(forgotten)}: list them in {builder.file.name}, or in data.ignore"
+    return line
 
 
 def _value(metric: Metric, y: NDArray[Any], predicted: NDArray[np.float64]) -> float | None:
@@ -147,7 +148,9 @@ def _value(metric: Metric, y: NDArray[Any], predicted: NDArray[np.float64]) -> f
 def libraries(project: Project) -> dict[str, str]:
     """The versions of the packages in requirements/model.in, so that a model of another library records that one."""
     found = {"numpy": version("numpy")}
-    for name in re.findall(r"^\w[\w.-]*", (project.root / "requirements" / "model.in").read_text(), re.M):
+    for name in re.findall(
+        r"^\w[\w.-]*", (project.root / "requirements" / "model.in").read_text(encoding="utf-8"), re.M
+    ):
         with suppress(PackageNotFoundError):  # of another platform
             found[name] = version(name)
     return found
@@ -236,17 +239,17 @@ def write(
             (new / "model.onnx").write_bytes(served.onnx)
         (new / wheel[0]).write_bytes(wheel[1])
         (new / "requirements.txt").write_bytes(project.needed("requirements/model.txt"))
-        (new / "split.json").write_text(to_json(rule.model_dump(mode="json")))
+        (new / "split.json").write_text(to_json(rule.model_dump(mode="json")), encoding="utf-8")
         # In JSON a missing number is null.
         columns = [[None if value != value else value for value in scoring.exact(golden[name])] for name in golden]
         answers = {
             "rows": [dict(zip(golden.columns, row, strict=True)) for row in zip(*columns, strict=True)],
             "answers": predicted[:GOLDEN_ROWS].tolist(),
         }
-        (new / "golden.json").write_text(to_json(answers))
+        (new / "golden.json").write_text(to_json(answers), encoding="utf-8")
         task = project.params.data.task
         profile = signature.profile(trained, held_out, served.missing, served.closed, predicted, task)
-        (new / "profile.json").write_text(to_json(profile))
+        (new / "profile.json").write_text(to_json(profile), encoding="utf-8")
         lineage = {
             **project.header(),
             "key": key(project),
@@ -267,4 +270,4 @@ def write(
             "mlflow_run": run_id,
             "finished": now(),
         }
-        (new / "lineage.json").write_text(to_json(lineage))
+        (new / "lineage.json").write_text(to_json(lineage), encoding="utf-8")

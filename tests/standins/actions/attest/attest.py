@@ -130,8 +130,8 @@ except OSError as error:
 file = Path(env["RUNNER_TEMP"]) / f"attestation-{told}.json"
 file.write_text(json.dumps(bundle) + "\n")
 url = f"{env['GITHUB_SERVER_URL']}/{env['GITHUB_REPOSITORY']}/attestations/{told}"
-with open(env["GITHUB_OUTPUT"], "a") as out:
+with open(env["GITHUB_OUTPUT"], "a", encoding="utf-8") as out:
     out.write(f"bundle-path={file}\nattestation-id={told}\nattestation-url={url}\n")
 if inputs["show-summary"] == "true":
-    with open(env["GITHUB_STEP_SUMMARY"], "a") as out:
+    with open(env["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8") as out:
         out.write(f"### Attestation Created\n\n- {url}\n")

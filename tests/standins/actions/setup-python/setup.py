@@ -20,5 +20,5 @@ for name in ("python", "python3"):
 gh = folder / "gh"
 gh.write_text(f'#!/bin/sh\nexec "{sys._base_executable}" -I "{os.environ["STANDIN_GH"]}" "$@"\n')
 gh.chmod(0o755)
-with open(os.environ["GITHUB_PATH"], "a") as path:
+with open(os.environ["GITHUB_PATH"], "a", encoding="utf-8") as path:
     path.write(f"{folder}\n")

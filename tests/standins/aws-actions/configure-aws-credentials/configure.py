@@ -28,8 +28,8 @@ if allowed and role[1] not in allowed:
 
 region = inputs["aws-region"]
 given = {"AWS_ACCESS_KEY_ID": "stand-in", "AWS_SECRET_ACCESS_KEY": "stand-in", "AWS_SESSION_TOKEN": "stand-in"}
-with open(os.environ["GITHUB_ENV"], "a") as env:
+with open(os.environ["GITHUB_ENV"], "a", encoding="utf-8") as env:
     for name, value in (given | {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}).items():
         env.write(f"{name}={value}\n")
-with open(os.environ["GITHUB_OUTPUT"], "a") as out:
+with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as out:
     out.write(f"aws-account-id={role[1]}\n")
