@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from conftest import environment
@@ -71,6 +72,31 @@ def test_a_broken_database_of_mlflow_is_named_with_the_way_out(sound, one_line, 
     assert not (sound.path / "build" / "candidate").exists()
     database.unlink()
     sound.cli("train")
+
+
+@pytest.mark.parametrize("copied", [True, False], ids=["copied", "moved"])
+def test_a_repository_that_is_elsewhere_finds_its_own_runs_and_logs_beside_them(sound, tmp_path, copied):
+    sound.cli("train")
+    new = replace(sound, path=tmp_path / "elsewhere" / "late-flights")
+    (shutil.copytree if copied else shutil.move)(sound.path, new.path)
+    before = sorted(sound.path.rglob("*")) if copied else None
+    new.set_param("model.seed", 8)
+    new.cli("train")
+    artifacts = new.path / "mlruns" / "artifacts"
+    with sqlite3.connect(new.path / "mlruns" / "mlflow.db") as database:
+        places = [place for (place,) in database.execute("select artifact_location from logged_models")]
+        places += [place for (place,) in database.execute("select artifact_uri from runs")]
+    assert len(places) == 4 and all(place.startswith(f"{artifacts.as_uri()}/") for place in places), places
+    assert len(list(artifacts.rglob("MLmodel"))) == 2
+    assert before == (sorted(sound.path.rglob("*")) if copied else None), "nothing goes to where it came from"
+
+
+def test_what_mlflow_takes_from_the_environment_is_named_where_it_fails(sound, one_line):
+    done = sound.cli("train", check=False, MLFLOW_RUN_ID="0" * 32)
+    message = (
+        "mlruns: MLflow's database did not take the run: .*; MLflow takes MLFLOW_RUN_ID of the environment: unset .*"
+    )
+    one_line(done, 2, message)
 
 
 # The disk, the folders, git

@@ -14,6 +14,16 @@ from filelock import FileLock
 
 from conveyor.core.errors import Misuse
 
+# Where MLflow's tables name files, and what else of the environment it takes for a new run.
+PATHS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+TAKEN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -62,11 +72,34 @@ def _local(place: Path) -> str:
                 os.replace(new, place)
             with closing(sqlite3.connect(place)) as known:
                 known.execute("pragma schema_version")  # a damaged file fails here; MLflow would try again for minutes
-            return opened(place)
+            name = opened(place)
+            with closing(sqlite3.connect(place)) as known:
+                _moved(known, (place.parent / "artifacts").as_uri())
+            return name
     except Exception as error:
         # SQLite, SQLAlchemy and Alembic raise many exceptions for a damaged file or a full disk; all mean the same.
         reason = " ".join(str(error).split())[:200]
         raise Misuse(f"mlruns/{place.name}: MLflow cannot use it: {reason}; make room, or move it away") from error
+
+
+def _moved(known: sqlite3.Connection, here: str) -> None:
+    """Lead MLflow to the files of this repository: its paths are full ones, of the place where they were written.
+
+    Args:
+        here: the URI of the folder of the files.
+    """
+    ending = here[here.rindex("/mlruns/") :]
+    found = known.execute(
+        "select artifact_location from experiments where artifact_location like 'file://%'"
+    ).fetchall()
+    before = {place[: place.rindex(ending)] + ending for (place,) in found if ending in place}
+    with known:
+        for old in before - {here}:
+            for table, column in PATHS:
+                known.execute(
+                    f"update {table} set {column} = ? || substr({column}, ?) where substr({column} || '/', 1, ?) = ?",
+                    (here, len(old) + 1, len(old) + 1, f"{old}/"),
+                )
 
 
 def where(project: Project) -> str:
@@ -94,12 +127,15 @@ def answering(project: Project, what: str, mend: str) -> Iterator[MlflowClient]:
     Raises:
         Misuse: MLflow cannot be reached, does not answer in time, refuses access, or has an error.
     """
+    taken = [name for name in TAKEN if os.environ.get(name)]  # MLflow itself changes them
     mlflow = load(project)
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield mlflow.MlflowClient()
     except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
+        if taken:
+            mend += f"; MLflow takes {' and '.join(taken)} of the environment: unset what is not meant"
         raise Misuse(f"{where(project)} {what}: {complaint(error)}; {mend}") from error
 
 
