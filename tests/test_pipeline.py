@@ -217,7 +217,9 @@ def test_changes_reach_try_through_make_as_they_were_written(bootstrapped, one_l
 
 
 def test_history_shows_events_for_people_and_for_programs(bootstrapped):
-    lines = bootstrapped.cli("history").stdout.splitlines()
+    header, *lines = bootstrapped.cli("history").stdout.splitlines()
+    for word, place in (("time, UTC", 8), ("what", 30), ("model", 42), ("commit", 56), ("by whom: why", 70)):
+        assert header.index(word) == place and lines[0][place - 1] == " " != lines[0][place]
     assert [line.split()[0] for line in lines] == ["000001", "000002"]
     assert [line.split()[2] for line in lines] == ["accepted", "live"]
 

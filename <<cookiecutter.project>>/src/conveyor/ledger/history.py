@@ -9,6 +9,8 @@ from conveyor.core.files import to_json
 from conveyor.ledger.events import Event
 from conveyor.ledger.ledger import Ledger
 
+HEADER = "event   time, UTC             what        model         commit        by whom: why\n"
+
 
 def events(ledger: Ledger, as_json: bool) -> str:
     """All events, the oldest first."""
@@ -18,7 +20,7 @@ def events(ledger: Ledger, as_json: bool) -> str:
         return "no events yet; `make pipeline` bootstraps the first champion\n"
     champion = ledger.champion()
     marks = {champion.event: "  <- champion"} if champion else {}
-    return "".join(f"{line(event)}{marks.get(event.number, '')}\n" for event in ledger.events)
+    return HEADER + "".join(f"{line(event)}{marks.get(event.number, '')}\n" for event in ledger.events)
 
 
 def line(event: Event) -> str:
