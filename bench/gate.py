@@ -31,7 +31,7 @@ from conveyor.gate.metrics import METRICS, at, value
 CONFIDENCE, GUARDS = 0.95, 0.99
 SAME = 1.0  # what a model does not see of the signal; both models of a neutral change have it
 RESAMPLED = ("average_precision", "balanced_accuracy", "precision", "recall", "f1", "rmse", "r2")
-MANY = 500  # decisions of a row that has a bound
+MANY = 4_000  # decisions of a row that has a bound
 SAMPLE = ROOT / "<<cookiecutter.project>>" / "data" / "flights.csv.gz"
 UNEVEN = one_large(0.3, 50)
 WORLDS = {
