@@ -113,7 +113,15 @@ UNREADABLE = {
     ),
     "semicolons": (
         lambda content: packed(rows_of(content), ";"),
-        f"{FILE}: one column named 'scheduled;carrier;flight;.*'…; separate the columns by commas",
+        f"{FILE}: its header 'scheduled;carrier;flight;.*' is separated by semicolons; separate the columns by commas",
+    ),
+    "semicolons and decimal commas": (
+        lambda content: gzip.compress(gzip.decompress(content).replace(b",", b";").replace(b".", b",")),
+        f"{FILE}: its header 'scheduled;carrier;flight;.*' is separated by semicolons; separate the columns by commas",
+    ),
+    "a line for a spreadsheet": (
+        lambda content: gzip.compress(b"sep=;\r\n" + gzip.decompress(content)),
+        f"{FILE}: its first line is 'sep=;'; delete it, and separate the columns by commas",
     ),
     "binary": (lambda content: b"\x89PNG\r\n\x1a\n" * 9, rf"{FILE}: no UTF-8 text \(byte 0\); save it as CSV in UTF-8"),
     "binary that is text": (
@@ -129,7 +137,7 @@ UNREADABLE = {
     ),
     "time as text": (
         cells(time_is_text),
-        f"{FILE}: column 'scheduled' is no time; write it as 2013-06-30T12:00:00Z in every row",
+        f"{FILE}: column 'scheduled' is no time; 'yesterday' in row 7 is no date: mend it",
     ),
     "time missing": (
         cells(time_is_missing),
@@ -147,7 +155,8 @@ REFUSED = {
     ),
     "number as text": (
         column(lambda number, cell: f"{cell} mi" if number == 3 else cell),
-        r"column 'distance': expected the type \['int64'\], found str",
+        r"column 'distance': expected the type \['int64'\], found str; '\d+ mi' in row 3 is no number: mend it, or"
+        " leave the cell empty",
     ),
     "infinities": (
         column(lambda number, cell: "inf" if number == 3 else cell),

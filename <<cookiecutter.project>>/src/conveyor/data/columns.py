@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from conveyor.core import params
 from conveyor.core.errors import Refused
+from conveyor.core.frozen import shown
 
 
 def features(frame: pd.DataFrame, data: params.Data) -> pd.DataFrame:
@@ -34,10 +35,24 @@ def classes(frame: pd.DataFrame, data: params.Data) -> list[Any]:
     values = sorted(target.dropna().unique().tolist())
     wrong = len(values) != 2 if data.task == "binary" else len(values) < 3
     if target.isna().any() or wrong:
-        found = "nulls" if target.isna().any() else f"{len(values)} value" + "s" * (len(values) != 1)
-        needs = "exactly two" if data.task == "binary" else "at least three (data.task is multiclass)"
-        raise Refused(f"{where} has {found}; the target needs {needs}, in every row")
+        gaps = int(target.isna().sum())
+        if gaps:
+            row = int(target.isna().to_numpy().argmax()) + 1
+            raise Refused(f"{where} has no value in {gaps} of {len(target)} rows, such as row {row}; fill or drop them")
+        found = f"{len(values)} value" + "s" * (len(values) != 1) + f" ({', '.join(map(shown, values[:3]))}"
+        found += ", …)" if len(values) > 3 else ")"
+        if data.task == "binary":
+            raise Refused(f"{where} has {found}, and a binary target exactly two; is data.task {_task(target)}?")
+        raise Refused(f"{where} has {found}, and a multiclass target three or more; is data.task binary?")
     return values
+
+
+def _task(target: pd.Series) -> str:
+    """The task that values other than two ask for."""
+    fractions = pd.api.types.is_float_dtype(target) and not (target.dropna() % 1 == 0).all()
+    return (
+        "regression" if fractions or (pd.api.types.is_numeric_dtype(target) and target.nunique() > 20) else "multiclass"
+    )
 
 
 def labels(frame: pd.DataFrame, data: params.Data) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pandas as pd
 
 from conveyor.core.errors import Misuse
+from conveyor.data.hints import hint
 
 SUITE = "expectations/data.json"
 MEND = f"mend the data, or {SUITE} if the contract has changed"
 EXAMPLES = 3
+DATABASES = ("_like_pattern", "_other_table", "_query_", "unexpected_rows_")  # Great Expectations checks these there
 UNCHECKED = "which cannot be checked on these values"
 
 # Expectations in words. Others are shown by their name and arguments.
@@ -54,8 +57,45 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
         An outcome per expectation, in the order of the suite.
 
     Raises:
-        Misuse: Great Expectations does not know an expectation or an argument of the suite.
+        Misuse: Great Expectations does not know an expectation or an argument of the suite, or fails on one.
     """
+    expectations = [_in_zone(expectation, frame) for expectation in suite["expectations"]]
+    try:
+        return _checked(frame, suite["name"], expectations, docs)
+    except Misuse:
+        raise
+    except Exception as error:
+        # Great Expectations knows expectations whose result it cannot keep, and raises any exception for them.
+        for number, expectation in enumerate(expectations if len(expectations) > 1 else [], 1):
+            try:
+                _checked(frame, suite["name"], [expectation], None)
+            except Exception as cause:
+                raise _refused(number, expectation["type"], cause) from error
+        raise _refused(1, expectations[0]["type"], error) from error
+
+
+def _refused(number: int, kind: str, error: Exception) -> Misuse:
+    why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return Misuse(f"{SUITE}: expectation {number}, {kind}, is refused: Great Expectations fails on it ({why}); drop it")
+
+
+def _in_zone(expectation: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
+    """An expectation with its limits in the zone of the column of times: a day is its beginning in UTC."""
+    given = expectation.get("kwargs") or {}
+    column = frame.get(given.get("column")) if isinstance(given.get("column"), str) else None
+    if column is None or not pd.api.types.is_datetime64_any_dtype(column):
+        return expectation
+    limits = {}
+    for name in ("min_value", "max_value"):
+        with suppress(TypeError, ValueError):
+            if isinstance(given.get(name), str):
+                time = pd.Timestamp(given[name])
+                aware = time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")
+                limits[name] = (aware if column.dt.tz is not None else aware.tz_localize(None)).isoformat()
+    return {**expectation, "kwargs": {**given, **limits}}
+
+
+def _checked(frame: pd.DataFrame, name: str, expectations: list[dict[str, Any]], docs: Path | None) -> list[Outcome]:
     import great_expectations as gx
     from great_expectations.checkpoint.actions import UpdateDataDocsAction
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -76,7 +116,7 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
         actions = [UpdateDataDocsAction(name="docs", site_names=["data_docs"])]
     asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("data")
     batch = asset.add_batch_definition_whole_dataframe("all")
-    built = context.suites.add(_suite(suite["name"], suite["expectations"]))
+    built = context.suites.add(_suite(name, expectations))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="data", data=batch, suite=built))
     checkpoint = gx.Checkpoint(name="data", validation_definitions=[definition], actions=actions)
     checkpoint.result_format = {"result_format": "COMPLETE", "partial_unexpected_count": EXAMPLES}
@@ -95,6 +135,10 @@ def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
 
     numbered = []
     for number, expectation in enumerate(expectations, 1):
+        kind = expectation["type"]
+        if any(part in kind for part in DATABASES):
+            mend = f"use {kind.replace('like_pattern', 'regex')}" if DATABASES[0] in kind else "drop it"
+            raise Misuse(f"{SUITE}: expectation {number}, {kind}, is refused: it is for databases; {mend}")
         try:
             # Results come in another order than the expectations: each carries its position.
             numbered.append({**expectation, "meta": {**(expectation.get("meta") or {}), "place": number}})
@@ -124,6 +168,9 @@ def _outcome(result: Any, frame: pd.DataFrame) -> Outcome:
     subject = f"column {column!r}: " if column else ""
     missing = column and column not in frame.columns
     found = "the column is missing" if missing else _found(result, arguments, frame)
+    text = column in frame.columns and not pd.api.types.is_datetime64_any_dtype(frame[column])
+    if text and " in row " not in found and (how := hint(frame[column])):
+        found += f"; {how}"
     return Outcome(config.type, column, False, f"{subject}expected {wanted}, {found}")
 
 

@@ -24,6 +24,7 @@ PARQUET, GZIP, UTF_16 = b"PAR1", b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # stands in the name of a partition's folder for none
 EXACT, DIGITS = 2**53, 15  # up to here, and with so many digits, a 64-bit float holds each whole number
+MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 ZEROS, WHOLE = r"^\s*[-+]?0[0-9xX]", r"^\s*[-+]?[0-9]+\s*$"
 # Most files have no such place, and none of their columns is looked at twice.
 MAY_HAVE_ZEROS = re.compile(rb"(?:^|[,\n\"])[ \t]*[-+]?0[0-9xX]")
@@ -130,6 +131,12 @@ def _csv(content: bytes, place: str, text: tuple[str, ...], numbers: tuple[str, 
     if b"\0" in content:
         raise Misuse(f"{place}: binary, not text; save it as CSV in UTF-8, or as Parquet")
     header, _, rest = content.partition(b"\n")
+    title = header.decode("utf-8-sig").strip()
+    if title.lower().startswith("sep="):
+        raise Misuse(f"{place}: its first line is {title[:8]!r}; delete it, and separate the columns by commas")
+    other = next((name for mark, name in MARKS.items() if mark in title), None)
+    if other and "," not in title:  # looked at first: decimal commas would tell of ragged rows
+        raise Misuse(f"{place}: its header {title[:40]!r} is separated by {other}; separate the columns by commas")
     if not rest.strip():
         raise Misuse(f"{place}: has a header and no rows; fetch the file again")
 
@@ -152,9 +159,6 @@ def _csv(content: bytes, place: str, text: tuple[str, ...], numbers: tuple[str, 
         reason = str(error).splitlines()[0].removeprefix("CSV parse error: ")
         raise Misuse(f"{place}: {reason}; mend that row") from None
     names = found.column_names
-    if len(names) == 1 and any(mark in header for mark in b";\t|"):
-        shown = header.decode("utf-8-sig").strip()[:40]
-        raise Misuse(f"{place}: one column named {shown!r}…; separate the columns by commas")
     zeros, long = MAY_HAVE_ZEROS.search(content), MAY_BE_LONG.search(content)
     doubtful = tuple(
         field.name

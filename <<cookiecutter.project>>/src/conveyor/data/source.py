@@ -12,6 +12,7 @@ from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
 from conveyor.core.project import Project, per_project
 from conveyor.data import formats
+from conveyor.data.hints import hint
 
 # What pull requests may name: fsspec knows many more, and some of them read the machine itself.
 STORES = ("https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss")
@@ -112,7 +113,8 @@ def _frame(data: params.Data, files: dict[str, bytes]) -> pd.DataFrame:
             if column not in frame.columns:
                 raise Misuse(f"params.yaml: {key}: no column {column!r} in {where}; it has {', '.join(frame.columns)}")
     if data.time and not isinstance(frame[data.time].dtype, pd.DatetimeTZDtype | np.dtypes.DateTime64DType):
-        raise Misuse(f"{where}: column {data.time!r} is no time; write it as 2013-06-30T12:00:00Z in every row")
+        how = hint(frame[data.time]) or "write it as 2013-06-30T12:00:00Z in every row"
+        raise Misuse(f"{where}: column {data.time!r} is no time; {how}")
     if data.group and frame[data.group].isna().any():
         row = int(frame[data.group].isna().to_numpy().argmax())
         raise Misuse(f"{where}: column {data.group!r} has no value in row {row + 1}, and data.group needs one; fill it")

@@ -19,6 +19,7 @@ from conveyor.core.errors import Misuse, at_fault
 from conveyor.core.files import new_directory, read_json, sha256, to_json
 from conveyor.core.project import Project, now
 from conveyor.data import columns, split
+from conveyor.data.hints import hint
 from conveyor.data.source import frame_of
 from conveyor.gate.metrics import Metric, at, of_task, value
 from conveyor.ledger.ledger import ledger_of
@@ -49,7 +50,10 @@ def train(builder: Builder, rows: pd.DataFrame, y: NDArray[np.int64], seed: int)
         raise
     except (Exception, SystemExit) as error:
         # The model is the user's own code: each of its exceptions becomes one line, with the place in model.py.
-        raise at_fault(error, builder.file, f"mend model.params in params.yaml, or {builder.file.name}") from error
+        told = [f"column {name!r}: {how}" for name in rows if (how := hint(rows[name]))]
+        # A column that is no number is the likelier cause where the model was given one.
+        mend = told[:3] or [f"mend model.params in params.yaml, or {builder.file.name}"]
+        raise at_fault(error, builder.file, "; ".join(mend)) from error
 
 
 def predict(
