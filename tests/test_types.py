@@ -6,8 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from github_team import rewrite_data
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from conveyor.core.errors import Misuse
+from conveyor.model.builder import unused
+from conveyor.model.bundle import Bundle
+from conveyor.model.signature import BadRows, Signature, columns_of
 from conveyor.model.types import as_trained
 
 
@@ -130,15 +136,43 @@ def test_a_champion_is_not_beaten_by_a_column_that_has_become_text(bootstrapped,
         assert "column 'weekday' was number (int64) when model" in why and "'unknown'" in why
 
 
-def test_a_column_that_no_step_takes_is_named_in_training(project):
+def test_a_column_that_no_step_takes_is_named_in_training_and_a_request_may_leave_it_out(project):
     project.set_param("data.ignore", [])
     assert "; it takes no flight: list them in model.py, or in data.ignore" in project.cli("pipeline").stdout
+    bundle = Bundle(project.path / "build" / "candidate")
+    assert bundle.unused == ("flight",) and "flight" not in bundle.features
+    asked = Signature(columns_of(bundle), 9, None, bundle.unused)
+    [row] = bundle.golden["rows"][:1]
+    for rows in ([row], [row] * 6):
+        plain = asked.read(json.dumps({"rows": rows}).encode())
+        for more in (12, "B6", None, {"a": [1]}):
+            with_it = asked.read(json.dumps({"rows": [{**each, "flight": more} for each in rows]}).encode())
+            assert with_it[0] == plain[0] == rows and (with_it[1].numbers == plain[1].numbers).all()
+    with pytest.raises(BadRows, match="unknown column 'flights'"):
+        asked.read(json.dumps({"rows": [{**row, "flights": 12}]}).encode())
+    with pytest.raises(BadRows, match="row 1: should be an object"):
+        asked.read(b'{"rows": [[]]}')
+
+
+@pytest.mark.parametrize(
+    "pipeline, expected",
+    [
+        (ColumnTransformer([("n", "passthrough", ["a"]), ("t", OneHotEncoder(), "b")]), ["c"]),
+        (make_pipeline(ColumnTransformer([("n", "passthrough", ["a"]), ("d", "drop", ["b"])])), ["b", "c"]),
+        (ColumnTransformer([("n", "passthrough", ["a"])], remainder="passthrough"), []),
+        (ColumnTransformer([("n", "passthrough", ["a"])], remainder=StandardScaler()), []),
+        (ColumnTransformer([("n", "passthrough", [0])]), []),
+        (ColumnTransformer([("n", "passthrough", make_column_selector())]), []),
+        (make_pipeline(StandardScaler()), []),
+        (StandardScaler(), []),
+    ],
+)
+def test_what_a_pipeline_drops_is_known_only_where_it_names_what_it_takes(pipeline, expected):
+    assert unused(pipeline, ["a", "b", "c"]) == expected
 
 
 def test_numbers_that_are_trained_as_text_answer_alike_after_their_type_has_changed():
     """The measured fault: one-hot codes of text that arrive as numbers are none of the known categories."""
-    from sklearn.preprocessing import OneHotEncoder
-
     codes = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(pd.DataFrame({"x": ["1", "2"]}))
     bundle = Trained("text", "str", ["1", "2"])
     rows = as_trained(pd.DataFrame({"x": [2, 1]}), bundle)

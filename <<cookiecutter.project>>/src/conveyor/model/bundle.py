@@ -108,6 +108,11 @@ class Bundle:
         return {name: types[name] for name in order}
 
     @property
+    def unused(self) -> tuple[str, ...]:
+        """Columns of the data that the model does not take; none in an older bundle."""
+        return tuple(self._json("lineage.json", {"unused": list})["unused"]) if "unused" in self.lineage else ()
+
+    @property
     def scoring_code(self) -> str:
         """Digest of the code that scored it when it was trained."""
         code: str = self._json("lineage.json", {"scoring_code": str})["scoring_code"]

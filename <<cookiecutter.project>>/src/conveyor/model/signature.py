@@ -122,11 +122,18 @@ class Signature:
         columns: see ``columns_of``.
         max_rows: the largest number of rows in a request.
         example: the values of a row, by column.
+        unused: columns that a row may have, and that are left out: another model takes them.
     """
 
-    def __init__(self, columns: list[Column], max_rows: int, example: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        columns: list[Column],
+        max_rows: int,
+        example: dict[str, Any] | None = None,
+        unused: tuple[str, ...] = (),
+    ) -> None:
         self.columns = {column.name: column for column in columns}
-        self.max_rows = max_rows
+        self.max_rows, self.unused = max_rows, frozenset(unused)
         self._numbers = tuple(column.name for column in columns if column.kind == "number")
         self._others = tuple(column.name for column in columns if column.kind != "number")
         self._numbers_of = _values_of(self._numbers)
@@ -175,6 +182,8 @@ class Signature:
         except ValueError as error:
             raise BadRows(f"the body is no JSON: {error}") from None
         listed = content.get("rows") if type(content) is dict else None
+        if self.unused and type(listed) is list:
+            listed = content["rows"] = list(map(self._used, listed))
         if type(listed) is list and FEW < len(listed) <= self.max_rows and len(content) == 1:
             with suppress(ValueError, TypeError, KeyError, OverflowError):
                 if found := self._sound(listed):
@@ -186,6 +195,11 @@ class Signature:
             raise self._complaint(error) from None
         numbers = np.array(list(map(self._numbers_of, rows)), dtype=np.float64)
         return rows, Rows(self._numbers, numbers, self._others_of(rows))
+
+    def _used(self, row: Any) -> Any:
+        if type(row) is not dict or self.unused.isdisjoint(row):
+            return row
+        return {name: value for name, value in row.items() if name not in self.unused}
 
     def _others_of(self, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
         return {name: [row[name] for row in rows] for name in self._others}

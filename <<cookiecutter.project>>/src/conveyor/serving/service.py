@@ -54,7 +54,7 @@ class Service:
                     column.kind, "text"
                 )
         told = [replace(c, range=None, categories=None) if c.name in settings.private else c for c in columns]
-        self.signature = Signature(told, settings.max_rows, self.example)
+        self.signature = Signature(told, settings.max_rows, self.example, bundle.unused)
         self.about = {
             "key": settings.key,
             "digest": settings.digest,
@@ -159,7 +159,7 @@ class Service:
         if body.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise Problem(422, "the body is UTF-16; send it as UTF-8")
         try:
-            bounds.check(body, len(self.signature.columns), self.settings.max_rows)
+            bounds.check(body, len(self.signature.columns) + len(self.signature.unused), self.settings.max_rows)
             return self.signature.read(body)
         except bounds.Beyond as beyond:
             bad = self._beyond(beyond)

@@ -121,6 +121,9 @@ def run(project: Project) -> str:
     rule = split.split(frame, names, project.params.split, project.params.gate.block)
     trained = rule.trained_on(frame)
     features = columns.features(frame, names)
+    # A row needs the columns that the model takes, and no other one.
+    forgotten = unused(builder.pipeline(project.params.model.seed), list(features.columns))
+    features = features.drop(columns=forgotten)
     fitted = train(builder, features[trained], y[trained], project.params.model.seed)
 
     # From here on the stored bytes are the model, loaded as in serving: an unreviewed type stops the run here.
@@ -132,11 +135,11 @@ def run(project: Project) -> str:
     measured = {name: _value(at(metric, threshold), y[~trained], predicted) for name, metric in metrics.items()}
     served = choice.choose(fitted, held_out, predicted, scoring.question(project), project.params.model.tolerance)
     run_id = log(project, fitted, features[trained], builder.params, measured)
-    write(project, candidate, packed, predicted, rule, features[trained], held_out, served, run_id, wheel)
+    write(project, candidate, packed, predicted, rule, features[trained], held_out, forgotten, served, run_id, wheel)
     ledger.models.check_size(Bundle(candidate))
     line = f"model {Bundle(candidate).key[:12]} fitted on {trained.sum()} rows, {(~trained).sum()} held out"
     line += f", served as {served.form}" + (f" ({served.why})" if served.why else "")
-    if forgotten := unused(builder.pipeline(project.params.model.seed), list(features.columns)):
+    if forgotten:
         line += f"; it takes no {', '.join(forgotten)}: list them in {builder.file.name}, or in data.ignore"
     return line
 
@@ -231,6 +234,7 @@ def write(
     rule: split.SplitRule,
     trained: pd.DataFrame,
     held_out: pd.DataFrame,
+    forgotten: list[str],
     served: choice.Chosen,
     run_id: str,
     wheel: tuple[str, bytes],
@@ -262,6 +266,7 @@ def write(
             "seed": project.params.model.seed,
             **scoring.question(project),
             "features": {column: str(dtype) for column, dtype in held_out.dtypes.items()},
+            "unused": forgotten,
             "trained_rows": len(trained),
             "served": {
                 "form": served.form,
