@@ -56,7 +56,11 @@ def kept(values, **more):
         (['"01"', '"7"'], "str", ["01", "7"]),
         (["-01", "7"], "str", ["-01", "7"]),
         (["0", "7"], "int64", [0, 7]),
-        (["0.5", "07.5"], "float64", [0.5, 7.5]),
+        (["0.5", "7.5"], "float64", [0.5, 7.5]),
+        (["008.45", "250.00"], "str", ["008.45", "250.00"]),
+        (["00123", "nan"], "str", ["00123", "nan"]),
+        (["9007199254740993", "nan"], "str", ["9007199254740993", "nan"]),
+        (["1.5", "nan"], "float64", [1.5, None]),
         ([" 1", "2 "], "int64", [1, 2]),
         (["0x1F", "0x20"], "str", ["0x1F", "0x20"]),
         (["12:30", "23:59"], "str", ["12:30", "23:59"]),
@@ -118,7 +122,14 @@ def test_a_column_that_is_not_there_is_named(project, one_line, key):
         ([Decimal("1.5"), Decimal("2.25")], "float64", [1.5, 2.25]),
         (pa.array([Decimal("12345678901234567890"), 1], pa.decimal128(20, 0)), "str", ["12345678901234567890", "1"]),
         ([2**60 + 1, None], "str", [str(2**60 + 1), None]),
-        ([datetime.time(12, 30), datetime.time(1)], "str", ["12:30:00.000000", "01:00:00.000000"]),
+        ([datetime.time(12, 30), datetime.time(1, 0, 0, 500000)], "str", ["12:30:00", "01:00:00.5"]),
+        (pa.array([datetime.time(10, 20)] * 2, pa.time32("s")), "str", ["10:20:00", "10:20:00"]),
+        (pa.array([Decimal(1), None], pa.decimal128(38, 0)), "float64", [1.0, None]),
+        (
+            pa.array([0, 10**9], pa.timestamp("s", "Europe/Berlin")).cast(pa.timestamp("ms", "UTC")),
+            "datetime64[ms, UTC]",
+            [pd.Timestamp(0, tz="UTC"), pd.Timestamp(10**18, tz="UTC")],
+        ),
         ([datetime.date(2013, 1, 2)] * 2, "datetime64[ms]", [pd.Timestamp("2013-01-02")] * 2),
     ],
 )
@@ -127,13 +138,55 @@ def test_a_column_of_parquet_comes_in_a_type_that_models_know(values, type_, rea
     assert (of, [None if pd.isna(value) else value for value in found]) == (type_, read)
 
 
-def test_a_number_of_parquet_can_be_text_too():
-    assert kept([7, 8], text=("x",)) == ("str", ["7", "8"])
+@pytest.mark.parametrize(
+    "values, read",
+    [
+        ([7, 8], ["7", "8"]),
+        ([12345678901.0, None, float("nan"), 1.5], ["12345678901", None, None, "1.5"]),
+        ([Decimal("1.50"), None], ["1.50", None]),
+        ([True, None], ["true", None]),
+        ([datetime.datetime(2013, 1, 2), None], ["2013-01-02 00:00:00", None]),
+        (pa.array([0, None], pa.timestamp("us", "UTC")), ["1970-01-01 00:00:00Z", None]),
+    ],
+)
+def test_a_column_of_parquet_can_be_text_as_people_write_it(values, read):
+    of, found = kept(values, text=("x",))
+    assert (of, [None if pd.isna(value) else value for value in found]) == ("str", read)
 
 
+@pytest.mark.parametrize(
+    "values, type_, read",
+    [
+        (["1", " 02 "], "int64", [1, 2]),
+        (["1.5", None], "float64", [1.5, None]),
+        ([2**60, None], "float64", [2.0**60, None]),
+        (pa.array([Decimal(10**20)], pa.decimal128(38, 0)), "float64", [1e20]),
+    ],
+)
+def test_a_column_of_parquet_can_be_numbers_though_they_lose_something(values, type_, read):
+    of, found = kept(values, numbers=("x",))
+    assert (of, [None if pd.isna(value) else value for value in found]) == (type_, read)
+    with pytest.raises(Misuse, match="column 'x': .*'a'.*; data.numbers names it; write it as numbers or as text in"):
+        kept(["1", "a"], numbers=("x",))
+
+
+@pytest.mark.parametrize("named", [{}, {"text": ("x",)}, {"numbers": ("x",)}])
 @pytest.mark.parametrize("values", [[[1], [2]], [{"a": 1}], [b"x"], [datetime.timedelta(1)]])
-def test_a_column_that_no_model_takes_is_named_with_its_type(values):
-    with pytest.raises(Misuse, match=r"^rows.parquet: column 'x' holds .*, which no model takes; leave it out, or"):
+def test_a_column_that_no_model_takes_is_named_with_its_type(values, named):
+    message = r"^rows.parquet: column 'x' holds .*, which no model takes; write it as numbers or as text in the file"
+    with pytest.raises(Misuse, match=message):
+        kept(values, **named)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (pa.array([10**16], pa.timestamp("ms")), "column 'x': it holds a time outside of the years 1 to 9999"),
+        (pa.array([0], pa.timestamp("s", "Foo/Bar")), r"column 'x' of type timestamp\[.*Foo/Bar\] cannot be used \("),
+    ],
+)
+def test_a_time_that_nobody_can_read_is_named(values, message):
+    with pytest.raises(Misuse, match=f"^rows.parquet: {message}"):
         kept(values)
 
 
@@ -141,7 +194,9 @@ def test_a_column_that_no_model_takes_is_named_with_its_type(values):
     "files, message",
     [
         ({"": b"PAR1junk"}, "^d: damaged Parquet: .*; fetch the file again$"),
+        ({"": packed(x=["abcabc"]).replace(b"abcabc", b"ab\xffabc")}, "^d: damaged Parquet: .*UTF8.*; fetch"),
         ({"": packed(x=pa.array([], pa.int64()))}, "^d: has columns and no rows"),
+        ({"x=5/a.parquet": packed(x=[1])}, "^d/x=5/a.parquet: column 'x' holds other values than its folder says"),
         ({"a.parquet": b""}, "^d/a.parquet: empty; fetch the file again$"),
         ({"a.parquet": packed(x=[1]), "b.parquet": packed(x=["b"])}, "^d: its files do not fit together: .* x .*"),
     ],
@@ -162,7 +217,46 @@ def test_files_of_a_folder_join_and_its_partitions_are_columns():
     assert formats.read(files, "d/", ("m", "x"), ())["x"].tolist() == ["1", "1.5"]
     gap = files | {"m=__HIVE_DEFAULT_PARTITION__/c.parquet": packed(x=[2])}
     assert formats.read(gap, "d/", (), ())["m"].isna().sum() == 1
-    assert formats.read({"of=a%2Fb/a.parquet": packed(x=[1])}, "d/", (), ())["of"].tolist() == ["a/b"]
+
+    def partition(*names):
+        column = formats.read({f"m={name}/a.parquet": packed(x=[1]) for name in names}, "d/", (), ())["m"]
+        return column.dtype.kind, column.astype(str).tolist()
+
+    assert partition("a%2Fb") == ("O", ["a/b"])
+    assert partition("+7") == ("O", ["+7"]) and partition("9" * 20) == ("O", ["9" * 20])
+    assert partition("2024-01-01", "2024-01-02") == ("M", ["2024-01-01", "2024-01-02"])
+    assert partition(2**53 + 1, "__HIVE_DEFAULT_PARTITION__")[1][0] == str(2**53 + 1)
+
+
+@pytest.mark.parametrize(
+    "one, other, read",
+    [
+        (pa.array(["a"]).dictionary_encode(), ["b"], ["a", "b"]),
+        ([datetime.date(2013, 1, 1)], [datetime.datetime(2013, 1, 2)], ["2013-01-01", "2013-01-02"]),
+        ([1], pa.array([], pa.string()), ["1"]),
+        ([1], [2.5], ["1.0", "2.5"]),
+    ],
+)
+def test_files_whose_types_say_the_same_fit_together(one, other, read):
+    files = {"a.parquet": packed(x=one), "b.parquet": packed(x=other)}
+    assert formats.read(files, "d", (), ())["x"].astype(str).tolist() == read
+
+
+def test_no_file_of_a_folder_is_left_out_silently(project):
+    place = as_parquet(project)
+    data = load(project.path / "params.yaml").data
+    count = len(source.fetch(data.path, project.path))
+    (place / "_m=3").mkdir()
+    (place / "_m=3" / "a.parquet").write_bytes(packed(x=[1]))
+    assert len(source.fetch(data.path, project.path)) == count + 1
+    other = place / "b.PARQUET"
+    other.write_bytes(b"")
+    with pytest.raises(Misuse, match="holds 'b.PARQUET', which does not end in .parquet; name it so, or move it out"):
+        source.fetch(data.path, project.path)
+    other.unlink()
+    (place / "more.parquet").symlink_to(place / "part=0", target_is_directory=True)
+    with pytest.raises(Misuse, match="more.parquet is a link to a folder; put the files themselves there"):
+        source.fetch(data.path, project.path)
 
 
 def as_parquet(project, folder=True, url=None):
@@ -218,7 +312,8 @@ def test_a_folder_behind_a_url_is_read_as_one_in_the_repository(project):
     inside = source.fetch(data.path, project.path)
     assert list(inside) == [f"part={number}/part-{number}.parquet" for number in range(len(inside))] and len(inside) > 1
     assert source.fetch(f"file://{place}/", project.path) == inside
-    for url in (f"file://{project.path}/expectations/", "memory://nowhere/", "http://127.0.0.1:9/flights/"):
+    (project.path / "nothing").mkdir()
+    for url in (f"file://{project.path}/nothing/", "memory://nowhere/", "http://127.0.0.1:9/flights/"):
         with pytest.raises(source.NoAccess, match=f"^{url}: holds no file that ends in .parquet, or none for whoever"):
             source.fetch(url, project.path)
 
@@ -234,6 +329,8 @@ def test_a_folder_behind_a_url_is_read_as_one_in_the_repository(project):
         (["x", "7.0", "7"], [2]),
         ([7, 8, 7], [2]),
         ([None, "a", None], [2]),
+        (["12e45678", "98e76543", "1.1", "1.10"], []),
+        (["true", "True", "a"], [1]),
     ],
 )
 def test_a_key_is_compared_as_text_where_it_has_leading_zeros(project, keys, again):

@@ -202,18 +202,71 @@ def test_holdout_rows_that_a_pull_request_rewrites_judge_nothing(proposal):
 
 
 @pytest.mark.parametrize(
-    "path", ["../secret.csv", "data/../../secret.csv", "{outside}", "file://{outside}", "simplecache::file://{outside}",
-             "simplecache::https://example.com/flights.csv", "local://{outside}", "git://{outside}", "data/link.csv"]
-)  # fmt: skip
+    "params, header, told",
+    [
+        (
+            {"target": "delayed"},
+            ("late", "delayed"),
+            "data.target 'late' becomes 'delayed', so it asks another question",
+        ),
+        (
+            {"task": "regression", "target": "distance"},
+            None,
+            "data.task 'binary' becomes 'regression' and data.target 'late' becomes 'distance', so it asks",
+        ),
+        (
+            {"key": ["number"], "ignore": []},
+            ("flight", "number"),
+            "params.yaml: data.key: no column 'flight' in data/flights.csv.gz",
+        ),
+    ],
+)
+def test_a_pull_request_that_asks_another_question_is_told_so_and_how_a_person_lets_it_through(
+    proposal, params, header, told, tmp_path, monkeypatch
+):
+    for name, value in params.items():
+        proposal.pull.set_param(f"data.{name}", value)
+    if header:
+        first, *rest = rows_of(proposal.pull)
+        put_rows(proposal.pull, [first.replace(*header), *rest])
+    output = tmp_path / "output"
+    done = proposal.base.cli("validate", "--pull", str(proposal.pull.path), GITHUB_OUTPUT=str(output))
+    assert f"not judged: {told}" in done.stdout and output.read_text() == "judged=false\n"
+    proposal.base.cli("report", "--pull", str(proposal.pull.path))
+    verdict, *_ = (proposal.base.path / "build" / "report.md").read_text().splitlines()
+    assert verdict.startswith(f"**Verdict: not judged** — {told}")
+    assert verdict.endswith(
+        "on main the verdict is incomparable until a person runs the workflow approve, or make approve"
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.csv",
+        "data/../../secret.csv",
+        "{outside}",
+        "file://{outside}",
+        "simplecache::file://{outside}",
+        "simplecache::https://example.com/flights.csv",
+        "local://{outside}",
+        "git://{outside}",
+        "data/link.csv",
+        "data/loop.csv",
+        "data/\0.csv",
+    ],
+)
 def test_a_pull_request_cannot_name_data_that_are_not_its_own(proposal, one_line, path):
     outside = proposal.pull.path.parent / "secret.csv"
     outside.write_text("token\ns3cret\n")
     (proposal.pull.path / "data" / "link.csv").symlink_to(outside)
+    (proposal.pull.path / "data" / "loop.csv").symlink_to("loop.csv")
     path = path.format(outside=outside)
+    shown = path.replace("\0", "\\x00")
     proposal.pull.set_param("data.path", path)
     done = proposal.base.cli("validate", "--pull", str(proposal.pull.path), check=False)
     one_line(
-        done, 2, re.escape(f"{path}: a pull request's data.path leads out of its repository; name a file of") + ".*"
+        done, 2, re.escape(f"{shown}: a pull request's data.path leads out of its repository; name a file of") + ".*"
     )
     verdict = json.loads((proposal.base.path / "build" / "validation.json").read_text())
     assert not verdict["passed"] and "s3cret" not in done.stdout + done.stderr + str(verdict)

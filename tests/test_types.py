@@ -13,6 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from conveyor.core.errors import Misuse
 from conveyor.model.builder import unused
 from conveyor.model.bundle import Bundle
+from conveyor.model.scoring import column, comparable, exact
 from conveyor.model.signature import BadRows, Signature, columns_of
 from conveyor.model.types import as_trained
 
@@ -33,6 +34,8 @@ DIGITS = Trained("text", "str", ["1", "2", "x"])
 POSTCODES = Trained("text", "str", ["01067", "10115"])
 TRUTH, GAPS = Trained("truth", "bool"), Trained("truth", "object")
 SPELLED = Trained("text", "str", ["True", "False", "maybe"])
+LONG = Trained("text", "str", ["123456789012345670"])
+NAIVE, NANOS = Trained("time", "datetime64[s]"), Trained("time", "datetime64[ns]")
 TIME = Trained("time", "datetime64[s, UTC]")
 
 
@@ -55,6 +58,8 @@ TIME = Trained("time", "datetime64[s, UTC]")
         (DIGITS, [1, 2, 3], ["1", "2", "3"], "str"),
         (DIGITS, [1.0, None, 2.5], ["1", None, "2.5"], "str"),
         (POSTCODES, [1067, 10115], ["01067", "10115"], "str"),
+        (LONG, [123456789012345671], ["123456789012345671"], "str"),
+        (NAIVE, ["2013-01-01T00:00:00", "2013-01-01T00:00:00Z"], [pd.Timestamp("2013-01-01")] * 2, "datetime64[s]"),
         (TRUTH, ["true", "FALSE"], [True, False], "bool"),
         (TRUTH, [1, 0], [True, False], "bool"),
         (TRUTH, [True, None], [True, None], "object"),
@@ -85,6 +90,8 @@ def test_rows_are_brought_to_the_types_of_training(bundle, now, then, dtype):
         (TRUTH, [2, 0], "2"),
         (TRUTH, ["yes", "no"], "'yes'"),
         (TIME, [1, 2], "1"),
+        (NANOS, ["9999-12-31T00:00:00", None], "9999"),
+        (LONG, [1.23456789012345671e17], "1.2345678901234566e"),
         (TIME, ["yesterday"], "'yesterday'"),
     ],
 )
@@ -95,6 +102,23 @@ def test_a_value_without_an_equal_there_is_told_with_its_column_and_both_types(b
         as_trained(rows, bundle)
     with pytest.raises(Misuse, match="trained, and is [^,]* now; bring"):
         as_trained(rows, bundle, private=("x",))
+
+
+def test_a_column_in_a_zone_with_summer_time_goes_to_another_process_and_back():
+    times = pd.Series(pd.to_datetime(["2013-01-01T00:00:00Z", "2013-07-01T00:00:00Z", None], format="ISO8601"))
+    for zone in ("UTC", "Europe/Berlin", "Asia/Kolkata"):
+        there = times.dt.tz_convert(zone)
+        assert column(json.loads(json.dumps(exact(there))), str(there.dtype)).equals(there)
+
+
+@pytest.mark.parametrize("now", [["0", "1"], ["0.0", "1.0"], ["False", "True"]])
+def test_classes_are_the_same_whatever_their_type(now):
+    old = Trained("number", "int64")
+    old.asked = {"task": "binary", "target": "late", "classes": ["0", "1"]}
+    comparable(old, old.asked | {"classes": now})
+    for other in (["0", "2"], ["1", "0"], ["no", "yes"]):
+        with pytest.raises(Misuse, match="it was trained for classes"):
+            comparable(old, old.asked | {"classes": other})
 
 
 def test_a_model_without_a_profile_has_the_types_of_its_features_alone():

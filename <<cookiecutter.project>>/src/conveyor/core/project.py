@@ -114,13 +114,13 @@ class Project:
         self.data_root = root
         self.pull = pull
         self.before = before if before and before.strip("0") else None  # zeros: the branch is new
-        self.base_data = self.params.data
+        self.base_data, self.pull_data = self.params.data, self.params.data
         if pull is not None:
             if not (pull / "params.yaml").is_file():
                 raise Misuse(f"{pull}: no checkout of a pull request; it holds no params.yaml")
             # The other sections are for the code of the pull request: this code may not know them.
             section = yaml_file.read_yaml(pull / "params.yaml").get("data")
-            pinned = frozen.checked(params.Data, section, f"{pull}/params.yaml: data.")
+            pinned = self.pull_data = frozen.checked(params.Data, section, f"{pull}/params.yaml: data.")
             data = self.params.data.model_copy(update={"path": pinned.path, "sha256": pinned.sha256})
             self.params = self.params.model_copy(update={"data": data})
             self.data_root = pull

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-
-LEADING_ZEROS = r"\s*[-+]?0[0-9]"  # a code: a number is not written like that
 
 
 def row_hash(frame: pd.DataFrame, codes: bool = False) -> NDArray[np.uint64]:
@@ -18,8 +17,8 @@ def row_hash(frame: pd.DataFrame, codes: bool = False) -> NDArray[np.uint64]:
     others text, one gap makes whole numbers floats. A value is hashed as the number or time that it can be read as.
 
     Args:
-        codes: whether a text with leading zeros is another value than the number: a key needs it. A split does not, and
-            its rows would change sides.
+        codes: whether a text is a number only as Python writes it, so that 007, 7 and 1.10 are other values than 7 and
+            1.1: a key needs it. A split does not, and its rows would change sides.
     """
     combined = np.zeros(len(frame), dtype=np.uint64)
     for name in frame.columns:
@@ -52,10 +51,10 @@ def _text_hash(texts: pd.Series, codes: bool) -> NDArray[np.uint64]:
     hashed: NDArray[np.uint64] = pd.util.hash_array(texts.to_numpy(dtype=object), categorize=False)
     # Only a text with such a beginning can be a number or a truth value: most texts are skipped here.
     likely = texts.str.match(r"\s*[-+.0-9]|\s*(?:true|false|inf|nan)\s*$", case=False, na=False).to_numpy(dtype=bool)
-    if codes:
-        likely = likely & ~texts.str.match(LEADING_ZEROS, na=False).to_numpy(dtype=bool)
     truth = texts.str.strip().str.lower().map({"true": 1.0, "false": 0.0})
     numbers = pd.to_numeric(texts.where(likely), errors="coerce").astype(np.float64).fillna(truth)
+    if codes:
+        numbers = numbers.where([_is_plain(*pair) for pair in zip(texts, numbers, strict=True)])
     found = numbers.notna().to_numpy()
     hashed[found] = pd.util.hash_array(numbers[found].to_numpy() + 0.0)
     for place in np.flatnonzero(found & (numbers.abs() > 2**53).to_numpy()):
@@ -66,6 +65,12 @@ def _text_hash(texts: pd.Series, codes: bool) -> NDArray[np.uint64]:
     known = times.notna().to_numpy()
     hashed[np.flatnonzero(rest)[known]] = _value_hash(times[known])
     return hashed
+
+
+def _is_plain(text: str, number: float) -> bool:
+    """Whether a text is the one of this number, as Python writes it, or one of a truth value."""
+    whole = re.fullmatch("0|-?[1-9][0-9]*", text) and np.isfinite(number)
+    return bool(whole) or text == repr(number) or text.strip().lower() in ("true", "false")
 
 
 def utc(times: pd.Series) -> pd.Series:

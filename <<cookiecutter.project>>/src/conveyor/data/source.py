@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -10,16 +11,22 @@ import pandas as pd
 from conveyor.core import environment, params
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
+from conveyor.core.frozen import shown
 from conveyor.core.project import Project, per_project
 from conveyor.data import formats
 from conveyor.data.hints import hint
 
 # What pull requests may name: fsspec knows many more, and some of them read the machine itself.
 STORES = ("https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss")
+QUESTION = ("data.target", "data.time", "data.key", "data.group")
 
 
 class NoAccess(Misuse):
     """The data at a URL cannot be read: credentials may be missing."""
+
+
+class NoColumn(Misuse):
+    """The data lack a column that makes the question: target, time, key or group."""
 
 
 def fetch(path: str, root: Path) -> dict[str, bytes]:
@@ -38,20 +45,24 @@ def fetch(path: str, root: Path) -> dict[str, bytes]:
             place = root / path
             if not place.is_dir():
                 return {"": place.read_bytes()}
-            found = {file.relative_to(place).as_posix(): file for file in place.rglob("*.parquet")}
-            wanted = [name for name in sorted(found) if _visible(name)]
+            found = [
+                file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_symlink() or file.is_file()
+            ]
+            wanted = _wanted(found, path)
             if not wanted:
                 mend = "put the data there or mend data.path in params.yaml"
                 raise Misuse(f"{path}: holds no file that ends in .parquet; {mend}")
-            return {name: found[name].read_bytes() for name in wanted}
+            for name in wanted:
+                if (place / name).is_dir():
+                    raise Misuse(f"{path}: {name} is a link to a folder; put the files themselves there")
+            return {name: (place / name).read_bytes() for name in wanted}
         import fsspec
 
         if not path.endswith("/"):
             with fsspec.open(path, "rb", **environment.data_options()) as source:
                 return {"": source.read()}
         store, folder = fsspec.core.url_to_fs(path, **environment.data_options())
-        names = sorted(str(name).removeprefix(folder).lstrip("/") for name in store.find(folder))
-        wanted = [name for name in names if name.endswith(".parquet") and _visible(name)]
+        wanted = _wanted([str(name).removeprefix(folder).lstrip("/") for name in store.find(folder)], path)
         if not wanted:  # a store that does not answer has an empty list, too
             mend = "check data.path in params.yaml and its credentials"
             raise NoAccess(f"{path}: holds no file that ends in .parquet, or none for whoever asks; {mend}")
@@ -71,9 +82,24 @@ def fetch(path: str, root: Path) -> dict[str, bytes]:
         raise kind(f"{path}: cannot be read: {reason}; check data.path in params.yaml and its credentials") from None
 
 
-def _visible(name: str) -> bool:
-    """Whether a file holds rows: writers of Parquet put notes beside them, as _temporary/ or .part-0.parquet.crc."""
-    return not any(part.startswith(("_", ".")) for part in PurePosixPath(name).parts)
+def _wanted(names: list[str], path: str) -> list[str]:
+    """The files of rows among those of a folder, in order. None is left out silently.
+
+    Writers of Parquet put notes beside the rows, as _SUCCESS, _temporary/ or .part-0.parquet.crc.
+
+    Raises:
+        Misuse: a file is neither Parquet nor such a note.
+    """
+    seen = [
+        name
+        for name in sorted(names)
+        if not any(part.startswith(".") or (part[:1] == "_" and "=" not in part) for part in PurePosixPath(name).parts)
+    ]
+    for name in seen:
+        if not name.endswith(".parquet") and (len(seen) > 1 or "." in PurePosixPath(name).name):
+            mend = "name it so, or move it out of the folder"
+            raise Misuse(f"{path}: holds {shown(name)}, which does not end in .parquet; {mend}")
+    return [name for name in seen if name.endswith(".parquet")]
 
 
 def pin(files: dict[str, bytes]) -> str:
@@ -111,7 +137,8 @@ def _frame(data: params.Data, files: dict[str, bytes]) -> pd.DataFrame:
     for key, columns in named.items():
         for column in columns:
             if column not in frame.columns:
-                raise Misuse(f"params.yaml: {key}: no column {column!r} in {where}; it has {', '.join(frame.columns)}")
+                kind = NoColumn if key in QUESTION else Misuse
+                raise kind(f"params.yaml: {key}: no column {column!r} in {where}; it has {', '.join(frame.columns)}")
     if data.time and not isinstance(frame[data.time].dtype, pd.DatetimeTZDtype | np.dtypes.DateTime64DType):
         how = hint(frame[data.time]) or "write it as 2013-06-30T12:00:00Z in every row"
         raise Misuse(f"{where}: column {data.time!r} is no time; {how}")
@@ -142,9 +169,10 @@ def _of_pull_request(path: str, checkout: Path) -> None:
         Misuse: the data are neither in the checkout nor in a store.
     """
     scheme, is_url, _ = path.partition("://")
-    place = checkout / path
-    files = [place, *place.rglob("*")] if not is_url and place.is_dir() else [place]
-    inside = not is_url and all(file.resolve().is_relative_to(checkout.resolve()) for file in files)
+    inside, place = False, checkout / path
+    with suppress(OSError, RuntimeError, ValueError):  # a link that leads to itself, or a name that cannot be one
+        files = [place, *place.rglob("*")] if not is_url and place.is_dir() else [place]
+        inside = not is_url and all(file.resolve().is_relative_to(checkout.resolve()) for file in files)
     if not inside and (scheme not in STORES or "::" in path):
         mend = f"name a file of the repository, or a URL of {', '.join(STORES)}"
         raise Misuse(f"{path}: a pull request's data.path leads out of its repository; {mend}")

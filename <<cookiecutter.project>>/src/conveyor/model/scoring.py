@@ -80,7 +80,9 @@ def answer(bundle: Bundle, rows: pd.DataFrame, trusted_types: tuple[str, ...]) -
 def exact(values: pd.Series) -> list[Any]:
     """A column as lossless JSON: numbers as Python writes them, times to the nanosecond."""
     if pd.api.types.is_datetime64_any_dtype(values):
-        return [None if pd.isna(value) else value.isoformat() for value in values]
+        # In one zone: a column with two offsets, as of summer and winter, could not be read back.
+        one = values if values.dt.tz is None else values.dt.tz_convert("UTC")
+        return [None if pd.isna(value) else value.isoformat() for value in one]
     if pd.api.types.is_numeric_dtype(values):
         numbers: list[Any] = values.tolist()
         return numbers
@@ -90,7 +92,7 @@ def exact(values: pd.Series) -> list[Any]:
 def column(values: list[Any], dtype: str) -> pd.Series:
     """The column that ``exact`` was given."""
     if dtype.startswith("datetime64"):
-        return pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601").astype(dtype)
+        return pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc="," in dtype).astype(dtype)
     return pd.Series(values, dtype=dtype)
 
 
@@ -192,8 +194,16 @@ def comparable(bundle: Bundle, about: dict[str, Any]) -> None:
     """
     for what, now in about.items():
         then = bundle.asked[what]
-        if then != now:
+        if _alike(then) != _alike(now):
             raise Misuse(f"it was trained for {what} {then}, and these data ask for {now}")
+
+
+def _alike(asked: Any) -> Any:
+    """Classes with one name for one value: 0 and 1 are also 0.0 and 1.0, or false and true."""
+    if not isinstance(asked, list):
+        return asked
+    names = {"true": "1", "false": "0"} if len(asked) == 2 else {}
+    return [names.get(name.lower(), name.removesuffix(".0")) for name in map(str, asked)]
 
 
 def question(project: Project) -> dict[str, Any]:

@@ -7,6 +7,7 @@ them text. A model that gets another type than it has learnt finds none of its c
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,24 @@ def as_trained(rows: pd.DataFrame, bundle: Bundle, private: tuple[str, ...] = ()
         if column.name in rows:
             values = rows[column.name]
             try:
-                found[column.name] = _brought(values, column, features[column.name])
+                found[column.name] = _in_type(values, column, features[column.name])
             except Unlike as unlike:
-                example = "" if column.name in private else f", as {shown(unlike.args[0])}"
+                [value] = unlike.args
+                value = value.item() if isinstance(value, np.generic) else value
+                example = "" if column.name in private else f", as {shown(value)}"
                 raise Misuse(
                     f"column {column.name!r} was {column.kind} ({features[column.name]}) when model {bundle.key[:12]}"
                     f" was trained, and is {values.dtype} now{example}; bring the data back to that type, or name the"
                     " column in data.text or data.numbers of params.yaml"
                 ) from None
     return pd.DataFrame(found, index=rows.index)
+
+
+def _in_type(values: pd.Series, column: Column, dtype: str) -> pd.Series:
+    try:
+        return _brought(values, column, dtype)
+    except (TypeError, ValueError, OverflowError) as error:  # as a time that is out of the range of the type
+        raise Unlike(values[values.notna()].iloc[0]) from error
 
 
 def _brought(values: pd.Series, column: Column, dtype: str) -> pd.Series:
@@ -64,10 +74,8 @@ def _brought(values: pd.Series, column: Column, dtype: str) -> pd.Series:
     if column.kind == "number" and now == "text":
         return _same_kind(_parsed(values, pd.to_numeric(values, errors="coerce")), dtype)
     if column.kind == "time" and now == "text":
-        times = pd.to_datetime(values, errors="coerce", format="ISO8601", utc="UTC" in dtype)
-        if not pd.api.types.is_datetime64_any_dtype(times):
-            raise Unlike(present.iloc[0])
-        return _parsed(values, times).astype(dtype)
+        times = _parsed(values, pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True))
+        return (times if "," in dtype else times.dt.tz_localize(None)).astype(dtype)
     if column.kind == "truth":
         return _same_kind(_parsed(values, values.map(_truth)), dtype)
     if column.kind == "text" and now in ("number", "truth") and column.categories is not None:
@@ -116,30 +124,35 @@ def _truth(value: Any) -> Any:
 def _as_written(values: pd.Series, kind: str, categories: frozenset[str]) -> pd.Series:
     """Numbers or truth values as the texts that training knew; a gap where that is not certain.
 
-    A number has many texts: it is one that training knew, or the shortest one if all numbers were written so.
+    A number has many texts. If those of training were written as Python writes them, others are, too; else it is the
+    only one that training knew of this number.
     """
     if kind == "truth":
         spelled = {text.strip().lower(): text for text in categories if text.strip().lower() in TRUTH}
         return values.map(lambda value: None if pd.isna(value) else spelled.get(str(value).lower()))
-    known = {text: number for text in categories if np.isfinite(number := _number(text))}
-    shortest = bool(known) and all(text == _shortest(number) for text, number in known.items())
+    known = {text: number for text in categories if (number := _number(text)) is not None}
+    plain = bool(known) and all(text == str(number) for text, number in known.items())
     times = Counter(known.values())
-    written = {number: text if times[number] == 1 else None for text, number in known.items()}
+    written = {number: text for text, number in known.items() if times[number] == 1}
 
     def text(value: Any) -> str | None:
         if pd.isna(value):
             return None
-        return written.get(float(value), _shortest(float(value)) if shortest else None)
+        number = int(value) if float(value).is_integer() else float(value)
+        if isinstance(value, float) and abs(number) > 2**53:
+            return None  # it stands for several whole numbers
+        return str(number) if plain else written.get(number)
 
     return values.map(text)
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _shortest(number: float) -> str:
-    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
+def _number(text: str) -> int | float | None:
+    """The number that a text can be read as: a whole one with all of its digits."""
+    if "_" in text:
+        return None
+    with suppress(ValueError):
+        return int(text)
+    with suppress(ValueError):
+        number = float(text)
+        return None if not np.isfinite(number) else int(number) if number.is_integer() else number
+    return None

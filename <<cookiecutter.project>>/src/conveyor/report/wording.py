@@ -26,7 +26,7 @@ MEANING = {
     "block": ("bad", "The challenger is blocked", "It may not become the champion."),
     "incomparable": ("warn", "A person has to decide", "The two models cannot be compared on these rows."),
     "data refused": ("bad", "The data were refused", "They break the data contract, so no model was judged by them."),
-    "not judged": ("warn", "Nothing was judged", "Its data could not be read by the run of this pull request."),
+    "not judged": ("warn", "Nothing was judged", "This pull request could not be compared with the champion."),
     "none": ("warn", "No decision", "The run ended before any model was judged."),
 }
 # A metric of the team may keep its own name.

@@ -135,6 +135,8 @@ def fingerprint(step: Step, project: Project) -> dict[str, str]:
         found[f"params.{section}"] = sha256(to_json(value).encode())
     if "data" in step.settings:
         found["data"] = digest(project.data_root / project.params.data.path)
+        if project.pull:  # which may ask another question
+            found["asked"] = sha256(to_json(project.pull_data.model_dump(mode="json")).encode())
     if step.validated:
         verdict = read_json(project.build / "validation.json", made_by="validate")
         found["validated"] = str(verdict.get("passed") and verdict.get("data_sha256") == project.params.data.sha256)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from conveyor.core.errors import Misuse
+from conveyor.data import formats
 from conveyor.ledger.ledger import ledger_of
 from conveyor.model import runtime
 from conveyor.model.signature import BadRows, Signature, columns_of
@@ -57,13 +58,21 @@ def run(project: Project, source: Path, target: Path, say: Callable[[str], None]
     classes = asked["classes"] if asked["task"] == "multiclass" else None
     names = [f"prediction_{name}" for name in classes] if classes else ["prediction"]
 
+    def as_trained(chunk: pa.Table) -> pa.Table:
+        """The columns of the model, read as training reads them; those of a CSV are parsed by their kind."""
+        chunk, data = chunk.select(list(signature.columns)), project.params.data
+        for place, name in enumerate(chunk.schema.names if source.name.endswith(".parquet") else ()):
+            typed = formats.typed(chunk.column(place), str(source), name, name in data.text, name in data.numbers)
+            chunk = chunk.set_column(place, name, typed)
+        return chunk
+
     began = told = time.monotonic()
     done = 0
     with writing(target) as write:
         for chunk in read(source):
             if not done:
                 _has_columns(source, chunk.schema.names, signature, names)
-            predicted = _answers(source, chunk, signature, answer, done)
+            predicted = _answers(source, as_trained(chunk), signature, answer, done)
             for name, values in zip(names, predicted.reshape(len(chunk), -1).T, strict=True):
                 chunk = chunk.append_column(name, [values])
             write(chunk)

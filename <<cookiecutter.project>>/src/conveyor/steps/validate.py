@@ -9,6 +9,7 @@ import pandas as pd
 from conveyor.core.ci import foreign, outputs
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.files import new_directory, write_json
+from conveyor.core.frozen import shown
 from conveyor.core.project import Project
 from conveyor.data import columns, source, split
 from conveyor.data.contract import EXAMPLES, MEND, SUITE, UNCHECKED, Outcome, read_suite, validate
@@ -18,6 +19,23 @@ UNJUDGED = (
     "the data need credentials, which this pull request does not get; main judges what is merged, or push the branch to"
     " this repository to have it judged before"
 )
+
+
+ANOTHER = (
+    "so it asks another question, which the champion cannot answer. Merge it if that is meant: on main the verdict is"
+    " incomparable until a person runs the workflow approve, or make approve"
+)
+
+
+def _another_question(project: Project) -> str | None:
+    """What a pull request asks for instead of what its base asks for."""
+    base, pull = project.base_data, project.pull_data
+    found = [
+        f"data.{name} {shown(before)} becomes {shown(after)}"
+        for name in ("task", "target")
+        if (before := getattr(base, name)) != (after := getattr(pull, name))
+    ]
+    return f"{' and '.join(found)}, {ANOTHER}" if found else None
 
 
 def failures(project: Project, frame: pd.DataFrame, outcomes: list[Outcome]) -> list[str]:
@@ -67,11 +85,19 @@ def run(project: Project) -> str:
     """Write build/validation.json and the Data Docs.
 
     If the data are elsewhere and a pull request gets no credentials for them, such as one from a fork, nothing is
-    judged, and that is no error.
+    judged, and that is no error. Nor is anything judged where a pull request asks another question than its base.
     """
     header, names = project.header(), project.params.data
     verdict: dict[str, Any] = {**header, "passed": False, "rows": None, "columns": [], "expectations": [], "docs": None}
     place = project.build / "validation.json"
+
+    def unjudged(why: str) -> str:
+        write_json(place, {**verdict, "failures": [why], "unjudged": why})
+        outputs(project.environment, judged="false")
+        return f"not judged: {why}"
+
+    if other := _another_question(project):
+        return unjudged(other)
     try:
         suite, frame = read_suite(project.root / SUITE), frame_of(project)
         with new_directory(project.build / "data_docs") as docs:
@@ -79,11 +105,15 @@ def run(project: Project) -> str:
     except source.NoAccess as error:
         # A pull request that names other data is still an error: nobody could read them before the merge.
         excused = foreign(project.environment) and names.path == project.base_data.path
-        write_json(place, {**verdict, "failures": [str(error)], **({"unjudged": UNJUDGED} if excused else {})})
-        if not excused:
-            raise
-        outputs(project.environment, judged="false")
-        return f"not judged: {UNJUDGED}"
+        if excused:
+            return unjudged(UNJUDGED)
+        write_json(place, {**verdict, "failures": [str(error)]})
+        raise
+    except source.NoColumn as error:
+        if project.pull:
+            return unjudged(f"{str(error).partition('; ')[0]}, {ANOTHER}")
+        write_json(place, {**verdict, "failures": [str(error)]})
+        raise
     except Misuse as error:
         # Unreadable data get a verdict, too: the report says why nothing was trained, and an older verdict is replaced.
         write_json(place, {**verdict, "failures": [str(error)]})
