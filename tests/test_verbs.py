@@ -7,6 +7,7 @@ import pytest
 
 # Each verb, the variable that carries a value to it, and the words that the command gets.
 GIVEN = {
+    "adopt": ("DATA", ["--data", "{}"]),
     "accept": ("BEFORE", ["--before", "{}"]),
     "approve": ("BECAUSE", ["--because", "{}"]),
     "compare": ("PULL", ["--pull", "{}"]),
@@ -72,6 +73,16 @@ def test_what_is_not_given_is_not_passed_on(baked):
         for nothing in ({}, {GIVEN[verb][0]: ""}):
             assert json.loads(project.make("-s", verb, told, **nothing).stdout) == [verb]
     assert json.loads(project.make("-s", "image", told, PUSH="1").stdout) == ["image", "--push"]
+
+
+def test_each_answer_reaches_adopt(baked):
+    project, told = baked
+    given = {"DATA": "a b.csv", "TARGET": "$(touch planted)", "TASK": "binary", "KEY": "a, b", "TIME": "none"}
+    given |= {"GROUP": "`touch planted`", "SEPARATOR": ";", "DRY": "1"}
+    words = [word for name, value in given.items() if name != "DRY" for word in (f"--{name.lower()}", value)]
+    assert json.loads(project.make("-s", "adopt", told, **given).stdout) == ["adopt", *words, "--dry"]
+    assert json.loads(project.make("-s", "adopt", told).stdout) == ["adopt"]
+    assert not (project.path / "planted").exists()
 
 
 def test_two_files_reach_predict_in_their_order(baked):

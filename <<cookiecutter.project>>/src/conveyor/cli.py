@@ -49,6 +49,30 @@ def data_lock() -> None:
 
 
 @app.command()
+def adopt(
+    data: Annotated[str, typer.Option(help="A file, a folder of Parquet, or an fsspec URL.")] = "",
+    target: Annotated[str, typer.Option(help="The column to predict.")] = "",
+    task: Annotated[str, typer.Option(help="binary, multiclass or regression; else it is inferred.")] = "",
+    key: Annotated[str, typer.Option(help="Columns that tell all rows apart, with commas between.")] = "",
+    time: Annotated[str, typer.Option(help="The column of times, or none.")] = "",
+    group: Annotated[str, typer.Option(help="The column of what a row belongs to, or none.")] = "",
+    separator: Annotated[str, typer.Option(help="What separates the columns of a CSV.")] = "",
+    dry: Annotated[bool, typer.Option(help="Show what would change, and change nothing.")] = False,
+) -> None:
+    """Take data of your own: infer what their columns are for, and write params.yaml, the contract and model.py."""
+    from conveyor.adopt.adopt import run
+    from conveyor.adopt.infer import asked
+    from conveyor.core.project import Project
+    from conveyor.steps.pipeline import alone
+
+    project = Project(Path.cwd())
+    with alone(project):
+        print(
+            f"adopt     {one_line(run(project, data, asked(target, task, key, time, group), separator or None, dry))}"
+        )
+
+
+@app.command()
 def validate(pull: Pull = None) -> None:
     """Check the data against expectations/data.json, before anything is trained."""
     _step("validate", pull)

@@ -62,7 +62,7 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
     expectations = [_in_zone(expectation, frame) for expectation in suite["expectations"]]
     try:
         return _checked(frame, suite["name"], expectations, docs)
-    except Misuse:
+    except (Misuse, OSError):
         raise
     except Exception as error:
         # Great Expectations knows expectations whose result it cannot keep, and raises any exception for them.

@@ -10,6 +10,7 @@ import gzip
 import io
 import re
 import zlib
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -30,11 +31,26 @@ MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 ZEROS, WHOLE = r"^\s*[-+]?0[0-9xX]", r"(?i)^\s*([-+]?[0-9]+|nan)\s*$"
 LONG = rf"[0-9]{{{DIGITS + 1}}}"
 # Most files have no such place, and none of their columns is looked at twice.
-MAY_HAVE_ZEROS = re.compile(rb"(?:^|[,\n\"])[ \t]*[-+]?0[0-9xX]")
+MAY_HAVE_ZEROS = re.compile(rb"(?:^|[,;|\t\n\"])[ \t]*[-+]?0[0-9xX]")
 MAY_BE_LONG = re.compile(LONG.encode())
 
 
-def read(files: dict[str, bytes], where: str, text: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV is written: the mark between columns, that of decimals, and what stands for a missing value."""
+
+    separator: str = ","
+    decimal: str = "."
+    gaps: tuple[str, ...] = ()
+
+
+def read(
+    files: dict[str, bytes],
+    where: str,
+    text: tuple[str, ...],
+    numbers: tuple[str, ...],
+    dialect: Dialect = Dialect(),
+) -> pd.DataFrame:
     """All rows, in the order of the files.
 
     Args:
@@ -43,6 +59,7 @@ def read(files: dict[str, bytes], where: str, text: tuple[str, ...], numbers: tu
         where: the name of file or folder for messages.
         text: columns that stay text.
         numbers: columns of numbers, whatever they lose by it.
+        dialect: how a CSV is written.
 
     Raises:
         Misuse: a file is empty, damaged, neither Parquet nor a well-formed CSV in UTF-8, or a column has a type that no
@@ -55,7 +72,7 @@ def read(files: dict[str, bytes], where: str, text: tuple[str, ...], numbers: tu
     for name, content in files.items():
         place = _place(where, name)
         packed = content.startswith(PARQUET)
-        table = _parquet(content, place) if packed else _csv(content, place, text, numbers)
+        table = _parquet(content, place) if packed else _csv(content, place, text, numbers, dialect)
         for column, value in _partition(name).items():
             if column not in table.column_names:
                 table = table.append_column(column, pa.array([value] * len(table), pa.string()))
@@ -134,7 +151,7 @@ def _parquet(content: bytes, place: str) -> pa.Table:
         raise Misuse(f"{place}: damaged Parquet: {reason}; fetch the file again") from None
 
 
-def _csv(content: bytes, place: str, text: tuple[str, ...], numbers: tuple[str, ...]) -> pa.Table:
+def _csv(content: bytes, place: str, text: tuple[str, ...], numbers: tuple[str, ...], dialect: Dialect) -> pa.Table:
     """CSV, plain or gzip-compressed. A ragged row is an error; blank lines are left out."""
     import pyarrow as pa
     from pyarrow import compute, csv
@@ -157,7 +174,7 @@ def _csv(content: bytes, place: str, text: tuple[str, ...], numbers: tuple[str, 
     if title.lower().startswith("sep="):
         raise Misuse(f"{place}: its first line is {title[:8]!r}; delete it, and separate the columns by commas")
     other = next((name for mark, name in MARKS.items() if mark in title), None)
-    if other and "," not in title:  # looked at first: decimal commas would tell of ragged rows
+    if other and dialect.separator not in title:  # looked at first: decimal commas would tell of ragged rows
         raise Misuse(f"{place}: its header {title[:40]!r} is separated by {other}; separate the columns by commas")
     if not rest.strip():
         raise Misuse(f"{place}: has a header and no rows; fetch the file again")
@@ -167,9 +184,11 @@ def _csv(content: bytes, place: str, text: tuple[str, ...], numbers: tuple[str, 
         return csv.read_csv(
             io.BytesIO(content),
             read_options=csv.ReadOptions(use_threads=False, block_size=len(content) + 1),
+            parse_options=csv.ParseOptions(delimiter=dialect.separator),
             convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys(as_written, pa.string()),
-                null_values=[""],
+                decimal_point=dialect.decimal,
+                null_values=["", *dialect.gaps],
                 strings_can_be_null=True,
                 include_columns=as_written if alone else (),
             ),

@@ -56,6 +56,16 @@ def train(builder: Builder, rows: pd.DataFrame, y: NDArray[np.int64], seed: int)
         raise at_fault(error, builder.file, "; ".join(mend)) from error
 
 
+def not_taken(builder: Builder, seed: int, given: list[str]) -> list[str]:
+    """The columns that the team's pipeline drops: a row does not need them. See ``train`` for the errors."""
+    try:
+        return unused(builder.pipeline(seed), given)
+    except Misuse:
+        raise
+    except (Exception, SystemExit) as error:
+        raise at_fault(error, builder.file, f"mend model.params in params.yaml, or {builder.file.name}") from error
+
+
 def predict(
     builder: Builder, fitted: Any, rows: pd.DataFrame, task: str = "binary", classes: int = 2
 ) -> NDArray[np.float64]:
@@ -121,8 +131,7 @@ def run(project: Project) -> str:
     rule = split.split(frame, names, project.params.split, project.params.gate.block)
     trained = rule.trained_on(frame)
     features = columns.features(frame, names)
-    # A row needs the columns that the model takes, and no other one.
-    forgotten = unused(builder.pipeline(project.params.model.seed), list(features.columns))
+    forgotten = not_taken(builder, project.params.model.seed, list(features.columns))
     features = features.drop(columns=forgotten)
     fitted = train(builder, features[trained], y[trained], project.params.model.seed)
 

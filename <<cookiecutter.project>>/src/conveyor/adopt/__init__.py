@@ -1,0 +1,1 @@
+"""Data of a team's own in the place of the sample."""

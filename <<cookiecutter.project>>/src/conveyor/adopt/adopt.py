@@ -1,0 +1,353 @@
+"""The verb `adopt`: data of one's own in the place of the sample, tried before anything changes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from conveyor.adopt import draft, edit, infer, sniff
+from conveyor.core import params
+from conveyor.core.errors import Misuse
+from conveyor.core.files import new_directory, sha256, to_json, write_bytes
+from conveyor.core.project import Project
+from conveyor.core.yaml_file import UniqueKeys
+from conveyor.data import columns, formats, source, split, units
+from conveyor.data.contract import SUITE
+from conveyor.gate.decide import decide
+from conveyor.gate.decision import Decision
+from conveyor.model.bundle import Bundle
+from conveyor.model.scoring import answer
+
+PLAN = "build/adopt"
+LEFT_OUT = (".git", ".venv", "build", "mlruns", "data", "tests", "docs")  # of the copy in which it is tried
+MOST_BYTES = 50 * 2**20  # of a file in git without a word
+ROW = "row"  # the name of a key that is made
+
+
+def run(
+    project: Project,
+    data: str,
+    asked: infer.Asked,
+    separator: str | None = None,
+    dry: bool = False,
+    say: Callable[[str], None] = print,
+) -> str:
+    """Read data of any common format, infer what its columns are for, and write params.yaml, contract and model.py.
+
+    It is tried in a copy first: the contract must hold, and the baseline must train. A process that is killed leaves
+    the state of before; if it was killed while files were replaced, the next `adopt` replaces the rest.
+
+    Raises:
+        Misuse: the data cannot be read or used; the line says what to name.
+    """
+    _finish(project, say)
+    files = _files(project, data)
+    found = sniff.read(files, data, separator)
+    frame = found.frame
+    if asked.target not in frame.columns:
+        close = get_close_matches(asked.target, list(frame.columns), n=1)
+        mend = f"is {close[0]!r} meant?" if close else f"the data have {', '.join(map(str, frame.columns))}"
+        raise Misuse(f"adopt: TARGET: there is no column {asked.target!r}; {mend}")
+    told = [("format", "; ".join(found.told), f"{len(frame):,} rows, {frame.shape[1]} columns")]
+    gaps = frame[asked.target].isna()
+    if gaps.any():
+        frame, found.native = frame[~gaps].reset_index(drop=True), False
+        told.append(("rows", f"{int(gaps.sum()):,} left out", "they have no target"))
+    roles = infer.roles(frame, asked)
+    if not roles.key:
+        name = next(n for n in (ROW, *(f"{ROW}_{k}" for k in range(9))) if n not in frame.columns)
+        frame, found.native = frame.assign(**{name: np.arange(1, len(frame) + 1)}), False
+        roles.key, roles.ignore[name] = (name,), "names the row"
+        roles.told.append(("data.key", name, "a new column: no columns tell all rows apart"))
+    path, new = _place(project, data, files, frame, found.native)
+    frame = formats.read(new or files, path, roles.text, ())
+    changes = _changes(project, path, source.pin(new or files), frame, roles)
+    changes |= {f"{path}/{inner}" if inner else path: content for inner, content in new.items()}
+    settings = _settings((changes["params.yaml"] or b"").decode())
+    most = max(map(len, (new or files).values()))
+    if most > MOST_BYTES and "://" not in path:
+        told.append(("size", f"{most / 2**20:.0f} MB", "GitHub refuses files of more than 100 MB: put them at a URL"))
+    _show(roles, told, frame, settings, say)
+    if dry:
+        _differ(project, changes, say)
+        return "nothing was changed (DRY=1)"
+    say(
+        "adopt     trying it in a copy: contract, training, and a comparison with a constant (some seconds, or minutes)"
+    )
+    decision = _tried(project, changes)
+    for name, content in changes.items():
+        if content is None and name.startswith("data/"):
+            say(f"adopt     {name} goes; git has it")
+    _apply(project, changes, say)
+    [of] = [one for one in decision.metrics if one.name == decision.metric]
+    low, high = _interval(of.challenger_low), _interval(of.challenger_high)
+    against = f"{decision.metric} {_figure(of.challenger)} [{low}, {high}], a constant has {_figure(of.champion)}"
+    better = "" if decision.outcome == "promote" else "; it is not shown to be better than a constant"
+    return f"{path}: {against} on {decision.rows:,} rows{better}; next: make pipeline format check test"
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
+_interval = _figure
+
+
+def _files(project: Project, data: str) -> dict[str, bytes]:
+    if not data:
+        raise Misuse("adopt: no data; name them and the target: make adopt DATA=rows.csv TARGET=price")
+    if "://" not in data and not (project.root / data).exists():
+        raise Misuse(f"{data}: no such file or folder; name it as DATA=rows.csv")
+    return source.fetch(data, project.root)
+
+
+def _place(
+    project: Project, data: str, files: dict[str, bytes], frame: pd.DataFrame, native: bool
+) -> tuple[str, dict[str, bytes]]:
+    """data.path, and the new files for it: their content by their path in it."""
+    root = project.root.resolve()
+    if native and "://" in data:
+        return data, {}
+    inside = "://" not in data and (root / data).resolve().is_relative_to(root)
+    if native and inside:
+        return (root / data).resolve().relative_to(root).as_posix(), {}
+    name = PurePosixPath(data.rstrip("/")).name or "rows"
+    if native:
+        return f"data/{name}", files
+    return f"data/{name.split('.')[0] or 'rows'}.parquet", {"": sniff.parquet_of(frame)}
+
+
+def _changes(project: Project, path: str, pin: str, frame: pd.DataFrame, roles: infer.Roles) -> dict[str, bytes | None]:
+    """The new content of each file; None: it goes."""
+    root = project.root
+    before = (root / "params.yaml").read_text(encoding="utf-8")
+    module, _, _ = project.params.model.build.partition(":")
+    model = f"src/{module.replace('.', '/')}.py"
+    text, code = edit.of_task(before, (root / model).read_text(encoding="utf-8"), roles.task == "regression")
+    values: dict[str, Any] = {
+        "data.path": path,
+        "data.sha256": pin,
+        "data.task": roles.task,
+        "data.target": roles.target,
+        "data.key": list(roles.key),
+        "data.time": roles.time,
+        "data.group": roles.group,
+        "data.ignore": [name for name in roles.ignore if name not in (roles.time, roles.target)],
+        "data.private": list(roles.private),
+        "data.text": list(roles.text),
+        "data.numbers": [],
+        **draft.gate(frame, roles),
+        "gate.guards.segments": roles.segments,
+    }
+    known = _settings(edit.with_values(text, values))
+    trained = split.split(frame, known.data, known.split, known.gate.block).trained_on(frame)
+    shared = len(split.shared_rows(frame, trained, known.data))
+    values["split.shared_rows"] = int(shared * 1.1) + 1 if shared else 0
+    if shared:
+        reason = f"{shared} held out rows equal a training row in all features and the target"
+        roles.told.append(("split.shared_rows", str(values["split.shared_rows"]), reason))
+    lists = {"CATEGORIES": roles.categories, "NUMBERS": roles.numbers}
+    suite = draft.contract(frame, roles)
+    suite["meta"] = {"adopt": {"values": values, "lists": lists, "expectations": sha256(to_json(suite).encode())}}
+    values, lists = _unlike_the_team_s(project, text, code, values, lists, roles)
+    named = edit.with_columns(code, **lists)
+    if named is None:
+        reason = f"it has no lists {' and '.join(edit.LISTS)}: name the columns there yourself"
+        roles.told.append((model, "stays", reason))
+    if not _is_draft(project):
+        roles.told.append((SUITE, "stays", "you changed it; delete it to have it drafted anew"))
+    changes: dict[str, bytes | None] = {
+        "params.yaml": edit.with_values(text, values).encode(),
+        model: (named or code).encode(),
+    }
+    if _is_draft(project):
+        changes[SUITE] = (json.dumps(suite, indent=2, ensure_ascii=False) + "\n").encode()
+    old = project.params.data.path
+    if old != path and "://" not in old and _kept_by_git(project, old):
+        changes[old] = None
+    return changes
+
+
+def _drafted(project: Project) -> Any:
+    """What an earlier adopt has noted in the contract, or None."""
+    try:
+        return edit.value_at(json.loads((project.root / SUITE).read_bytes()), "meta.adopt")
+    except (OSError, ValueError):
+        return None
+
+
+def _is_draft(project: Project) -> bool:
+    """Whether the contract is the one of the sample, or of an earlier adopt, and not edited since."""
+    noted = _drafted(project)
+    if noted is None:
+        return True
+    suite = json.loads((project.root / SUITE).read_bytes())
+    return bool(sha256(to_json({k: v for k, v in suite.items() if k != "meta"}).encode()) == noted.get("expectations"))
+
+
+def _unlike_the_team_s(
+    project: Project, text: str, code: str, values: dict[str, Any], lists: dict[str, list[str]], roles: infer.Roles
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The values and lists without those that the team has changed since the last adopt of this target."""
+    noted, now = _drafted(project) or {}, yaml.load(text, Loader=UniqueKeys)
+    before = noted.get("values", {})
+    if before.get("data.target") != roles.target:
+        return values, lists
+    own = [
+        name
+        for name in values
+        if name not in ("data.path", "data.sha256") and name in before and edit.value_at(now, name) != before[name]
+    ]
+    listed = edit.columns_in(code)
+    own_lists = [name for name in lists if name in listed and listed[name] != noted.get("lists", {}).get(name)]
+    for name in (*own, *own_lists):
+        roles.told.append((name, "stays", "you changed it"))
+    return (
+        {name: value for name, value in values.items() if name not in own},
+        {name: columns for name, columns in lists.items() if name not in own_lists},
+    )
+
+
+def _kept_by_git(project: Project, path: str) -> bool:
+    return project.git.succeeds("cat-file", "-e", f"HEAD:./{path}") and not project.git(
+        "status", "--porcelain", "--", path
+    )
+
+
+def _settings(text: str) -> params.Params:
+    with TemporaryDirectory() as folder:
+        place = Path(folder, "params.yaml")
+        place.write_text(text, encoding="utf-8")
+        return params.load(place)
+
+
+def _show(
+    roles: infer.Roles,
+    told: list[tuple[str, str, str]],
+    frame: pd.DataFrame,
+    settings: params.Params,
+    say: Callable[[str], None],
+) -> None:
+    """What was inferred, as a table with reasons."""
+    lines = [*told, ("data.target", roles.target, str(frame[roles.target].dtype)), *roles.told]
+    lines += [
+        (f"column {name}", "private" if name in roles.private else "ignored", why) for name, why in roles.ignore.items()
+    ]
+    lines += [(f"column {name}", "text", "codes of digits") for name in roles.text]
+    lines.append(("categories", f"{len(roles.categories)}", ", ".join(roles.categories)[:200]))
+    lines.append(("numbers", f"{len(roles.numbers)}", ", ".join(roles.numbers)[:200]))
+    lines.append(("segments", ", ".join(roles.segments) or "none", f"values with {infer.SEGMENT_ROWS} held out rows"))
+    floor = ", ".join(f"{name} {value:g}" for name, value in settings.gate.floors.items())
+    lines.append(("gate", settings.gate.metric, f"margin {settings.gate.margin:g}, floor {floor}: a constant's"))
+    width = min(28, max(len(line[0]) for line in lines))
+    middle = min(28, max(len(line[1]) for line in lines))
+    for subject, found, why in lines:
+        say(f"  {subject:<{width}}  {found:<{middle}}  {why}".rstrip())
+
+
+def _differ(project: Project, changes: dict[str, bytes | None], say: Callable[[str], None]) -> None:
+    for name, content in changes.items():
+        if name.startswith("data/") or content is None:
+            say(f"{'removes' if content is None else 'writes'} {name}")
+            continue
+        before = (project.root / name).read_text(encoding="utf-8") if (project.root / name).is_file() else ""
+        lines = difflib.unified_diff(before.splitlines(), content.decode().splitlines(), name, name, lineterm="", n=0)
+        for line in lines:
+            say(line)
+
+
+def _tried(project: Project, changes: dict[str, bytes | None]) -> Decision:
+    """The baseline against a constant, both on the holdout, in a copy of the repository.
+
+    Raises:
+        Misuse: the contract does not hold, or training fails; the line is of that step.
+    """
+    copy = project.root / "build" / "adopt-try"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    for entry in project.root.iterdir():
+        if entry.name not in LEFT_OUT:
+            put = shutil.copytree if entry.is_dir() else shutil.copy2
+            put(entry, copy / entry.name)
+    for name, content in changes.items():
+        if content is not None:
+            write_bytes(copy / name, content)
+    path = params.load(copy / "params.yaml").data.path
+    if "://" not in path and not (copy / path).exists():  # it stays where it is
+        (copy / path).parent.mkdir(parents=True, exist_ok=True)
+        (copy / path).symlink_to(project.root / path)
+    variables = {
+        name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "GITHUB_OUTPUT")
+    }
+    for step in ("validate", "train"):
+        words = [sys.executable, "-m", "conveyor", step]
+        done = subprocess.run(
+            words, cwd=copy, env={**variables, "PYTHONPATH": "src"}, capture_output=True, encoding="utf-8"
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"it exited with {done.returncode}"]
+            raise Misuse(f"adopt: {step} of the draft: {lines[-1].removeprefix('error: ')}; nothing was changed")
+    tried = Project(copy)
+    frame, names, rule = source.frame_of(tried), tried.params.data, tried.params.gate
+    bundle = Bundle(copy / "build" / "candidate")
+    trained = split.SplitRule.read(bundle.path).trained_on(frame)
+    held_out, y = frame[~trained], columns.labels(frame, names)
+    predicted = answer(bundle, columns.features(held_out, names), tried.params.model.trusted_types).predictions
+    groups, unit = units.units(held_out, names, rule.block)
+    constant = _constant(y[trained], names.task, predicted)
+    decision = decide(
+        y[~trained], constant, predicted, rule, task=names.task, groups=groups, unit=unit, every_metric=False
+    )
+    shutil.rmtree(copy)
+    return decision
+
+
+def _constant(y: np.ndarray[Any, Any], task: str, predicted: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The best answer without features, for as many rows."""
+    if task == "multiclass":
+        shares = np.bincount(y, minlength=predicted.shape[1]) / len(y)
+        return np.tile(shares, (len(predicted), 1))
+    return np.full(len(predicted), np.median(y) if task == "regression" else y.mean())
+
+
+def _apply(project: Project, changes: dict[str, bytes | None], say: Callable[[str], None]) -> None:
+    """Replace the files: first all of them are written beside, with a plan, then they take their places."""
+    with new_directory(project.root / PLAN) as new:
+        for number, content in enumerate(changes.values()):
+            if content is not None:
+                (new / str(number)).write_bytes(content)
+        plan = [[name, content is not None] for name, content in changes.items()]
+        (new / "plan.json").write_text(to_json(plan), encoding="utf-8")
+    _finish(project, None)
+
+
+def _finish(project: Project, say: Callable[[str], None] | None) -> None:
+    """Carry out a plan that is there: that of this process, or of one that was killed."""
+    place = project.root / PLAN
+    if not (place / "plan.json").is_file():
+        return
+    if say:
+        say("adopt     finishes an earlier one, which was killed")
+    for number, (name, written) in enumerate(json.loads((place / "plan.json").read_text(encoding="utf-8"))):
+        target = project.root / name
+        if written:
+            write_bytes(target, (place / str(number)).read_bytes())
+        elif target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+    (place / "plan.json").unlink()  # first: without its files a plan is none
+    shutil.rmtree(place)

@@ -1,0 +1,106 @@
+"""Edits of what the team owns: values in params.yaml and names in model.py change, comments and all else stay."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import Any
+
+import yaml
+
+from conveyor.core.migrations import Renamed, renamed
+from conveyor.core.yaml_file import UniqueKeys
+
+WIDTH = 120
+LISTS = ("CATEGORIES", "NUMBERS")
+# The baseline of classes and that of numbers differ in these words.
+CLASSES = ("HistGradientBoostingClassifier", "RandomForestClassifier", "LogisticRegression", "logistic")
+NUMBERS = ("HistGradientBoostingRegressor", "RandomForestRegressor", "Ridge", "ridge")
+OPTIONS = {"logistic": {"C": 1.0, "max_iter": 1000}, "ridge": {"alpha": 1.0}}
+
+
+def with_values(text: str, values: dict[str, Any]) -> str:
+    """The text of a YAML file with other values of some dotted keys; a key that is missing is added to its section.
+
+    Raises:
+        KeyError: a section is missing.
+    """
+    for dotted, value in values.items():
+        *sections, last = dotted.split(".")
+        place: Any = yaml.compose(text, Loader=UniqueKeys)
+        for section in sections:
+            place = dict((key.value, inner) for key, inner in place.value)[section]
+        known = {key.value: (key, inner) for key, inner in place.value}
+        written = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+        written = written.removesuffix("\n").removesuffix("\n...")
+        if last in known:
+            start, end = known[last][1].start_mark.index, known[last][1].end_mark.index
+            comment = re.match(r" {2,}(?=#)", text[end:])
+            if comment:  # it keeps its column, where there is room
+                spaces = max(2, len(comment[0]) - (len(written) - (end - start)))
+                written, end = written + " " * spaces, end + len(comment[0])
+            text = text[:start] + " " * (text[start - 1] == ":") + written + text[end:]
+        else:
+            key, inner = place.value[-1]
+            end = (
+                text.index("\n", inner.end_mark.index - 1) + 1
+                if "\n" in text[inner.end_mark.index - 1 :]
+                else len(text)
+            )
+            text = f"{text[:end]}{' ' * key.start_mark.column}{last}: {written}\n{text[end:]}"
+    return text
+
+
+def of_task(params: str, model: str, numbers: bool) -> tuple[str, str]:
+    """params.yaml and model.py with the baseline for numbers, or for classes, if they have the other one's."""
+    before, after = (CLASSES, NUMBERS) if numbers else (NUMBERS, CLASSES)
+    if not all(word in model for word in before):
+        return params, model
+    for word, other in zip(before, after, strict=True):
+        model = model.replace(word, other)
+    params = renamed(params, (Renamed("", f"model.params.{before[-1]}", after[-1]),))
+    params = params.replace(f"{before[-1]} | forest", f"{after[-1]} | forest")
+    params = params.replace(f"the {before[-1]} regression", f"the {after[-1]} regression")
+    given = yaml.load(params, Loader=UniqueKeys)["model"]["params"]
+    values: dict[str, Any] = {f"model.params.{after[-1]}": OPTIONS[after[-1]]}
+    if given.get("estimator") == before[-1]:
+        values["model.params.estimator"] = after[-1]
+    return with_values(params, values), model
+
+
+def with_columns(model: str, **lists: list[str]) -> str | None:
+    """model.py with other lists of columns, by the names of the lists; None if it has no such lists."""
+    for name, columns in lists.items():
+        made = f"{name} = [{', '.join(map(_quoted, columns))}]" if columns else f"{name}: list[str] = []"
+        if len(made) > WIDTH:
+            made = f"{name} = [\n" + "".join(f"    {_quoted(column)},\n" for column in columns) + "]"
+        found = re.search(rf"^{name}(: list\[str\])? = \[[^\]]*\]", model, re.M)
+        if not found:
+            return None
+        model = model[: found.start()] + made + model[found.end() :]
+    return model
+
+
+def columns_in(model: str) -> dict[str, list[str]]:
+    """The lists of columns in model.py, by their names."""
+    found = {}
+    for node in ast.parse(model).body:
+        names = (
+            [node.target] if isinstance(node, ast.AnnAssign) else node.targets if isinstance(node, ast.Assign) else []
+        )
+        for name in names:
+            if isinstance(name, ast.Name) and name.id in LISTS and isinstance(node.value, ast.List):  # type: ignore[attr-defined]
+                found[name.id] = [str(cell) for cell in ast.literal_eval(node.value)]  # type: ignore[attr-defined]
+    return found
+
+
+def value_at(values: Any, dotted: str) -> Any:
+    """What stands under a dotted key, None where nothing does."""
+    for part in dotted.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,221 @@
+"""What kind of file somebody has: its compression, encoding, separator, decimal mark, gap marks and dates."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import zipfile
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from conveyor.core.errors import Misuse
+from conveyor.core.frozen import shown
+from conveyor.data import formats, hints
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+LINES = 200  # of a CSV are read to find the separator
+MARKS = 3  # of a missing value are enough in one file
+DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d %b %Y", "%b %d, %Y")
+CLOCKS = ("", " %H:%M", " %H:%M:%S")
+
+
+@dataclass
+class Found:
+    """Rows, and how they were read.
+
+    Attributes:
+        frame: the rows.
+        native: whether ``data.path`` can name the file as it is.
+        told: what was found, a line each.
+    """
+
+    frame: pd.DataFrame
+    native: bool
+    told: list[str] = field(default_factory=list)
+
+
+def read(files: dict[str, bytes], where: str, separator: str | None = None) -> Found:
+    """Rows of a CSV, of Parquet or of JSON, compressed or not.
+
+    Args:
+        files: as of ``source.fetch``.
+        where: the name for messages.
+        separator: that of a CSV; None: it is found.
+
+    Raises:
+        Misuse: it is none of these, or could be read in two ways; the line says how to choose.
+    """
+    content = files.get("", b"")
+    if "" not in files or content.startswith(formats.PARQUET):
+        return Found(formats.read(files, where, (), ()), True, ["Parquet"])
+    formats.check(files, where)
+    plain, packed = _unpacked(content, where)
+    if plain.startswith(formats.PARQUET):
+        return Found(formats.read({"": plain}, where, (), ()), False, [f"Parquet in {packed}"])
+    text, encoding = _text(plain, where)
+    found = _json(text, where) if text.lstrip()[:1] in ("{", "[") else _csv(text, where, separator)
+    if packed:
+        found.told.append(packed)
+    if encoding != "UTF-8":
+        found.told.append(encoding)
+    found.native = found.native and packed in ("", "gzip") and encoding == "UTF-8"
+    _dates(found)
+    return found
+
+
+def _unpacked(content: bytes, where: str) -> tuple[bytes, str]:
+    try:
+        if content.startswith(formats.GZIP):
+            return gzip.decompress(content), "gzip"
+        if content.startswith(b"BZh"):
+            return bz2.decompress(content), "bzip2"
+        if content.startswith(b"\xfd7zXZ\x00"):
+            return lzma.decompress(content), "xz"
+        if content.startswith(b"\x28\xb5\x2f\xfd"):
+            import pyarrow as pa
+
+            return pa.input_stream(io.BytesIO(content), compression="zstd").read(), "zstd"
+        if content.startswith(b"PK\x03\x04"):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                if len(names) == 1:
+                    return archive.read(names[0]), "zip"
+            raise Misuse(f"{where}: a zip of {len(names)} files; unpack it and name one of them")
+    except Misuse:
+        raise
+    except Exception as error:
+        # Each library has its own exceptions for a damaged file.
+        raise Misuse(f"{where}: damaged ({' '.join(str(error).split())[:100]}); fetch the file again") from None
+    return content, ""
+
+
+def _text(content: bytes, where: str) -> tuple[str, str]:
+    if content[:2] in formats.UTF_16:
+        return content.decode("utf-16", errors="replace"), "UTF-16"
+    try:
+        text, encoding = content.decode("utf-8-sig"), "UTF-8"
+    except UnicodeDecodeError:
+        text, encoding = content.decode("cp1252", errors="replace"), "Windows-1252"
+    if "\0" in text or "\ufffd" in text:
+        raise Misuse(f"{where}: neither text nor Parquet; save it as CSV in UTF-8")
+    return text, encoding
+
+
+def _json(text: str, where: str) -> Found:
+    import pyarrow as pa
+    from pyarrow import json as lines
+
+    try:
+        if text.lstrip().startswith("["):
+            table = pa.Table.from_pylist(json.loads(text))
+            told = "a list of JSON objects"
+        else:
+            block = lines.ReadOptions(use_threads=False, block_size=len(text.encode()) + 1)
+            table, told = lines.read_json(io.BytesIO(text.encode()), read_options=block), "JSON lines"
+    except (pa.ArrowException, ValueError, AttributeError) as error:
+        raise Misuse(f"{where}: no JSON of rows: {' '.join(str(error).split())[:200]}; mend it") from None
+    return Found(formats.read({"": packed(table)}, where, (), ()), False, [told])
+
+
+def packed(table: pa.Table) -> bytes:
+    """A table as Parquet."""
+    from pyarrow import BufferOutputStream, parquet
+
+    out = BufferOutputStream()
+    parquet.write_table(table, out, compression="zstd")
+    content: bytes = out.getvalue().to_pybytes()
+    return content
+
+
+def parquet_of(frame: pd.DataFrame) -> bytes:
+    """A frame as Parquet, without its index."""
+    import pyarrow as pa
+
+    return packed(pa.table({name: pa.array(frame[name].array, from_pandas=True) for name in frame}))
+
+
+def _csv(text: str, where: str, separator: str | None) -> Found:
+    first, _, rest = text.partition("\n")
+    native = True
+    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
+        separator, text, native = separator or first.strip()[4], rest, False
+    mark = separator or _separator(text, where)
+    content = {"": text.encode()}
+    written = formats.read(content, where, tuple(_header(text, mark)), (), formats.Dialect(mark))
+    decimal, gaps = ".", set()
+    for name in written:
+        cells = [str(cell) for cell in written[name].dropna().unique()]
+        others = [cell for cell in cells if not hints.GAPS.fullmatch(cell)]
+        commas = [cell for cell in others if hints.COMMA.fullmatch(cell) and not hints.GROUPED.fullmatch(cell)]
+        numbers = [cell for cell in others if hints.NUMBER.fullmatch(cell)]
+        if others and commas and len(commas) + len(numbers) == len(others):
+            decimal = ","
+        if others and len(commas) + len(numbers) == len(others):
+            gaps |= {cell for cell in cells if hints.GAPS.fullmatch(cell) and cell.strip()}
+    if decimal == "," and any(
+        (cells := written[name].dropna()).str.fullmatch(r"\s*[-+]?\d+\.\d+\s*").any()
+        and not cells.str.contains(",").any()
+        for name in written
+    ):
+        raise Misuse(f"{where}: has decimal commas in one column and decimal points in another; write all alike")
+    dialect = formats.Dialect(mark, decimal, tuple(sorted(gaps)))
+    frame = formats.read(content, where, (), (), dialect)
+    told = [SEPARATORS.get(mark, f"separated by {mark!r}")]
+    told += ["decimal comma"] * (decimal == ",") + [f"{', '.join(map(shown, sorted(gaps)))} for a gap"] * bool(gaps)
+    return Found(frame, native and dialect == formats.Dialect(), ["CSV, " + ", ".join(told)])
+
+
+def _header(text: str, mark: str) -> list[str]:
+    return next(csv.reader(io.StringIO(text), delimiter=mark), [])
+
+
+def _separator(text: str, where: str) -> str:
+    """The one mark that divides all lines into equally many cells.
+
+    Raises:
+        Misuse: several do.
+    """
+    fits = []
+    for mark in SEPARATORS:
+        with_cells = {len(row) for row in islice(csv.reader(io.StringIO(text), delimiter=mark), LINES) if row}
+        if len(with_cells) == 1 and with_cells != {1}:
+            fits.append(mark)
+    if len(fits) > 1:
+        # In the header stands no decimal comma.
+        alone = [m for m in fits if not any(other in "".join(_header(text, m)) for other in set(fits) - {m})]
+        fits = alone or fits
+    if len(fits) == 1:
+        return fits[0]
+    choices = " or ".join(f"SEPARATOR={mark!r}" for mark in (fits or SEPARATORS))
+    raise Misuse(f"{where}: {'several marks' if fits else 'no mark'} could separate its columns; say {choices}")
+
+
+def _dates(found: Found) -> None:
+    """Text columns of dates become times, where one way to read them fits all."""
+    for name in found.frame:
+        values = found.frame[name]
+        texts = values.dropna().unique()
+        if values.dtype != "str" or not len(texts) or not all(hints.DATE.fullmatch(str(text)) for text in texts[:50]):
+            continue
+        fits: dict[str, Any] = {}
+        for way in (day + clock for day in DAYS for clock in CLOCKS):
+            read = pd.to_datetime(pd.Series(texts), format=way, errors="coerce")
+            if read.notna().all():
+                fits[way] = dict(zip(texts, read, strict=True))
+        if len(fits) == 1:
+            [(way, known)] = fits.items()
+            found.frame = found.frame.assign(**{name: pd.to_datetime(values.map(known))})
+            found.native = False
+            found.told.append(f"{name} as {way}")
+        elif fits:
+            found.told.append(f"{name} could be {' or '.join(fits)}: it stays text")

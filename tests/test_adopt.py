@@ -1,0 +1,462 @@
+"""Risk: data that nobody here has seen are read wrongly, get a wrong role, or end in a repository that is not green."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import shutil
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+
+from conveyor.adopt import draft, edit, infer, sniff
+from conveyor.adopt.adopt import PLAN
+from conveyor.core.errors import Misuse
+from conveyor.core.params import load
+from conveyor.data import contract
+
+
+def shop(rows: int = 1200) -> pd.DataFrame:
+    """Orders of a shop: codes, a private column, dates, a customer, a constant, and what is known only afterwards."""
+    rng = np.random.default_rng(20131130)
+    who = rng.integers(1, 200, rows)
+    frame = pd.DataFrame(
+        {
+            "order_id": np.arange(rows) + 5000,
+            "customer": [f"K{number}" for number in who],
+            "email": [f"k{number}@example.org" for number in who],
+            "ordered": pd.date_range("2023-01-01", periods=rows, freq="7h"),
+            "zip": rng.choice(["01067", "10115", "20095"], rows),
+            "channel": rng.choice(["web", "shop"], rows),
+            "amount": rng.lognormal(3, 1, rows).round(2),
+            "items": rng.integers(1, 9, rows),
+            "country": "DE",
+            "note": [f"note {number}" for number in range(rows)],
+        }
+    )
+    chance = 1 / (1 + np.exp(-(frame["items"] - 5) + (frame["channel"] == "web")))
+    frame["returned"] = np.where(rng.random(rows) < chance, "yes", "no")
+    frame["refund"] = np.where(frame["returned"] == "yes", frame["amount"], 0.0)
+    return frame
+
+
+# Reading
+
+PLAIN = "a,b,c\n1,2.5,x\n2,3.5,y\n"
+SAME = {"a": [1, 2], "b": [2.5, 3.5], "c": ["x", "y"]}
+
+
+def zipped(content: bytes, count: int = 1) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(count):
+            archive.writestr(f"rows{number}.csv", content)
+    return file.getvalue()
+
+
+def as_parquet(**columns) -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+def zstd(content: bytes) -> bytes:
+    out = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(out, "zstd") as stream:
+        stream.write(content)
+    return out.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    "content, native, told",
+    [
+        (PLAIN.encode(), True, "CSV, commas"),
+        (gzip.compress(PLAIN.encode()), True, "gzip"),
+        (b"\xef\xbb\xbf" + PLAIN.encode(), True, "CSV, commas"),
+        (PLAIN.replace("\n", "\r\n").encode(), True, "CSV, commas"),
+        (as_parquet(**SAME), True, "Parquet"),
+        (PLAIN.replace(",", "\t").encode(), False, "tabs"),
+        (PLAIN.replace(",", "|").encode(), False, "bars"),
+        (PLAIN.replace(",", ";").encode(), False, "semicolons"),
+        (PLAIN.replace(",", ";").replace(".", ",").encode(), False, "decimal comma"),
+        (b"sep=;\n" + PLAIN.replace(",", ";").encode(), False, "semicolons"),
+        (PLAIN.encode("utf-16"), False, "UTF-16"),
+        (bz2.compress(PLAIN.encode()), False, "bzip2"),
+        (lzma.compress(PLAIN.encode()), False, "xz"),
+        (zstd(PLAIN.encode()), False, "zstd"),
+        (zipped(PLAIN.encode()), False, "zip"),
+        (b'{"a":1,"b":2.5,"c":"x"}\n{"a":2,"b":3.5,"c":"y"}\n', False, "JSON lines"),
+        (b'[{"a":1,"b":2.5,"c":"x"},{"a":2,"b":3.5,"c":"y"}]', False, "a list of JSON objects"),
+    ],
+)
+def test_the_same_rows_are_read_from_any_common_format(content, native, told):
+    found = sniff.read({"": content}, "rows")
+    assert found.frame.to_dict("list") == SAME
+    assert found.native is native and told in "; ".join(found.told)
+
+
+@pytest.mark.parametrize(
+    "text, column, values",
+    [
+        ("a,n\n1,NA\n2,7\n3,8\n", "n", [None, 7, 8]),
+        ("a;n\n1;?\n2;7,5\n3;8\n", "n", [None, 7.5, 8]),
+        ("a,n\n1,NA\n2,x\n3,y\n", "n", ["NA", "x", "y"]),
+        ("a,n\n1,007\n2,011\n", "n", ["007", "011"]),
+        ("a;n\n1;31.12.2023\n2;01.02.2024\n", "n", [pd.Timestamp("2023-12-31"), pd.Timestamp("2024-02-01")]),
+        ("a,n\n1,31/12/2023\n2,01/02/2024\n", "n", [pd.Timestamp("2023-12-31"), pd.Timestamp("2024-02-01")]),
+        ("a,n\n1,12/31/2023\n2,01/02/2024\n", "n", [pd.Timestamp("2023-12-31"), pd.Timestamp("2024-01-02")]),
+        ("a,n\n1,03/12/2023\n2,01/02/2024\n", "n", ["03/12/2023", "01/02/2024"]),
+        ("a;n\n1;31.12.2023 05:30\n", "n", [pd.Timestamp("2023-12-31 05:30")]),
+    ],
+)  # fmt: skip
+def test_gaps_codes_and_dates_are_read_as_they_are_meant(text, column, values):
+    found = sniff.read({"": text.encode()}, "rows").frame[column]
+    assert [None if pd.isna(value) else value for value in found] == values
+
+
+def test_a_file_in_another_encoding_keeps_its_letters():
+    text = "stadt;zahl\nKöln;1\nMünchen;2\n"
+    found = sniff.read({"": text.encode("cp1252")}, "rows")
+    assert found.frame["stadt"].tolist() == ["Köln", "München"] and "Windows-1252" in found.told
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"a\n1\n2\n", "rows: no mark could separate its columns; say SEPARATOR=',' or SEPARATOR=';' or .*"),
+        (
+            b"a b;c,d\n1;2,3\n4;5,6\n",
+            "rows: several marks could separate its columns; say SEPARATOR=',' or SEPARATOR=';'",
+        ),
+        (zipped(PLAIN.encode(), 2), "rows: a zip of 2 files; unpack it and name one of them"),
+        (b"BZhjunk", "rows: damaged .*; fetch the file again"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "rows: neither text nor Parquet; save it as CSV in UTF-8"),
+        (b'{"a": 1}\n{"a": ', "rows: no JSON of rows: .*; mend it"),
+        (b"", "rows: empty; fetch the file again"),
+        (b"a;b;c\n1,5;2.5;x\n2,5;3.5;y\n", "rows: has decimal commas in one column and decimal points in another; .*"),
+    ],
+)
+def test_what_can_be_read_in_no_way_or_in_two_is_one_line(content, message):
+    with pytest.raises(Misuse, match=f"^{message}$") as refused:
+        sniff.read({"": content}, "rows")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_named_separator_settles_it():
+    found = sniff.read({"": b"a b;c,d\n1;2,3\n4;5,6\n"}, "rows", ";").frame
+    assert found.columns.tolist() == ["a b", "c,d"] and found["c,d"].tolist() == [2.3, 5.6]
+
+
+# Roles
+
+
+def test_each_column_gets_its_role_with_a_reason():
+    roles = infer.roles(shop(), infer.asked("returned"))
+    assert (roles.task, roles.key, roles.time, roles.group) == ("binary", ("order_id",), "ordered", "customer")
+    assert list(roles.private) == ["email"]
+    assert roles.categories == ["zip", "channel"] and roles.numbers == ["amount", "items"]
+    assert roles.segments == ["channel"] or roles.segments == ["zip", "channel"] or roles.segments == []
+    reasons = {
+        "email": "private: its name says so",
+        "order_id": "names the row",
+        "country": "has one value in all rows",
+        "note": "another value in nearly every row",
+        "refund": "tells the target alone",
+        "ordered": None,
+        "customer": "data.group",
+    }
+    for name, why in reasons.items():
+        assert why is None or roles.ignore[name].startswith(why), (name, roles.ignore.get(name))
+
+
+@pytest.mark.parametrize(
+    "target, task",
+    [
+        ([0, 1] * 50, "binary"),
+        ([True, False] * 50, "binary"),
+        (["a", "b"] * 50, "binary"),
+        ([0.0, 1.0] * 50, "binary"),
+        (["a", "b", "c", "a"] * 25, "multiclass"),
+        ([1, 2, 3, 4] * 25, "multiclass"),
+        ([*range(100)], "regression"),
+        ([0.5, 1.5, 2.5, 3.5] * 25, "regression"),
+    ],
+)
+def test_the_task_follows_from_the_target(target, task):
+    frame = pd.DataFrame({"x": np.random.default_rng(1).normal(size=100), "y": target})
+    assert infer.roles(frame, infer.asked("y")).task == task
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"target": "nothing"}, "adopt: there is no column 'nothing'; the data have order_id, .*"),
+        ({"target": "country"}, "adopt: the target 'country' has one value in all rows; name another column as TARGET"),
+        ({"target": "note"}, "adopt: the target 'note' has 1200 values of type str: neither classes nor numbers; .*"),
+        ({"target": "channel", "task": "regression"}, "adopt: TASK=regression needs numbers, and 'channel' is str; .*"),
+        (
+            {"target": "items", "task": "binary"},
+            "adopt: TASK=binary needs two values, and 'items' has 8; leave TASK out",
+        ),
+        (
+            {"target": "channel", "key": "zip,items"},
+            "adopt: KEY: zip, items do not tell all rows apart; name more columns",
+        ),
+        ({"target": "channel", "time": "items"}, "adopt: TIME: 'items' is no column of times; .*"),
+        ({"target": "channel", "task": "ranking"}, "adopt: TASK: 'ranking' is none of binary, multiclass, regression"),
+        ({"target": ""}, "adopt: no target; name the column to predict: make adopt DATA=rows.csv TARGET=price"),
+    ],
+)
+def test_an_answer_that_does_not_fit_the_data_is_one_line(given, message):
+    with pytest.raises(Misuse, match=f"^{message}$"):
+        infer.roles(shop(), infer.asked(**given))
+
+
+def test_a_person_s_answers_come_first():
+    roles = infer.roles(shop(), infer.asked("items", "regression", "order_id,zip", "none", "none"))
+    assert (roles.task, roles.key, roles.time, roles.group) == ("regression", ("order_id", "zip"), None, None)
+
+
+def test_a_name_alone_makes_no_column_private_or_an_id():
+    rows, rng = 1000, np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "PassengerId": range(rows),
+            "Name": [f"N {number}" for number in range(rows)],
+            "contact": [f"a{number}@example.org" for number in range(rows)],
+            "Street": rng.choice(["Pave", "Grvl"], rows),
+            "no_of_rooms": rng.integers(1, 100, rows),
+            "store_id": rng.integers(1, 300, rows),
+            "ratio": rng.choice([np.inf, 1.0, 2.0], rows),
+            "y": rng.integers(0, 2, rows),
+        }
+    )
+    roles = infer.roles(frame, infer.asked("y"))
+    assert list(roles.private) == ["Name", "contact"] and roles.key == ("PassengerId",)
+    assert roles.categories == ["Street"] and roles.numbers == ["no_of_rooms", "ratio"]
+    assert "name something" in roles.ignore["store_id"]
+
+
+# The contract
+
+
+SETS = {"cancer": load_breast_cancer, "diabetes": load_diabetes, "iris": load_iris, "shop": None}
+
+
+def of_set(name: str) -> tuple[pd.DataFrame, infer.Roles]:
+    if SETS[name] is None:
+        frame = shop()
+        return frame, infer.roles(frame, infer.asked("returned"))
+    frame = SETS[name](as_frame=True).frame.sample(frac=1, random_state=0).reset_index(drop=True)
+    frame = frame.reset_index(names="row")
+    return frame, infer.roles(frame, infer.asked("target"))
+
+
+def broken(frame, suite) -> list[str]:
+    return [outcome.detail for outcome in contract.validate(frame.reset_index(drop=True), suite) if not outcome.passed]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SETS)
+def test_a_contract_drafted_on_one_half_holds_on_the_other_and_on_the_next_rows(name):
+    frame, roles = of_set(name)
+    failed = []
+    for seed in range(20):
+        half = np.random.default_rng(seed).permutation(len(frame)) < len(frame) // 2
+        failed += [found] if (found := broken(frame[~half], draft.contract(frame[half], roles))) else []
+    assert len(failed) <= 1, failed
+    assert not broken(frame[len(frame) // 2 :], draft.contract(frame[: len(frame) // 2], roles))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda frame: frame.drop(columns="amount"),
+        lambda frame: frame.rename(columns={"amount": "sum"}),
+        lambda frame: frame.head(100),
+        lambda frame: pd.concat([frame, frame.head(5)]),
+        lambda frame: frame.assign(amount=frame["amount"] * 1000),
+        lambda frame: frame.assign(amount=-frame["amount"]),
+        lambda frame: frame.assign(amount=frame["amount"].astype(str) + " EUR"),
+        lambda frame: frame.assign(items=np.nan),
+        lambda frame: frame.assign(items=frame["items"].where(frame["items"] > 1)),
+        lambda frame: frame.assign(channel="phone"),
+        lambda frame: frame.assign(channel=frame["zip"]),
+        lambda frame: frame.assign(returned=frame["returned"].str.upper()),
+        lambda frame: frame.assign(returned=frame["returned"].where(frame["items"] > 1)),
+        lambda frame: frame.assign(customer=None),
+        lambda frame: frame.assign(ordered=pd.NaT),
+        lambda frame: frame[frame.columns[::-1]],
+    ],
+)
+def test_each_planted_fault_breaks_the_drafted_contract(fault):
+    frame = shop()
+    suite = draft.contract(frame, infer.roles(frame, infer.asked("returned")))
+    assert not broken(frame, suite)
+    assert broken(fault(frame), suite)
+
+
+# What is written
+
+
+def test_values_change_in_params_and_every_comment_stays(project):
+    text = (project.path / "params.yaml").read_text()
+    values = {"data.target": "price: high", "data.key": ["a b", "c"], "data.time": None, "gate.floors": {"mae": 1.5}}
+    made = edit.with_values(text, values | {"gate.guards.min_rows": 50})
+    comments = [line.partition("#")[2] for line in text.splitlines()]
+    assert [line.partition("#")[2] for line in made.splitlines()] == comments
+    (project.path / "new.yaml").write_text(
+        made.replace("metric: roc_auc ", "metric: mae ").replace("task: binary ", "task: regression ")
+    )
+    found = load(project.path / "new.yaml")
+    assert (found.data.target, found.data.key, found.data.time) == ("price: high", ("a b", "c"), None)
+    assert found.gate.floors == {"mae": 1.5} and found.gate.guards.min_rows == 50
+    bare = edit.with_values("data:\n  path: x\ngate:\n  margin: 1\n", {"data.text": ["zip"], "gate.margin": 2})
+    assert bare == "data:\n  path: x\n  text: [zip]\ngate:\n  margin: 2\n"
+
+
+def test_the_baseline_of_numbers_and_that_of_classes_become_each_other(project):
+    params = (project.path / "params.yaml").read_text()
+    model = (project.path / "src" / project.package / "model.py").read_text()
+    numbers = edit.of_task(params, model, numbers=True)
+    assert "Ridge" in numbers[1] and "Classifier" not in numbers[1] and "ridge: {alpha: 1.0}" in numbers[0]
+    assert edit.of_task(*numbers, numbers=True) == numbers
+    back = edit.of_task(*numbers, numbers=False)
+    assert back[1] == model and "estimator: logistic" in back[0] and "{C: 1.0, max_iter: 1000}" in back[0]
+    assert edit.of_task(params, "mine = 1\n", numbers=True) == (params, "mine = 1\n")
+
+
+def test_lists_of_columns_are_replaced_and_nothing_else(project):
+    model = (project.path / "src" / project.package / "model.py").read_text() + "\nMINE = [1]\n"
+    wide = [f"column number {number}" for number in range(20)]
+    made = edit.with_columns(model, CATEGORIES=[], NUMBERS=wide)
+    found: dict = {}
+    exec("\n".join(made[made.index("CATEGORIES") :].split("\n\n")[0].splitlines()), found)
+    assert found["CATEGORIES"] == [] and found["NUMBERS"] == wide and "\nMINE = [1]\n" in made
+    assert edit.with_columns(made, CATEGORIES=['a"b'], NUMBERS=["x"]) == edit.with_columns(
+        model, CATEGORIES=['a"b'], NUMBERS=["x"]
+    )
+    assert edit.with_columns("x = 1\n", NUMBERS=["x"]) is None
+
+
+# The verb
+
+
+def tree(project) -> dict:
+    files = [
+        f
+        for f in project.path.rglob("*")
+        if f.is_file() and not {".git", "build", "mlruns"} & set(f.relative_to(project.path).parts)
+    ]
+    return {str(file.relative_to(project.path)): file.read_bytes() for file in files}
+
+
+@pytest.fixture
+def orders(tmp_path):
+    file = tmp_path / "orders 2023.csv"
+    text = shop().to_csv(index=False, sep=";", decimal=",", date_format="%d.%m.%Y %H:%M")
+    file.write_bytes(text.replace(";web;", ";Köln;").encode("cp1252"))
+    return file
+
+
+def test_a_file_that_nobody_has_seen_becomes_a_green_repository(project, orders):
+    before = tree(project)
+    words = ("adopt", "--data", str(orders), "--target", "returned")
+    dry = project.cli(*words, "--dry")
+    assert "+  target: returned" in dry.stdout and "removes data/flights.csv.gz" in dry.stdout
+    assert "refund" in dry.stdout and "tells the target alone" in dry.stdout and tree(project) == before
+
+    done = project.cli(*words)
+    assert "a constant has 0.5 on" in done.stdout and done.stdout.strip().endswith(
+        "next: make pipeline format check test"
+    )
+    assert (
+        not (project.path / "data" / "flights.csv.gz").exists() and not (project.path / "build" / "adopt-try").exists()
+    )
+    data = load(project.path / "params.yaml").data
+    assert (data.path, data.target, data.time, data.group) == (
+        "data/orders 2023.parquet",
+        "returned",
+        "ordered",
+        "customer",
+    )
+    assert "# what identifies a row" in (project.path / "params.yaml").read_text()
+    pipeline = project.make("pipeline", "format", "check", "test").stdout
+    assert "bootstrap" in pipeline and "failed" not in pipeline
+    assert "it takes no" not in pipeline, "each column is a feature, ignored or private"
+
+    # Once more, after an edit of the team's: nothing of it is lost, and nothing else changes.
+    project.edit("params.yaml", "seed: 7", "seed: 8")
+    project.edit("params.yaml", "margin: 0.001 ", "margin: 0.002 ")
+    project.edit(f"src/{project.package}/model.py", '"median"', '"mean"')
+    project.edit(f"src/{project.package}/model.py", '"items"', '"items", "refund"')
+    project.set_param("data.ignore", [name for name in data.ignore if name != "refund"])
+    suite = json.loads((project.path / "expectations" / "data.json").read_text())
+    suite["expectations"].pop()
+    (project.path / "expectations" / "data.json").write_text(json.dumps(suite))
+    first = tree(project)
+    again = project.cli("adopt", "--data", data.path, "--target", "returned").stdout
+    assert tree(project) == first, again
+    for name in ("gate.margin", "data.ignore", "NUMBERS", "expectations/data.json"):
+        assert any(line.split()[:2] == [name, "stays"] for line in again.splitlines()), again
+
+
+def test_numbers_are_adopted_with_a_baseline_of_their_own_and_predicted(project, tmp_path):
+    frame = load_diabetes(as_frame=True).frame
+    frame.to_parquet(tmp_path / "diabetes.parquet") if False else frame.to_csv(tmp_path / "diabetes.csv", index=False)
+    done = project.cli("adopt", "--data", str(tmp_path / "diabetes.csv"), "--target", "target")
+    assert "mae" in done.stdout and "TASK" not in done.stdout
+    assert "a new column: no columns tell all rows apart" in done.stdout
+    pipeline = project.make("pipeline", "format", "check", "test").stdout
+    assert "bootstrap" in pipeline and "failed" not in pipeline
+    (project.path / "few.csv").write_text(frame.head(5).drop(columns="target").to_csv(index=False))
+    project.cli("predict", "few.csv", "told.csv")
+    told = pd.read_csv(project.path / "told.csv")["prediction"]
+    assert len(told) == 5 and told.between(25, 346).all()
+
+
+def test_an_adopt_that_fails_or_is_killed_leaves_the_old_state_or_is_finished_by_the_next(project, orders, one_line):
+    before = tree(project)
+    one_line(
+        project.cli("adopt", "--data", "nowhere.csv", "--target", "x", check=False), 2, "nowhere.csv: no such file .*"
+    )
+    one_line(project.cli("adopt", check=False), 2, "adopt: no target; .*")
+    one_line(
+        project.cli("adopt", "--data", str(orders), "--target", "returnd", check=False),
+        2,
+        "adopt: TARGET: there is no column 'returnd'; is 'returned' meant\\?",
+    )
+    assert tree(project) == before
+    model = project.path / "src" / project.package / "model.py"
+    model.write_text(model.read_text().replace('"median"', '"no such strategy"'))
+    spoilt = tree(project)
+    message = "adopt: train of the draft: model.py: .*; nothing was changed"
+    one_line(project.cli("adopt", "--data", str(orders), "--target", "returned", check=False), 2, message)
+    assert tree(project) == spoilt
+
+    # Killed while files took their places: the plan is there, and some of its files are in place already.
+    plan = project.path / PLAN
+    plan.mkdir(parents=True)
+    contents = [b"data: 1\n", b"2"]
+    names = ["params.yaml", "expectations/data.json", "data/flights.csv.gz"]
+    for number, content in enumerate(contents):
+        (plan / str(number)).write_bytes(content)
+    (plan / "plan.json").write_text(json.dumps([[name, name != names[2]] for name in names]))
+    kept = project.path / "kept"
+    shutil.copytree(plan, kept)
+    for done_before in range(3):
+        project.git("checkout", "--quiet", "--", "params.yaml", "expectations", "data")
+        shutil.rmtree(plan, ignore_errors=True)
+        shutil.copytree(kept, plan)
+        for name, content in list(zip(names, contents, strict=False))[:done_before]:
+            (project.path / name).write_bytes(content)
+        project.cli("adopt", "--data", "nowhere.csv", "--target", "x", check=False)
+        assert [(project.path / name).read_bytes() for name in names[:2]] == contents
+        assert not (project.path / names[2]).exists() and not plan.exists()
