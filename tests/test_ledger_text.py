@@ -46,7 +46,7 @@ def test_a_text_is_kept_as_it_is_and_shown_in_one_line_without_control_character
     again = place.open()
     assert (again.events[-1].reason, again.events[-1].by) == (text, text.replace("\0", ""))
     shown = history_module.events(again, False)
-    assert shown.count("\n") == 3
+    assert shown.count("\n") == 1 + 3
     assert all(line.replace("\u200d", "").isprintable() for line in shown.split("\n"))
     assert json.loads(history_module.events(again, True))[-1]["reason"] == text
 
@@ -91,7 +91,7 @@ def test_events_stay_in_order_when_a_clock_jumps_and_history_says_so(place, monk
     assert [event.time for event in ledger.events] == sorted(event.time for event in ledger.events)
     assert (ledger.events[2].time, ledger.events[2].clock) == ("2026-03-01T08:05:00Z", "2026-02-01T00:00:00Z")
     shown = history_module.events(place.open(), False)
-    assert shown.splitlines()[2].endswith("second is better (the writer's clock said 2026-02-01T00:00:00Z)")
+    assert shown.splitlines()[3].endswith("second is better (the writer's clock said 2026-02-01T00:00:00Z)")
 
 
 def test_history_at_a_time_says_when_a_clock_makes_it_unsure(place, monkeypatch):
