@@ -318,6 +318,14 @@ def test_values_change_in_params_and_every_comment_stays(project):
     found = load(project.path / "new.yaml")
     assert (found.data.target, found.data.key, found.data.time) == ("price: high", ("a b", "c"), None)
     assert found.gate.floors == {"mae": 1.5} and found.gate.guards.min_rows == 50
+    block = "data:\n  key:\n  - a\n  - b  # why\n  # the next one\n  time: t\n\n# of the gate\ngate:\n  margin: 1"
+    made = edit.with_values(block, {"data.key": ["c"], "data.text": ["zip"], "gate.floors": {"mae": 1}})
+    assert made.startswith(
+        "data:\n  key: [c]          # why\n  # the next one\n  time: t\n  text: [zip]\n\n# of the gate\n"
+    )
+    assert made.endswith("gate:\n  margin: 1\n  floors: {mae: 1}\n")
+    empty = edit.with_values("data:\n  key:\n  time: t\n", {"data.key": "a", "data.time": None})
+    assert empty == "data:\n  key: a\n  time: null\n"
     bare = edit.with_values("data:\n  path: x\ngate:\n  margin: 1\n", {"data.text": ["zip"], "gate.margin": 2})
     assert bare == "data:\n  path: x\n  text: [zip]\ngate:\n  margin: 2\n"
 
@@ -353,7 +361,7 @@ def tree(project) -> dict:
     files = [
         f
         for f in project.path.rglob("*")
-        if f.is_file() and not {".git", "build", "mlruns"} & set(f.relative_to(project.path).parts)
+        if f.is_file() and not {".git", "build", "mlruns", "__pycache__"} & set(f.relative_to(project.path).parts)
     ]
     return {str(file.relative_to(project.path)): file.read_bytes() for file in files}
 
@@ -444,7 +452,7 @@ def test_an_adopt_that_fails_or_is_killed_leaves_the_old_state_or_is_finished_by
     # Killed while files took their places: the plan is there, and some of its files are in place already.
     plan = project.path / PLAN
     plan.mkdir(parents=True)
-    contents = [b"data: 1\n", b"2"]
+    contents = [(project.path / "params.yaml").read_bytes() + b"# adopted\n", b"2"]
     names = ["params.yaml", "expectations/data.json", "data/flights.csv.gz"]
     for number, content in enumerate(contents):
         (plan / str(number)).write_bytes(content)

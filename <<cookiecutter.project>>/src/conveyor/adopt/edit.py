@@ -34,22 +34,30 @@ def with_values(text: str, values: dict[str, Any]) -> str:
         known = {key.value: (key, inner) for key, inner in place.value}
         written = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
         written = written.removesuffix("\n").removesuffix("\n...")
+        if last in known and value_at(yaml.load(text, Loader=UniqueKeys), dotted) == value:
+            continue  # as the team has written it
         if last in known:
-            start, end = known[last][1].start_mark.index, known[last][1].end_mark.index
+            key, inner = known[last]
+            start, end, written = text.index(":", key.end_mark.index) + 1, _end(inner), f" {written}"
             comment = re.match(r" {2,}(?=#)", text[end:])
             if comment:  # it keeps its column, where there is room
                 spaces = max(2, len(comment[0]) - (len(written) - (end - start)))
                 written, end = written + " " * spaces, end + len(comment[0])
-            text = text[:start] + " " * (text[start - 1] == ":") + written + text[end:]
+            text = text[:start] + written + text[end:]
         else:
             key, inner = place.value[-1]
-            end = (
-                text.index("\n", inner.end_mark.index - 1) + 1
-                if "\n" in text[inner.end_mark.index - 1 :]
-                else len(text)
-            )
+            end = (text + "\n").index("\n", _end(inner)) + 1
+            text = text if text.endswith("\n") else text + "\n"
             text = f"{text[:end]}{' ' * key.start_mark.column}{last}: {written}\n{text[end:]}"
     return text
+
+
+def _end(node: yaml.Node) -> int:
+    """Where a value ends: a block's own mark is behind the comments that follow it."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
+    return int(node.end_mark.index)
 
 
 def of_task(params: str, model: str, numbers: bool) -> tuple[str, str]:
