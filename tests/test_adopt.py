@@ -112,6 +112,12 @@ def test_the_same_rows_are_read_from_any_common_format(content, native, told):
         ("a,n\n1,31/12/2023\n2,01/02/2024\n", "n", [pd.Timestamp("2023-12-31"), pd.Timestamp("2024-02-01")]),
         ("a,n\n1,12/31/2023\n2,01/02/2024\n", "n", [pd.Timestamp("2023-12-31"), pd.Timestamp("2024-01-02")]),
         ("a,n\n1,03/12/2023\n2,01/02/2024\n", "n", ["03/12/2023", "01/02/2024"]),
+        ("a;n\n1;1.234,56\n2;170,5\n3;-\n", "n", [1234.56, 170.5, None]),
+        ('a,n\n1,"$1,234.50"\n2,$7.25\n', "n", [1234.5, 7.25]),
+        ('a,n\n1,"1,234,567"\n2,"2,000"\n', "n", [1234567, 2000]),
+        ("a,n\n1,45%\n2,7.5 %\n", "n", [45, 7.5]),
+        ("a,n\n1,Jan 1 2000\n2,Feb 28 2001\n", "n", [pd.Timestamp("2000-01-01"), pd.Timestamp("2001-02-28")]),
+        ('[{"a":1,"n":"2020-01-01"}]', "n", [pd.Timestamp("2020-01-01")]),
         ("a;n\n1;31.12.2023 05:30\n", "n", [pd.Timestamp("2023-12-31 05:30")]),
     ],
 )  # fmt: skip
@@ -129,7 +135,8 @@ def test_a_file_in_another_encoding_keeps_its_letters():
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"a\n1\n2\n", "rows: no mark could separate its columns; say SEPARATOR=',' or SEPARATOR=';' or .*"),
+        (b"a\n1\n2\n", r"rows: has one column; a target needs another one to be told by \(SEPARATOR= names a mark\)"),
+        (b"a,b\n1,2\n3,4,5\n", "rows: Row #3: Expected 2 columns, got 3: .*; mend that row"),
         (
             b"a b;c,d\n1;2,3\n4;5,6\n",
             "rows: several marks could separate its columns; say SEPARATOR=',' or SEPARATOR=';'",
@@ -146,6 +153,11 @@ def test_what_can_be_read_in_no_way_or_in_two_is_one_line(content, message):
     with pytest.raises(Misuse, match=f"^{message}$") as refused:
         sniff.read({"": content}, "rows")
     assert "\n" not in str(refused.value)
+
+
+def test_a_name_that_no_message_can_hold_is_another_one():
+    found = sniff.read({"": b',a\\b,"c\nd", e ,a b\n0,1,2,3,4\n1,2,3,4,5\n'}, "rows")
+    assert found.frame.columns.tolist() == ["unnamed", "a b", "c d", "e", "a b_"] and not found.native
 
 
 def test_a_named_separator_settles_it():
@@ -210,6 +222,7 @@ def test_the_task_follows_from_the_target(target, task):
         ),
         ({"target": "channel", "time": "items"}, "adopt: TIME: 'items' is no column of times; .*"),
         ({"target": "channel", "task": "ranking"}, "adopt: TASK: 'ranking' is none of binary, multiclass, regression"),
+        ({"target": "alone"}, "adopt: there is no column 'alone'; .*"),
         ({"target": ""}, "adopt: no target; name the column to predict: make adopt DATA=rows.csv TARGET=price"),
     ],
 )
@@ -221,6 +234,13 @@ def test_an_answer_that_does_not_fit_the_data_is_one_line(given, message):
 def test_a_person_s_answers_come_first():
     roles = infer.roles(shop(), infer.asked("items", "regression", "order_id,zip", "none", "none"))
     assert (roles.task, roles.key, roles.time, roles.group) == ("regression", ("order_id", "zip"), None, None)
+
+
+def test_without_a_feature_nothing_is_adopted():
+    frame = pd.DataFrame({"id": range(90), "same": 1, "y": [0, 1] * 45})
+    message = "adopt: no column is left to tell 'y' by: id names the row; same has one value in all rows; add columns"
+    with pytest.raises(Misuse, match=message):
+        infer.roles(frame, infer.asked("y"))
 
 
 def test_a_name_alone_makes_no_column_private_or_an_id():
@@ -352,6 +372,9 @@ def test_lists_of_columns_are_replaced_and_nothing_else(project):
         model, CATEGORIES=['a"b'], NUMBERS=["x"]
     )
     assert edit.with_columns("x = 1\n", NUMBERS=["x"]) is None
+    hostile = edit.with_columns(model, CATEGORIES=["Mass [kg]", 'a"]'], NUMBERS=["b]"])
+    assert edit.columns_in(hostile) == {"CATEGORIES": ["Mass [kg]", 'a"]'], "NUMBERS": ["b]"]}
+    assert edit.with_columns(hostile, **edit.columns_in(model)) == edit.with_columns(model, **edit.columns_in(model))
 
 
 # The verb
@@ -382,7 +405,7 @@ def test_a_file_that_nobody_has_seen_becomes_a_green_repository(project, orders)
     assert "refund" in dry.stdout and "tells the target alone" in dry.stdout and tree(project) == before
 
     done = project.cli(*words)
-    assert "a constant has 0.5 on" in done.stdout and done.stdout.strip().endswith(
+    assert "a constant has 0.5, with the interval" in done.stdout and done.stdout.strip().endswith(
         "next: make pipeline format check test"
     )
     assert (

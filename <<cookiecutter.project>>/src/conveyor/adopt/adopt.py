@@ -34,6 +34,7 @@ from conveyor.model.scoring import answer
 PLAN = "build/adopt"
 LEFT_OUT = (".git", ".venv", "build", "mlruns", "data", "tests", "docs")  # of the copy in which it is tried
 MOST_BYTES = 50 * 2**20  # of a file in git without a word
+LEAST = 60  # held out rows, if there are as many
 ROW = "row"  # the name of a key that is made
 
 
@@ -62,6 +63,10 @@ def run(
         mend = f"is {close[0]!r} meant?" if close else f"the data have {', '.join(map(str, frame.columns))}"
         raise Misuse(f"adopt: TARGET: there is no column {asked.target!r}; {mend}")
     told = [("format", "; ".join(found.told), f"{len(frame):,} rows, {frame.shape[1]} columns")]
+    infinite = [name for name in frame.select_dtypes("float") if np.isinf(frame[name]).any()]
+    if infinite:
+        frame, found.native = frame.assign(**{n: frame[n].where(np.isfinite(frame[n])) for n in infinite}), False
+        told.append(("infinite", ", ".join(infinite), "no model takes them: they become gaps"))
     gaps = frame[asked.target].isna()
     if gaps.any():
         frame, found.native = frame[~gaps].reset_index(drop=True), False
@@ -93,17 +98,18 @@ def run(
             say(f"adopt     {name} goes; git has it")
     _apply(project, changes, say)
     [of] = [one for one in decision.metrics if one.name == decision.metric]
-    low, high = _interval(of.challenger_low), _interval(of.challenger_high)
-    against = f"{decision.metric} {_figure(of.challenger)} [{low}, {high}], a constant has {_figure(of.champion)}"
+    against = f"{path}: {decision.metric} {_figure(of.challenger)}, a constant has {_figure(of.champion)},"
+    if of.challenger_low is None:
+        mend = "raise split.holdout in params.yaml, or take more rows; `make pipeline` would block the model"
+        return f"{against} on {decision.rows:,} held out rows, which are too few to tell: {mend}"
+    interval = f"with the interval {_figure(of.challenger_low)} to {_figure(of.challenger_high)}"
     better = "" if decision.outcome == "promote" else "; it is not shown to be better than a constant"
-    return f"{path}: {against} on {decision.rows:,} rows{better}; next: make pipeline format check test"
+    rest = f"on {decision.rows:,} held out rows{better}; next: make pipeline format check test"
+    return f"{against} {interval} {rest}"
 
 
 def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
-
-
-_interval = _figure
 
 
 def _files(project: Project, data: str) -> dict[str, bytes]:
@@ -151,26 +157,28 @@ def _changes(project: Project, path: str, pin: str, frame: pd.DataFrame, roles: 
         "data.numbers": [],
         **draft.gate(frame, roles),
         "gate.guards.segments": roles.segments,
+        "split.holdout": max(0.2, round(min(0.5, LEAST / len(frame)), 2)),  # few rows have no interval
+        "split.shared_rows": 0,
     }
-    known = _settings(edit.with_values(text, values))
+    lists = {"CATEGORIES": roles.categories, "NUMBERS": roles.numbers}
+    kept, kept_lists = _unlike_the_team_s(project, text, code, values, lists, roles)
+    known = _settings(edit.with_values(text, kept))
     trained = split.split(frame, known.data, known.split, known.gate.block).trained_on(frame)
     shared = len(split.shared_rows(frame, trained, known.data))
-    values["split.shared_rows"] = int(shared * 1.1) + 1 if shared else 0
-    if shared:
+    if shared and "split.shared_rows" in kept:
+        values["split.shared_rows"] = kept["split.shared_rows"] = int(shared * 1.1) + 1
         reason = f"{shared} held out rows equal a training row in all features and the target"
         roles.told.append(("split.shared_rows", str(values["split.shared_rows"]), reason))
-    lists = {"CATEGORIES": roles.categories, "NUMBERS": roles.numbers}
     suite = draft.contract(frame, roles)
     suite["meta"] = {"adopt": {"values": values, "lists": lists, "expectations": sha256(to_json(suite).encode())}}
-    values, lists = _unlike_the_team_s(project, text, code, values, lists, roles)
-    named = edit.with_columns(code, **lists)
+    named = edit.with_columns(code, **kept_lists)
     if named is None:
         reason = f"it has no lists {' and '.join(edit.LISTS)}: name the columns there yourself"
         roles.told.append((model, "stays", reason))
     if not _is_draft(project):
         roles.told.append((SUITE, "stays", "you changed it; delete it to have it drafted anew"))
     changes: dict[str, bytes | None] = {
-        "params.yaml": edit.with_values(text, values).encode(),
+        "params.yaml": edit.with_values(text, kept).encode(),
         model: (named or code).encode(),
     }
     if _is_draft(project):

@@ -37,7 +37,7 @@ def _column(values: pd.Series, name: str, roles: Roles) -> list[dict[str, Any]]:
     present, made = values.dropna(), []
     gaps = 1 - len(present) / len(values)
     needs = name in (roles.target, roles.time, roles.group, *roles.key)
-    if needs or (not gaps and len(values) >= 100):
+    if needs:
         made.append(_one("expect_column_values_to_not_be_null", column=name))
     elif gaps < 0.8:
         # Twice as many gaps, and one in twenty more, are not yet another kind of data.

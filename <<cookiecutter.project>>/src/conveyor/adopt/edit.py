@@ -83,23 +83,27 @@ def with_columns(model: str, **lists: list[str]) -> str | None:
         made = f"{name} = [{', '.join(map(_quoted, columns))}]" if columns else f"{name}: list[str] = []"
         if len(made) > WIDTH:
             made = f"{name} = [\n" + "".join(f"    {_quoted(column)},\n" for column in columns) + "]"
-        found = re.search(rf"^{name}(: list\[str\])? = \[[^\]]*\]", model, re.M)
-        if not found:
+        found = next((node for node, of in _lists(model) if of == name), None)
+        if found is None:
             return None
-        model = model[: found.start()] + made + model[found.end() :]
+        lines = model.splitlines(keepends=True)
+        model = "".join([*lines[: found.lineno - 1], f"{made}\n", *lines[found.end_lineno :]])
     return model
 
 
 def columns_in(model: str) -> dict[str, list[str]]:
     """The lists of columns in model.py, by their names."""
-    found = {}
+    return {name: [str(cell) for cell in ast.literal_eval(node.value)] for node, name in _lists(model)}
+
+
+def _lists(model: str) -> list[tuple[Any, str]]:
+    """The assignments of these lists, and their names."""
+    found = []
     for node in ast.parse(model).body:
-        names = (
-            [node.target] if isinstance(node, ast.AnnAssign) else node.targets if isinstance(node, ast.Assign) else []
-        )
-        for name in names:
-            if isinstance(name, ast.Name) and name.id in LISTS and isinstance(node.value, ast.List):  # type: ignore[attr-defined]
-                found[name.id] = [str(cell) for cell in ast.literal_eval(node.value)]  # type: ignore[attr-defined]
+        names = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        name = names[0].id if len(names) == 1 and isinstance(names[0], ast.Name) else None
+        if name in LISTS and isinstance(getattr(node, "value", None), ast.List):
+            found.append((node, name))
     return found
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from conveyor.core.errors import Misuse
 from conveyor.core.tasks import Task
+from conveyor.data import hints
 from conveyor.model.rows import kind_of
 
 FEW, SOME = 10, 1000  # classes of whole numbers, and of texts or categories
@@ -116,6 +117,9 @@ def roles(frame: pd.DataFrame, asked: Asked) -> Roles:
         _one(frame, name, found)
     _leaks(frame, found)
     found.segments = _segments(frame, found)
+    if not found.categories and not found.numbers:
+        why = "; ".join(f"{name} {reason}" for name, reason in found.ignore.items())
+        raise Misuse(f"adopt: no column is left to tell {asked.target!r} by: {why}; add columns, or rows")
     return found
 
 
@@ -239,6 +243,8 @@ def _one(frame: pd.DataFrame, name: str, found: Roles) -> None:
         found.ignore[name] = "another value in nearly every row"
     elif NAMES.search(name) and kind == "number" and not _fractions(values) and count > PEOPLE:
         found.ignore[name] = f"{count} numbers that name something"
+    elif texts and all(hints.DATE.fullmatch(str(text)) for text in present.unique()):
+        found.ignore[name] = "dates that can be read in two ways, or in none: write them as 2013-06-30"
     elif texts and count > SOME:
         found.ignore[name] = f"{count} texts: too many for categories"
     elif texts or name in found.text:

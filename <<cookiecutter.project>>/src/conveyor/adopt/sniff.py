@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import zipfile
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LINES = 200  # of a CSV are read to find the separator
 MARKS = 3  # of a missing value are enough in one file
-DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d %b %Y", "%b %d, %Y")
+DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
+WORDS = ("%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d-%b-%Y", "%d %B %Y", "%B %d %Y", "%B %d, %Y")
+WORDY = re.compile(r"(\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}|[A-Za-z]{3,9} \d{1,2},? \d{4}).*")
+AMOUNT = re.compile(r"[-+]?[$€£¥]?[-+]?(\d+|\d{1,3}([., '\u00a0\u202f]\d{3})+)([.,]\d+)?[$€£¥%]?")
+SIGNS = re.compile(r"[$€£¥% '\u00a0\u202f]")
 CLOCKS = ("", " %H:%M", " %H:%M:%S")
 
 
@@ -57,11 +62,11 @@ def read(files: dict[str, bytes], where: str, separator: str | None = None) -> F
     """
     content = files.get("", b"")
     if "" not in files or content.startswith(formats.PARQUET):
-        return Found(formats.read(files, where, (), ()), True, ["Parquet"])
+        return _named(Found(formats.read(files, where, (), ()), True, ["Parquet"]))
     formats.check(files, where)
     plain, packed = _unpacked(content, where)
     if plain.startswith(formats.PARQUET):
-        return Found(formats.read({"": plain}, where, (), ()), False, [f"Parquet in {packed}"])
+        return _named(Found(formats.read({"": plain}, where, (), ()), False, [f"Parquet in {packed}"]))
     text, encoding = _text(plain, where)
     found = _json(text, where) if text.lstrip()[:1] in ("{", "[") else _csv(text, where, separator)
     if packed:
@@ -70,7 +75,47 @@ def read(files: dict[str, bytes], where: str, separator: str | None = None) -> F
         found.told.append(encoding)
     found.native = found.native and packed in ("", "gzip") and encoding == "UTF-8"
     _dates(found)
+    _amounts(found)
+    return _named(found)
+
+
+def _named(found: Found) -> Found:
+    """Columns with names that a message, a contract and a line of code can hold."""
+    names: list[str] = []
+    for name in map(str, found.frame.columns):
+        plain = " ".join(re.sub(r"[\x00-\x1f\x7f\\]", " ", name).split()) or "unnamed"
+        while plain in names:
+            plain += "_"
+        names.append(plain)
+    renamed = [new for old, new in zip(found.frame.columns, names, strict=True) if old != new]
+    if renamed:
+        found.frame, found.native = found.frame.set_axis(names, axis=1), False
+        found.told.append(f"{', '.join(map(shown, renamed))} renamed")
     return found
+
+
+def _amounts(found: Found) -> None:
+    """Text columns of numbers with marks of thousands, signs of money or of a hundredth become numbers."""
+    decimal = "," if any("decimal comma" in line for line in found.told) else "."
+    for name in found.frame:
+        values = found.frame[name]
+        texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" else []
+        cells = [text for text in texts if not hints.GAPS.fullmatch(text)]
+        plain = [cell.replace(" ", "") if not re.search(r"\d \d", cell) else cell.strip() for cell in cells]
+        if not cells or not all(AMOUNT.fullmatch(cell) for cell in plain):
+            continue
+        if any(re.match(r"[-+]?0\d", cell) for cell in plain) or all(cell.isdigit() for cell in plain):
+            continue  # codes
+        known = {}
+        for cell in cells:
+            bare = SIGNS.sub("", cell.strip())
+            known[cell] = bare.replace(".", "").replace(",", ".") if decimal == "," else bare.replace(",", "")
+        numbers = pd.to_numeric(pd.Series(list(known.values())), errors="coerce")
+        if numbers.notna().all():
+            parsed = dict(zip(known, numbers, strict=True))
+            found.frame = found.frame.assign(**{name: values.map(parsed).astype("float64")})
+            found.native = False
+            found.told.append(f"{name} as amounts")
 
 
 def _unpacked(content: bytes, where: str) -> tuple[bytes, str]:
@@ -194,28 +239,38 @@ def _separator(text: str, where: str) -> str:
         # In the header stands no decimal comma.
         alone = [m for m in fits if not any(other in "".join(_header(text, m)) for other in set(fits) - {m})]
         fits = alone or fits
-    if len(fits) == 1:
-        return fits[0]
-    choices = " or ".join(f"SEPARATOR={mark!r}" for mark in (fits or SEPARATORS))
-    raise Misuse(f"{where}: {'several marks' if fits else 'no mark'} could separate its columns; say {choices}")
+    if len(fits) > 1:
+        choices = " or ".join(f"SEPARATOR={mark!r}" for mark in fits)
+        raise Misuse(f"{where}: several marks could separate its columns; say {choices}")
+    # Rows that do not fit their header are told as such.
+    header = text.partition("\n")[0]
+    found = fits or sorted((mark for mark in SEPARATORS if mark in header), key=header.count, reverse=True)
+    if not found:
+        raise Misuse(f"{where}: has one column; a target needs another one to be told by (SEPARATOR= names a mark)")
+    return found[0]
 
 
 def _dates(found: Found) -> None:
     """Text columns of dates become times, where one way to read them fits all."""
     for name in found.frame:
         values = found.frame[name]
-        texts = values.dropna().unique()
-        if values.dtype != "str" or not len(texts) or not all(hints.DATE.fullmatch(str(text)) for text in texts[:50]):
+        texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" else []
+        if not texts or not all(hints.DATE.fullmatch(text) or WORDY.fullmatch(text) for text in texts):
             continue
         fits: dict[str, Any] = {}
-        for way in (day + clock for day in DAYS for clock in CLOCKS):
-            read = pd.to_datetime(pd.Series(texts), format=way, errors="coerce")
-            if read.notna().all():
-                fits[way] = dict(zip(texts, read, strict=True))
+        for way in ("ISO8601", *(day + clock for day in (*DAYS, *WORDS) for clock in CLOCKS)):
+            utc = way == "ISO8601" and all(re.search(r"(Z|[-+]\d\d:?\d\d)$", text) for text in texts)
+            try:
+                read = pd.to_datetime(pd.Series(texts, dtype=object), format=way, errors="coerce", utc=utc)
+            except ValueError:  # some with a zone and some without
+                continue
+            if pd.api.types.is_datetime64_any_dtype(read) and read.notna().all():
+                fits.setdefault(str(read.tolist()), (way, dict(zip(texts, read, strict=True))))
         if len(fits) == 1:
-            [(way, known)] = fits.items()
+            [(way, known)] = fits.values()
             found.frame = found.frame.assign(**{name: pd.to_datetime(values.map(known))})
             found.native = False
             found.told.append(f"{name} as {way}")
         elif fits:
-            found.told.append(f"{name} could be {' or '.join(fits)}: it stays text")
+            ways = " or ".join(way for way, _ in fits.values())
+            found.told.append(f"{name} could be {ways}: write it as 2013-06-30")
