@@ -73,6 +73,11 @@ def zstd(content: bytes) -> bytes:
     return out.getvalue().to_pybytes()
 
 
+def named(value: object) -> str | None:
+    """The name of a case: packed bytes hold the time at which they were made, and each worker makes its own."""
+    return "bytes" if isinstance(value, bytes) else None
+
+
 @pytest.mark.parametrize(
     "content, native, told",
     [
@@ -94,6 +99,7 @@ def zstd(content: bytes) -> bytes:
         (b'{"a":1,"b":2.5,"c":"x"}\n{"a":2,"b":3.5,"c":"y"}\n', False, "JSON lines"),
         (b'[{"a":1,"b":2.5,"c":"x"},{"a":2,"b":3.5,"c":"y"}]', False, "a list of JSON objects"),
     ],
+    ids=named,
 )
 def test_the_same_rows_are_read_from_any_common_format(content, native, told):
     found = sniff.read({"": content}, "rows")
@@ -148,6 +154,7 @@ def test_a_file_in_another_encoding_keeps_its_letters():
         (b"", "rows: empty; fetch the file again"),
         (b"a;b;c\n1,5;2.5;x\n2,5;3.5;y\n", "rows: has decimal commas in one column and decimal points in another; .*"),
     ],
+    ids=named,
 )
 def test_what_can_be_read_in_no_way_or_in_two_is_one_line(content, message):
     with pytest.raises(Misuse, match=f"^{message}$") as refused:
@@ -173,7 +180,7 @@ def test_each_column_gets_its_role_with_a_reason():
     assert (roles.task, roles.key, roles.time, roles.group) == ("binary", ("order_id",), "ordered", "customer")
     assert list(roles.private) == ["email"]
     assert roles.categories == ["zip", "channel"] and roles.numbers == ["amount", "items"]
-    assert roles.segments == ["channel"] or roles.segments == ["zip", "channel"] or roles.segments == []
+    assert roles.segments == ["channel"], "zip has fewer than a hundred held out rows of each value"
     reasons = {
         "email": "private: its name says so",
         "order_id": "names the row",
@@ -441,7 +448,7 @@ def test_a_file_that_nobody_has_seen_becomes_a_green_repository(project, orders)
 
 def test_numbers_are_adopted_with_a_baseline_of_their_own_and_predicted(project, tmp_path):
     frame = load_diabetes(as_frame=True).frame
-    frame.to_parquet(tmp_path / "diabetes.parquet") if False else frame.to_csv(tmp_path / "diabetes.csv", index=False)
+    frame.to_csv(tmp_path / "diabetes.csv", index=False)
     done = project.cli("adopt", "--data", str(tmp_path / "diabetes.csv"), "--target", "target")
     assert "mae" in done.stdout and "TASK" not in done.stdout
     assert "a new column: no columns tell all rows apart" in done.stdout

@@ -170,6 +170,15 @@ def test_every_page_is_there_whatever_was_answered(bake):
     assert pages[0] == pages[1]
 
 
+def test_the_template_holds_small_files_and_no_package():
+    """What a tool has left in the folder would go to everybody with the next commit."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    assert len(files) > 300
+    assert not [file.name for file in files if file.stat().st_size > 500_000]
+    assert not [file.name for file in files if file.suffix in (".whl", ".zip", ".tar", ".tgz", ".pyc", ".so")]
+
+
 def test_the_hooks_fit_on_one_page():
     hooks = sorted((ROOT / "hooks").iterdir())
     assert [path.name for path in hooks if path.suffix == ".py"] == ["post_gen_project.py", "pre_gen_project.py"]

@@ -96,7 +96,7 @@ def run(
     for name, content in changes.items():
         if content is None and name.startswith("data/"):
             say(f"adopt     {name} goes; git has it")
-    _apply(project, changes, say)
+    _apply(project, changes)
     [of] = [one for one in decision.metrics if one.name == decision.metric]
     against = f"{path}: {decision.metric} {_figure(of.challenger)}, a constant has {_figure(of.champion)},"
     if of.challenger_low is None:
@@ -331,7 +331,7 @@ def _constant(y: np.ndarray[Any, Any], task: str, predicted: np.ndarray[Any, Any
     return np.full(len(predicted), np.median(y) if task == "regression" else y.mean())
 
 
-def _apply(project: Project, changes: dict[str, bytes | None], say: Callable[[str], None]) -> None:
+def _apply(project: Project, changes: dict[str, bytes | None]) -> None:
     """Replace the files: first all of them are written beside, with a plan, then they take their places."""
     with new_directory(project.root / PLAN) as new:
         for number, content in enumerate(changes.values()):

@@ -89,8 +89,8 @@ def asked(target: str, task: str = "", key: str = "", time: str = "", group: str
     if task and task not in get_args(Task):
         raise Misuse(f"adopt: TASK: {task!r} is none of {', '.join(get_args(Task))}")
     names = tuple(name.strip() for name in key.split(",")) if key else None
-    # It was just compared with all of them, which a type checker does not see.
-    return Asked(target, task or None, names, time or None, group or None)  # type: ignore[arg-type]
+    known: Task | None = next((one for one in get_args(Task) if one == task), None)
+    return Asked(target, known, names, time or None, group or None)
 
 
 def roles(frame: pd.DataFrame, asked: Asked) -> Roles:

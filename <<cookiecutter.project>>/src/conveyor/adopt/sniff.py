@@ -138,8 +138,7 @@ def _unpacked(content: bytes, where: str) -> tuple[bytes, str]:
             raise Misuse(f"{where}: a zip of {len(names)} files; unpack it and name one of them")
     except Misuse:
         raise
-    except Exception as error:
-        # Each library has its own exceptions for a damaged file.
+    except Exception as error:  # each library has its own for a damaged file
         raise Misuse(f"{where}: damaged ({' '.join(str(error).split())[:100]}); fetch the file again") from None
     return content, ""
 

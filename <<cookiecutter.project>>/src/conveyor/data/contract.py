@@ -64,12 +64,11 @@ def validate(frame: pd.DataFrame, suite: dict[str, Any], docs: Path | None = Non
         return _checked(frame, suite["name"], expectations, docs)
     except (Misuse, OSError):
         raise
-    except Exception as error:
-        # Great Expectations knows expectations whose result it cannot keep, and raises any exception for them.
+    except Exception as error:  # Great Expectations raises any, as for a result that it cannot keep
         for number, expectation in enumerate(expectations if len(expectations) > 1 else [], 1):
             try:
                 _checked(frame, suite["name"], [expectation], None)
-            except Exception as cause:
+            except Exception as cause:  # the same, now with the expectation that is at fault
                 raise _refused(number, expectation["type"], cause) from error
         raise _refused(1, expectations[0]["type"], error) from error
 

@@ -103,12 +103,11 @@ def read(
         whole = whole.set_column(number, column, settled)
     try:
         return whole.to_pandas(ignore_metadata=True)
-    except Exception as error:
+    except Exception as error:  # as of a time zone that nobody knows: Arrow and pandas raise their own
         for column in whole.column_names:
             try:
                 whole.select([column]).to_pandas(ignore_metadata=True)
-            except Exception as cause:
-                # As of a time zone that nobody knows: Arrow and pandas raise their own exceptions.
+            except Exception as cause:  # the same, now with the column that has it
                 kind, reason = whole.schema.field(column).type, " ".join(str(cause).split())[:100]
                 mend = "write it as numbers or as text"
                 raise Misuse(f"{where}: column {column!r} of type {kind} cannot be used ({reason}); {mend}") from error

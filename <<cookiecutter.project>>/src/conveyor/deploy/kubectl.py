@@ -44,8 +44,9 @@ class Kubectl:
         self.words = ["kubectl", f"--context={self.namespace}", f"--namespace={self.namespace}"]
         self.variables = {**os.environ, "LC_ALL": "C"}
         if project.environment.kubeconfig:  # a workflow's secret: the file is deleted with this object
-            # It is kept, and no block.
-            self._file = tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="kubeconfig-")  # noqa: SIM115
+            self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 (it is kept as long as this object)
+                "w", encoding="utf-8", prefix="kubeconfig-"
+            )
             self._file.write(project.environment.kubeconfig)
             self._file.flush()
             self.variables["KUBECONFIG"] = self._file.name
