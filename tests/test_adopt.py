@@ -16,7 +16,7 @@ from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from conveyor.adopt import draft, edit, infer, sniff
-from conveyor.adopt.adopt import PLAN
+from conveyor.adopt.plan import PLAN
 from conveyor.core.errors import Misuse
 from conveyor.core.params import load
 from conveyor.data import contract

@@ -73,6 +73,18 @@ def adopt(
 
 
 @app.command()
+def collect() -> None:
+    """Bring the new rows of data.source, each once: checked by the contract, and pinned."""
+    from conveyor.adopt.collect import run
+    from conveyor.core.project import Project
+    from conveyor.steps.pipeline import alone
+
+    project = Project(Path.cwd())
+    with alone(project):
+        print(f"collect   {one_line(run(project))}")
+
+
+@app.command()
 def validate(pull: Pull = None) -> None:
     """Check the data against expectations/data.json, before anything is trained."""
     _step("validate", pull)
@@ -229,6 +241,7 @@ ACTS = {
     "ledger-key": "github.ledger_key.run",
     "missed": "github.missed.run",
     "monitor": "deploy.monitor.run",
+    "propose": "github.propose.run",
     "prune": "deploy.rollback.prune",
     "publish": "github.release.publish",
     "quarantine": "deploy.rollback.quarantine",
@@ -320,6 +333,12 @@ def due() -> None:
 def missed() -> None:
     """In a workflow: start `deliver` if it never ran for this commit."""
     _act("missed", False)
+
+
+@app.command()
+def propose() -> None:
+    """In a workflow: make a pull request of build/proposal.json, which `collect` has written."""
+    _act("propose", False)
 
 
 @app.command()

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from conveyor.adopt import draft, edit, infer, sniff
+from conveyor.adopt import draft, edit, infer, plan, sniff
 from conveyor.core import params
 from conveyor.core.errors import Misuse
-from conveyor.core.files import new_directory, sha256, to_json, write_bytes
+from conveyor.core.files import sha256, to_json, write_bytes
 from conveyor.core.project import Project
 from conveyor.core.yaml_file import UniqueKeys
 from conveyor.data import columns, formats, source, split, units
@@ -31,7 +31,6 @@ from conveyor.gate.decision import Decision
 from conveyor.model.bundle import Bundle
 from conveyor.model.scoring import answer
 
-PLAN = "build/adopt"
 LEFT_OUT = (".git", ".venv", "build", "mlruns", "data", "tests", "docs")  # of the copy in which it is tried
 MOST_BYTES = 50 * 2**20  # of a file in git without a word
 LEAST = 60  # held out rows, if there are as many
@@ -54,7 +53,7 @@ def run(
     Raises:
         Misuse: the data cannot be read or used; the line says what to name.
     """
-    _finish(project, say)
+    plan.finish(project, say)
     files = _files(project, data)
     found = sniff.read(files, data, separator)
     frame = found.frame
@@ -96,7 +95,7 @@ def run(
     for name, content in changes.items():
         if content is None and name.startswith("data/"):
             say(f"adopt     {name} goes; git has it")
-    _apply(project, changes)
+    plan.carry_out(project, changes)
     [of] = [one for one in decision.metrics if one.name == decision.metric]
     against = f"{path}: {decision.metric} {_figure(of.challenger)}, a constant has {_figure(of.champion)},"
     if of.challenger_low is None:
@@ -117,7 +116,7 @@ def _files(project: Project, data: str) -> dict[str, bytes]:
         raise Misuse("adopt: no data; name them and the target: make adopt DATA=rows.csv TARGET=price")
     if "://" not in data and not (project.root / data).exists():
         raise Misuse(f"{data}: no such file or folder; name it as DATA=rows.csv")
-    return source.fetch(data, project.root)
+    return source.fetch(data, project.root, "DATA")
 
 
 def _place(
@@ -329,33 +328,3 @@ def _constant(y: np.ndarray[Any, Any], task: str, predicted: np.ndarray[Any, Any
         shares = np.bincount(y, minlength=predicted.shape[1]) / len(y)
         return np.tile(shares, (len(predicted), 1))
     return np.full(len(predicted), np.median(y) if task == "regression" else y.mean())
-
-
-def _apply(project: Project, changes: dict[str, bytes | None]) -> None:
-    """Replace the files: first all of them are written beside, with a plan, then they take their places."""
-    with new_directory(project.root / PLAN) as new:
-        for number, content in enumerate(changes.values()):
-            if content is not None:
-                (new / str(number)).write_bytes(content)
-        plan = [[name, content is not None] for name, content in changes.items()]
-        (new / "plan.json").write_text(to_json(plan), encoding="utf-8")
-    _finish(project, None)
-
-
-def _finish(project: Project, say: Callable[[str], None] | None) -> None:
-    """Carry out a plan that is there: that of this process, or of one that was killed."""
-    place = project.root / PLAN
-    if not (place / "plan.json").is_file():
-        return
-    if say:
-        say("adopt     finishes an earlier one, which was killed")
-    for number, (name, written) in enumerate(json.loads((place / "plan.json").read_text(encoding="utf-8"))):
-        target = project.root / name
-        if written:
-            write_bytes(target, (place / str(number)).read_bytes())
-        elif target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
-    (place / "plan.json").unlink()  # first: without its files a plan is none
-    shutil.rmtree(place)

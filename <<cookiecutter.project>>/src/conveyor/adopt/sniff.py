@@ -49,33 +49,46 @@ class Found:
     told: list[str] = field(default_factory=list)
 
 
-def read(files: dict[str, bytes], where: str, separator: str | None = None) -> Found:
+def read(
+    files: dict[str, bytes],
+    where: str,
+    separator: str | None = None,
+    text: tuple[str, ...] = (),
+    numbers: tuple[str, ...] = (),
+) -> Found:
     """Rows of a CSV, of Parquet or of JSON, compressed or not.
 
     Args:
         files: as of ``source.fetch``.
         where: the name for messages.
         separator: that of a CSV; None: it is found.
+        text: columns that stay text.
+        numbers: columns of numbers.
 
     Raises:
         Misuse: it is none of these, or could be read in two ways; the line says how to choose.
     """
     content = files.get("", b"")
     if "" not in files or content.startswith(formats.PARQUET):
-        return _named(Found(formats.read(files, where, (), ()), True, ["Parquet"]))
+        found = Found(formats.read(files, where, text, numbers), True, ["Parquet"])
+        _dates(found, text)
+        return _named(found)
     formats.check(files, where)
     plain, packed = _unpacked(content, where)
     if plain.startswith(formats.PARQUET):
-        return _named(Found(formats.read({"": plain}, where, (), ()), False, [f"Parquet in {packed}"]))
-    text, encoding = _text(plain, where)
-    found = _json(text, where) if text.lstrip()[:1] in ("{", "[") else _csv(text, where, separator)
+        return _named(Found(formats.read({"": plain}, where, text, numbers), False, [f"Parquet in {packed}"]))
+    written, encoding = _text(plain, where)
+    if written.lstrip()[:1] in ("{", "["):
+        found = _json(written, where, text, numbers)
+    else:
+        found = _csv(written, where, separator, text, numbers)
     if packed:
         found.told.append(packed)
     if encoding != "UTF-8":
         found.told.append(encoding)
     found.native = found.native and packed in ("", "gzip") and encoding == "UTF-8"
-    _dates(found)
-    _amounts(found)
+    _dates(found, text)
+    _amounts(found, text)
     return _named(found)
 
 
@@ -94,12 +107,12 @@ def _named(found: Found) -> Found:
     return found
 
 
-def _amounts(found: Found) -> None:
+def _amounts(found: Found, stay: tuple[str, ...]) -> None:
     """Text columns of numbers with marks of thousands, signs of money or of a hundredth become numbers."""
     decimal = "," if any("decimal comma" in line for line in found.told) else "."
     for name in found.frame:
         values = found.frame[name]
-        texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" else []
+        texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" and name not in stay else []
         cells = [text for text in texts if not hints.GAPS.fullmatch(text)]
         plain = [cell.replace(" ", "") if not re.search(r"\d \d", cell) else cell.strip() for cell in cells]
         if not cells or not all(AMOUNT.fullmatch(cell) for cell in plain):
@@ -155,7 +168,7 @@ def _text(content: bytes, where: str) -> tuple[str, str]:
     return text, encoding
 
 
-def _json(text: str, where: str) -> Found:
+def _json(text: str, where: str, stay: tuple[str, ...], numbers: tuple[str, ...]) -> Found:
     import pyarrow as pa
     from pyarrow import json as lines
 
@@ -166,9 +179,14 @@ def _json(text: str, where: str) -> Found:
         else:
             block = lines.ReadOptions(use_threads=False, block_size=len(text.encode()) + 1)
             table, told = lines.read_json(io.BytesIO(text.encode()), read_options=block), "JSON lines"
+            # Arrow takes a text for a time and drops its zone.
+            times = [pa.field(each.name, pa.string()) for each in table.schema if pa.types.is_timestamp(each.type)]
+            if times:
+                as_text = lines.ParseOptions(explicit_schema=pa.schema(times))
+                table = lines.read_json(io.BytesIO(text.encode()), block, as_text)
     except (pa.ArrowException, ValueError, AttributeError) as error:
         raise Misuse(f"{where}: no JSON of rows: {' '.join(str(error).split())[:200]}; mend it") from None
-    return Found(formats.read({"": packed(table)}, where, (), ()), False, [told])
+    return Found(formats.read({"": packed(table)}, where, stay, numbers), False, [told])
 
 
 def packed(table: pa.Table) -> bytes:
@@ -185,10 +203,20 @@ def parquet_of(frame: pd.DataFrame) -> bytes:
     """A frame as Parquet, without its index."""
     import pyarrow as pa
 
-    return packed(pa.table({name: pa.array(frame[name].array, from_pandas=True) for name in frame}))
+    return packed(pa.table({name: arrow(frame[name]) for name in frame}))
 
 
-def _csv(text: str, where: str, separator: str | None) -> Found:
+def arrow(values: pd.Series) -> pa.Array:
+    """A column as Arrow has it: gaps are null, and times keep their zone."""
+    import pyarrow as pa
+
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        plain = pa.array(values.dt.tz_convert(None).to_numpy(), from_pandas=True)
+        return plain.cast(pa.timestamp(values.dt.unit, str(values.dt.tz)))
+    return pa.array(values.array, from_pandas=True)
+
+
+def _csv(text: str, where: str, separator: str | None, stay: tuple[str, ...], numbers: tuple[str, ...]) -> Found:
     first, _, rest = text.partition("\n")
     native = True
     if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
@@ -201,10 +229,10 @@ def _csv(text: str, where: str, separator: str | None) -> Found:
         cells = [str(cell) for cell in written[name].dropna().unique()]
         others = [cell for cell in cells if not hints.GAPS.fullmatch(cell)]
         commas = [cell for cell in others if hints.COMMA.fullmatch(cell) and not hints.GROUPED.fullmatch(cell)]
-        numbers = [cell for cell in others if hints.NUMBER.fullmatch(cell)]
-        if others and commas and len(commas) + len(numbers) == len(others):
+        plain = [cell for cell in others if hints.NUMBER.fullmatch(cell)]
+        if others and commas and len(commas) + len(plain) == len(others):
             decimal = ","
-        if others and len(commas) + len(numbers) == len(others):
+        if others and len(commas) + len(plain) == len(others):
             gaps |= {cell for cell in cells if hints.GAPS.fullmatch(cell) and cell.strip()}
     if decimal == "," and any(
         (cells := written[name].dropna()).str.fullmatch(r"\s*[-+]?\d+\.\d+\s*").any()
@@ -213,7 +241,7 @@ def _csv(text: str, where: str, separator: str | None) -> Found:
     ):
         raise Misuse(f"{where}: has decimal commas in one column and decimal points in another; write all alike")
     dialect = formats.Dialect(mark, decimal, tuple(sorted(gaps)))
-    frame = formats.read(content, where, (), (), dialect)
+    frame = formats.read(content, where, stay, numbers, dialect)
     told = [SEPARATORS.get(mark, f"separated by {mark!r}")]
     told += ["decimal comma"] * (decimal == ",") + [f"{', '.join(map(shown, sorted(gaps)))} for a gap"] * bool(gaps)
     return Found(frame, native and dialect == formats.Dialect(), ["CSV, " + ", ".join(told)])
@@ -249,11 +277,11 @@ def _separator(text: str, where: str) -> str:
     return found[0]
 
 
-def _dates(found: Found) -> None:
+def _dates(found: Found, stay: tuple[str, ...]) -> None:
     """Text columns of dates become times, where one way to read them fits all."""
     for name in found.frame:
         values = found.frame[name]
-        texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" else []
+        texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" and name not in stay else []
         if not texts or not all(hints.DATE.fullmatch(text) or WORDY.fullmatch(text) for text in texts):
             continue
         fits: dict[str, Any] = {}

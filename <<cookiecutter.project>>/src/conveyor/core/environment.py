@@ -41,6 +41,7 @@ class Environment(Frozen):
     predict_token: str | None = None
     prediction_log: str | None = None
     kubeconfig: str | None = None
+    source_password: str | None = None
 
     def registry_auth(self, image: str) -> dict[str, str | None] | None:
         """The credentials for the Docker SDK to pull and push an image by its name; None: those of `docker login`.
@@ -89,6 +90,7 @@ class Environment(Frozen):
             predict_token=_token(given.get("PREDICT_TOKEN")),
             prediction_log=given.get("PREDICTION_LOG"),
             kubeconfig=given.get("KUBECONFIG_DATA"),
+            source_password=given.get("SOURCE_PASSWORD"),
         )
 
 

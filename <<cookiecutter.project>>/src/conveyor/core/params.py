@@ -20,6 +20,30 @@ from conveyor.core.yaml_file import UniqueKeys, plain, read_yaml
 DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9-]{1,63}\.)+[a-z]{2,63}")
 
 
+class Source(Frozen):
+    """Where `make collect` gets new rows: at a URL, from a command, or from a database by SQL."""
+
+    url: str | None = Field(default=None, min_length=1)
+    command: str | None = Field(default=None, min_length=1)
+    sql: str | None = None
+    query: str | None = Field(default=None, min_length=1)
+
+    @field_validator("url", "sql")
+    @classmethod
+    def _no_secret(cls, url: str | None) -> str | None:
+        # Query strings hold secrets, too, but nobody can tell them from other words.
+        if url and re.match(r"[^/]*://[^/@]*:[^/@]*@", url):
+            raise ValueError("a password has no place in this file; leave it out and set SOURCE_PASSWORD")
+        return url
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Source:
+        given = [name for name in ("url", "command", "sql") if getattr(self, name)]
+        if len(given) != 1 or (self.sql is None) != (self.query is None):
+            raise ValueError("give url, or command, or sql with query")
+        return self
+
+
 class Data(Frozen):
     path: str = Field(min_length=1)
     sha256: str
@@ -32,6 +56,7 @@ class Data(Frozen):
     private: Names = ()
     text: Names = ()
     numbers: Names = ()
+    source: Source | None = None
 
     @field_validator("sha256", mode="before")
     @classmethod

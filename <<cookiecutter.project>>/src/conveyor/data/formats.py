@@ -35,6 +35,10 @@ MAY_HAVE_ZEROS = re.compile(rb"(?:^|[,;|\t\n\"])[ \t]*[-+]?0[0-9xX]")
 MAY_BE_LONG = re.compile(LONG.encode())
 
 
+class NoRows(Misuse):
+    """Columns are there, and no row."""
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How a CSV is written: the mark between columns, that of decimals, and what stands for a missing value."""
@@ -94,7 +98,7 @@ def read(
         mend = "write all with the same columns and types"
         raise Misuse(f"{where}: its files do not fit together: {reason}; {mend}") from None
     if not len(whole):
-        raise Misuse(f"{where}: has columns and no rows; fetch it again")
+        raise NoRows(f"{where}: has columns and no rows; fetch it again")
     for number, column in enumerate(whole.column_names):
         if column in parts and column not in (*text, *numbers):
             whole = whole.set_column(number, column, _of_path(whole.column(number)))
@@ -176,7 +180,7 @@ def _csv(content: bytes, place: str, text: tuple[str, ...], numbers: tuple[str, 
     if other and dialect.separator not in title:  # looked at first: decimal commas would tell of ragged rows
         raise Misuse(f"{place}: its header {title[:40]!r} is separated by {other}; separate the columns by commas")
     if not rest.strip():
-        raise Misuse(f"{place}: has a header and no rows; fetch the file again")
+        raise NoRows(f"{place}: has a header and no rows; fetch the file again")
 
     def table(as_written: tuple[str, ...], alone: bool = False) -> pa.Table:
         # One block, so that a column's type is inferred from all of its rows and errors name the row.

@@ -29,11 +29,12 @@ class NoColumn(Misuse):
     """The data lack a column that makes the question: target, time, key or group."""
 
 
-def fetch(path: str, root: Path) -> dict[str, bytes]:
+def fetch(path: str, root: Path, key: str = "data.path in params.yaml") -> dict[str, bytes]:
     """The content of a file under the name "", or of the Parquet files of a folder by their path in it, in order.
 
     Args:
         path: relative to ``root``, or an fsspec URL for the options of DATA_OPTIONS. That of a folder ends with "/".
+        key: what names it, for messages.
 
     Raises:
         NoAccess: a URL cannot be read.
@@ -50,7 +51,7 @@ def fetch(path: str, root: Path) -> dict[str, bytes]:
             ]
             wanted = _wanted(found, path)
             if not wanted:
-                mend = "put the data there or mend data.path in params.yaml"
+                mend = f"put the data there or mend {key}"
                 raise Misuse(f"{path}: holds no file that ends in .parquet; {mend}")
             for name in wanted:
                 if (place / name).is_dir():
@@ -64,22 +65,22 @@ def fetch(path: str, root: Path) -> dict[str, bytes]:
         store, folder = fsspec.core.url_to_fs(path, **environment.data_options())
         wanted = _wanted([str(name).removeprefix(folder).lstrip("/") for name in store.find(folder)], path)
         if not wanted:  # a store that does not answer has an empty list, too
-            mend = "check data.path in params.yaml and its credentials"
+            mend = f"check {key} and its credentials"
             raise NoAccess(f"{path}: holds no file that ends in .parquet, or none for whoever asks; {mend}")
         return {name: store.cat_file(f"{folder.rstrip('/')}/{name}") for name in wanted}
     except FileNotFoundError:
         if is_url and not path.startswith("file://"):
             # Stores give the same answer for a missing object and for a forbidden one.
-            mend = "check data.path in params.yaml and its credentials"
+            mend = f"check {key} and its credentials"
             raise NoAccess(f"{path}: cannot be read: it is not there, or not for whoever asks; {mend}") from None
-        raise Misuse(f"{path}: no such file; put the data there or mend data.path in params.yaml") from None
+        raise Misuse(f"{path}: no such file; put the data there or mend {key}") from None
     except Misuse:
         raise
     except Exception as error:
         # Each file system raises its own library's exceptions when access is denied.
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         kind = NoAccess if is_url else Misuse
-        raise kind(f"{path}: cannot be read: {reason}; check data.path in params.yaml and its credentials") from None
+        raise kind(f"{path}: cannot be read: {reason}; check {key} and its credentials") from None
 
 
 def _wanted(names: list[str], path: str) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from conveyor.core import params
 from conveyor.core.errors import Misuse
 from conveyor.core.git import Git, GitError, bounded
 
@@ -92,11 +93,13 @@ def settings(root: Path, ask: Ask) -> Iterator[Setting]:
             "actions/permissions/selected-actions",
             {"github_owned_allowed": True, "verified_allowed": False, "patterns_allowed": _others(root)},
         )
+    collects = params.load(root / "params.yaml").data.source is not None
+    pulls = "may open pull requests, for `collect` (GitHub has one setting for that and for approvals)"
     yield Setting(
-        "a workflow may read unless its job asks for more, and approves no pull request",
+        f"a workflow may read unless its job asks for more, and {pulls if collects else 'approves no pull request'}",
         "PUT",
         "actions/permissions/workflow",
-        {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": False},
+        {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": collects},
     )
     yield Setting(
         "pull requests are merged whole or squashed, and their branches go",

@@ -104,9 +104,12 @@ def of_pull_request(project: Project, pull: Path) -> Changes:
     for section, what in (("gate", "the rule of the gate"), ("split", "the split")):
         if mine.get(section) != theirs.get(section):
             flags.append(f"changes {what} (params.yaml: {section}); the base's was used")
-    settings = [{**(side.get("data") or {}), "path": None, "sha256": None} for side in (mine, theirs)]
+    apart = dict.fromkeys(("path", "sha256", "source"))
+    settings = [{**(side.get("data") or {}), **apart} for side in (mine, theirs)]
     if settings[0] != settings[1]:
         flags.append("changes what the data mean (params.yaml: data); the base's was used")
+    if (mine.get("data") or {}).get("source") != (theirs.get("data") or {}).get("source"):
+        flags.append("changes where `make collect` gets new rows (params.yaml: data.source)")
     trusted = [set(_listed(side)) for side in (mine, theirs)]
     if trusted[1] - trusted[0]:
         flags.append(f"wants more types in a stored model: {', '.join(sorted(trusted[1] - trusted[0]))}")

@@ -94,7 +94,7 @@ def inputs(project: Project) -> dict[str, str]:
     """The digest of each input of a model. The key of the bundle is the digest of these."""
     params = project.params
     settings = {
-        "data": params.data.model_dump(exclude={"path", "sha256", "private"}),
+        "data": params.data.model_dump(exclude={"path", "sha256", "private", "source"}),
         "split": {**params.split.model_dump(exclude={"shared_rows"}), "block": params.gate.block},
         "model": params.model.model_dump(exclude={"trusted_types"}),
     }

@@ -1,0 +1,220 @@
+"""The verb `collect`: new rows from `data.source`, each once, behind those that are there; checked, then pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from conveyor.adopt import append, edit, origin, plan, sniff
+from conveyor.core import params
+from conveyor.core.ci import outputs
+from conveyor.core.environment import data_options
+from conveyor.core.errors import Misuse, Refused
+from conveyor.core.files import sha256, write_json
+from conveyor.core.project import Project
+from conveyor.data import formats, source
+from conveyor.data.contract import SUITE, read_suite, validate
+from conveyor.data.hashing import row_hash
+from conveyor.github.propose import PROPOSAL
+from conveyor.model.rows import kind_of
+from conveyor.steps.validate import failures
+
+BRANCH = "collect"
+NOTHING = "nothing: data.source in params.yaml names no source of new rows"
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """The rows of an answer: those to add, and how many are not.
+
+    Attributes:
+        new: the rows to add.
+        known: how many are there already, value by value.
+        changed: how many are there with other values; they stay as they are.
+        waiting: how many have no target yet.
+        left_out: columns that the data do not have.
+    """
+
+    new: pd.DataFrame
+    known: int
+    changed: int
+    waiting: int
+    left_out: list[str]
+
+
+def run(project: Project, say: Callable[[str], None] = print) -> str:
+    """Add the new rows of ``data.source`` to the data, and move the pin in params.yaml with them.
+
+    A row is new if no row has its key. After a kill all is as before, or the next run finishes it.
+
+    Raises:
+        Refused: with the new rows the data break the contract.
+        Misuse: the source does not answer, or answers other columns or types.
+    """
+    if plan.finish(project, say):
+        return _told(project, "an earlier run was killed; its rows are in place: run it again for newer ones")
+    data = project.params.data
+    if data.source is None:
+        return _told(project, NOTHING)
+    files, known = source.fetch(data.path, project.root), source.frame_of(project)
+    if "" not in files and "://" in data.path:
+        raise Misuse(f"data.path: {data.path} is a folder at a URL, and collect writes none; let your own job write it")
+    place = origin.where(data.source)
+    say(f"collect   asks {place} (as long as it takes to answer)")
+    newest = known[data.time].max() if data.time else None
+    found = _read(project, origin.ask(project, data.source, newest), place, known)
+    if found is not None and "" in files and not files[""].startswith(formats.PARQUET):
+        found = found.replace("", None)  # a CSV has no empty text beside a gap
+    answer = sort(found, known, project.params.data, place)
+    if not len(answer.new):
+        return _told(project, f"nothing new at {place}{_besides(answer)}")
+    changed = append.appended(files, data.path, known, answer.new)
+    path, changes = _changes(project, files, changed)
+    _checked(project, path, {**files, **changed}, known, answer.new)
+    text = (project.root / "params.yaml").read_text(encoding="utf-8")
+    values = {"data.path": path, "data.sha256": source.pin(dict(sorted({**files, **changed}.items())))}
+    changes["params.yaml"] = edit.with_values(text, values).encode()
+    _propose(project, answer, place, known, list(changes), path)
+    plan.carry_out(project, dict(changes))
+    outputs(project.environment, collected="true")
+    rows = f"{len(answer.new):,} new rows from {place}{_span(project, answer.new)}{_besides(answer)}"
+    return f"{rows}; {path} has {len(known) + len(answer.new):,} rows now, and the pin says so; next: make pipeline"
+
+
+def _told(project: Project, text: str) -> str:
+    outputs(project.environment, collected="false")
+    return text
+
+
+def _read(project: Project, files: dict[str, bytes], place: str, known: pd.DataFrame) -> pd.DataFrame | None:
+    """The answer as rows, read as the data are read; None: it has no row."""
+    kinds = {name: kind_of(str(known[name].dtype)) for name in known.columns if known[name].notna().any()}
+    text = tuple(name for name, kind in kinds.items() if kind == "text")
+    try:
+        return sniff.read(files, place, text=text, numbers=project.params.data.numbers).frame
+    except formats.NoRows:
+        return None
+
+
+def sort(answer: pd.DataFrame | None, known: pd.DataFrame, data: params.Data, place: str) -> Sorted:
+    """Which rows of an answer are new.
+
+    Args:
+        answer: the rows of the source; None: it has none.
+        known: the rows that are there.
+        place: the source, for messages.
+
+    Raises:
+        Misuse: columns or types are others, or two rows have one key and differ.
+    """
+    if answer is None:
+        return Sorted(known.head(0), 0, 0, 0, [])
+    rows, left_out = append.alike(answer, known, place)
+    complete = rows[data.target].notna()
+    rows = rows[complete]
+    distinct = pd.DataFrame(
+        {"key": row_hash(rows[list(data.key)], codes=True), "values": row_hash(rows, codes=True)}, index=rows.index
+    ).drop_duplicates()
+    twice = distinct["key"].duplicated()
+    if twice.any():
+        row, key = distinct.index[twice][0] + 1, ", ".join(data.key)
+        raise Misuse(
+            f"{place}: {int(twice.sum())} rows repeat the key ({key}) of a row before them with other values, such as"
+            f" row {row}; a key names one row: mend it there"
+        )
+    rows, keys, values = rows.loc[distinct.index], distinct["key"].to_numpy(), distinct["values"].to_numpy()
+    there = pd.Series(row_hash(known, codes=True), index=row_hash(known[list(data.key)], codes=True))
+    is_known = np.isin(keys, there.index.to_numpy())
+    same = is_known & np.isin(values, there.to_numpy())
+    new = rows[~is_known].reset_index(drop=True)
+    if data.time:
+        new = new.sort_values(data.time, kind="stable").reset_index(drop=True)
+    return Sorted(new, int(same.sum()), int((is_known & ~same).sum()), int((~complete).sum()), left_out)
+
+
+def _changes(project: Project, files: dict[str, bytes], changed: dict[str, bytes]) -> tuple[str, dict[str, bytes]]:
+    """data.path, and the files of the repository that change. At a URL nothing is written over: its pin is in use."""
+    path = project.params.data.path
+    if "://" not in path:
+        return path, {f"{path.rstrip('/')}/{name}" if name else path: content for name, content in changed.items()}
+    import fsspec
+
+    [content] = changed.values()
+    folder, _, name = path.rpartition("/")
+    stem, *endings = name.split(".")
+    stem = stem.removesuffix(f"-{sha256(files[''])[:12]}")
+    new = f"{folder}/{'.'.join([f'{stem}-{sha256(content)[:12]}', *endings])}"
+    try:
+        with fsspec.open(new, "wb", **data_options()) as out:
+            out.write(content)
+    except Exception as error:  # each file system raises its own library's
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise Misuse(f"{new}: cannot be written: {reason}; DATA_OPTIONS must let it write there") from None
+    return new, {}
+
+
+def _checked(project: Project, path: str, files: dict[str, bytes], known: pd.DataFrame, new: pd.DataFrame) -> None:
+    """Read what is to be written as every step will read it: old rows are as before, new ones as at the source.
+
+    Raises:
+        Refused: the contract does not hold.
+        Misuse: the new rows change the type of a column.
+    """
+    data = project.params.data
+    whole = formats.read(dict(sorted(files.items())), path, data.text, data.numbers)
+    for name in known.columns:
+        before, now = str(known[name].dtype), str(whole[name].dtype)
+        if kind_of(before) != kind_of(now) and known[name].notna().any():
+            mend = "name it in data.text or data.numbers, or mend it at the source"
+            raise Misuse(f"{path}: column {name!r} is {before}, and with the new rows it would be {now}; {mend}")
+    wanted = np.sort(np.concatenate([row_hash(known), row_hash(new)]))
+    if len(whole) != len(wanted) or (np.sort(row_hash(whole[list(known.columns)])) != wanted).any():
+        raise Misuse(f"{path}: the rows cannot be added without a change to others; write the file anew as Parquet")
+    told = failures(project, whole, validate(whole, read_suite(project.root / SUITE)))
+    if told:
+        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+        mend = f"mend them at the source, or {SUITE} if the contract has changed"
+        raise Refused(f"with {len(new):,} new rows {path}: {told[0]}{more}; {mend}; nothing was changed")
+
+
+def _span(project: Project, new: pd.DataFrame) -> str:
+    time = project.params.data.time
+    return f" ({new[time].min():%Y-%m-%d} to {new[time].max():%Y-%m-%d})" if time else ""
+
+
+def _besides(answer: Sorted) -> str:
+    told = [
+        (answer.known, f"{answer.known:,} known"),
+        (answer.changed, f"{answer.changed:,} with other values than here, where they stay as they are"),
+        (answer.waiting, f"{answer.waiting:,} without a target yet"),
+        (answer.left_out, f"columns left out: {', '.join(answer.left_out)}"),
+    ]
+    said = [text for count, text in told if count]
+    return f"; besides {', '.join(said)}" if said else ""
+
+
+def _propose(project: Project, answer: Sorted, place: str, known: pd.DataFrame, paths: list[str], path: str) -> None:
+    """What the verb `propose` makes a pull request of."""
+    span = _span(project, answer.new)
+    lines = [
+        f"`make collect` brought **{len(answer.new):,} new rows**{span} from `{place}`.",
+        "",
+        "| | rows |",
+        "|---|---:|",
+        f"| before | {len(known):,} |",
+        f"| new | {len(answer.new):,} |",
+        f"| known already, equal | {answer.known:,} |",
+        f"| known with other values, which stay as they are here | {answer.changed:,} |",
+        f"| without a target yet, which come when they have one | {answer.waiting:,} |",
+        "",
+        f"`{path}` holds the new rows behind the others. `{SUITE}` holds with them, and `data.sha256` is their pin.",
+    ]
+    if answer.left_out:
+        lines += ["", f"The source also has {', '.join(f'`{name}`' for name in answer.left_out)}. The data do not."]
+    title = f"{len(answer.new):,} new rows for {PurePosixPath(path).name}{span}"
+    told = {"branch": BRANCH, "title": title, "body": "\n".join(lines) + "\n", "paths": sorted(paths)}
+    write_json(project.root / PROPOSAL, {**project.header(), **told})
