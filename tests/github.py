@@ -50,7 +50,8 @@ class GitHub:
     Attributes:
         comments: number of an issue or pull request -> its comments, as `id`, `body`, `user`, `html_url`.
         issues: `number`, `title`, `body`, `state`, `labels`, ...
-        pulls: number -> what an event told of it, see `open`.
+        pulls: number -> what an event told of it, see `open`, or a workflow that opened it.
+        may_open: whether the repository lets a workflow open pull requests.
         releases: `id`, `tag_name`, `draft`, `assets`, ...; an asset holds its `bytes`.
         latest: `make_latest` of the last request that made or changed a release.
         dispatches: `workflow`, `ref` and `inputs` of each start of a workflow.
@@ -66,7 +67,7 @@ class GitHub:
     def __init__(self, grants, project=None, *, read_only=False, private=False, enterprise=False):
         self.grants, self.read_only, self.private, self.enterprise = grants, read_only, private, enterprise
         self.workflows = {path.name: workflow for path, workflow in read_workflows(project).items()} if project else {}
-        self.refs = {"main"}
+        self.refs, self.may_open = {"main"}, True
         self.comments, self.issues, self.pulls, self.checks, self.statuses = {}, [], {}, {}, {}
         self.deployments, self.runs = [], []
         self.releases, self.dispatches, self.attestations, self.requests, self.violations = [], [], [], [], []
@@ -284,7 +285,38 @@ class GitHub:
     def _pulls_get(self, request, pull_number):
         if pull_number not in self.pulls:
             raise Refused(404, "Not Found")
-        return 200, {"html_url": self._web(f"pull/{pull_number}")} | self.pulls[pull_number]
+        return 200, self._pull(pull_number)
+
+    def _pull(self, number):
+        return {"html_url": self._web(f"pull/{number}")} | self.pulls[number]
+
+    def _pulls_list(self, request):
+        state, head = request.query.pop("state", "open"), request.query.pop("head", None)
+        found = [
+            self._pull(number) for number in sorted(self.pulls)[::-1] if state in ("all", self.pulls[number]["state"])
+        ]
+        return 200, request.page([each for each in found if head in (None, each["head"]["label"])])
+
+    def _pulls_create(self, request):
+        if not self.may_open:
+            raise Refused(403, "GitHub Actions is not permitted to create or approve pull requests.")
+        title, body, branch, base = (request.take(key) for key in ("title", "body", "head", "base"))
+        label = f"{REPOSITORY.partition('/')[0]}:{branch}"
+        if any(each["state"] == "open" and each["head"].get("label") == label for each in self.pulls.values()):
+            raise Refused(422, f"A pull request already exists for {label}.")
+        number = max([0, *self.pulls, *(each["number"] for each in self.issues)]) + 1
+        self.pulls[number] = {"number": number, "title": title, "body": body, "state": "open", "user": BOT} | {
+            "head": {"ref": branch, "label": label},
+            "base": {"ref": base},
+        }
+        return 201, self._pull(number)
+
+    def _pulls_update(self, request, pull_number):
+        if pull_number not in self.pulls:
+            raise Refused(404, "Not Found")
+        for key in ("title", "body", "state"):
+            self.pulls[pull_number][key] = request.take(key, self.pulls[pull_number][key])
+        return 200, self._pull(pull_number)
 
     def _checks_list_for_ref(self, request, ref):
         runs = self.checks.get(ref, [])

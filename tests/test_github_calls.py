@@ -48,6 +48,7 @@ def test_every_job_may_do_what_it_asks_for_and_is_given_the_token(workflows, cod
     _, asked, _ = workflows
     assert {(each.repository, f"{each.workflow}/{each.job}") for each in asked} == {
         ("generated", "approve/record"),
+        ("generated", "collect/bring"),
         ("generated", "compare/decide"),
         ("generated", "deliver/accept"),
         ("generated", "deliver/attest"),

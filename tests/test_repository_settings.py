@@ -144,6 +144,13 @@ def test_a_fresh_repository_gets_every_setting(hosted):
     assert len(done.stdout.splitlines()) == len(SETTINGS) + 1
 
 
+def test_a_repository_with_a_source_of_new_rows_lets_its_workflows_open_pull_requests(hosted):
+    hosted.project.edit("params.yaml", "source: null ", "source: {command: cat new.csv} ")
+    hosted.apply()
+    told = hosted.state["repository"]["actions/permissions/workflow"]
+    assert told == {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": True}
+
+
 def test_a_private_repository_whose_patterns_github_ignores_lets_every_pinned_action_in(hosted):
     hosted.has(about={"private": True})
     hosted.apply()

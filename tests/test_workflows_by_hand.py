@@ -1,5 +1,6 @@
 """Risk: what a person or the schedule starts does something else than it says: rollback, approve, monitor, release."""
 
+import gzip
 import json
 import re
 import urllib.error
@@ -185,6 +186,36 @@ def test_one_issue_is_open_while_a_newer_release_of_the_template_is_out(team, te
 def test_a_template_that_is_not_there_turns_the_schedule_red(team, tmp_path):
     newest(team, tmp_path / "nowhere", "v0.1.0")
     assert team.dispatch("update").jobs == {"look": "failure", "update": "failure"}
+
+
+# Collect
+
+
+def test_new_rows_become_one_pull_request_that_a_person_merges(team):
+    """Two runs, and a third one after the merge, which finds nothing new."""
+    done = {"bring": "success", "collect": "success"}
+    assert team.dispatch("collect").jobs == done and not team.github.pulls, "no source is named"
+    file = team.project.path / "data/flights.csv.gz"
+    rows = gzip.decompress(file.read_bytes()).splitlines(keepends=True)
+    file.write_bytes(gzip.compress(b"".join(rows[:15_001]), mtime=0))
+    (team.project.path / "new.csv").write_bytes(b"".join([rows[0], *rows[15_001:18_001]]))
+    team.project.edit("params.yaml", "source: null ", "source: {command: cat new.csv} ")
+    team.project.cli("data-lock")
+    team.commit("A source")
+    push(team.project.path, team.remote)
+    main = team.head()
+    run = team.dispatch("collect")
+    assert run.jobs == done and run.steps["bring"]["Propose"] == "success"
+    [pull] = team.github.pulls.values()
+    assert pull["title"].startswith("3,000 new rows for flights.csv.gz") and team.head() == main
+    assert team.dispatch("collect").jobs == done
+    assert team.github.writes == ["POST pulls"]
+    changed = git(team.remote, "diff", "--name-only", "refs/heads/main..refs/heads/collect").split()
+    assert changed == ["data/flights.csv.gz", "params.yaml"]
+    git(team.remote, "update-ref", "refs/heads/main", "refs/heads/collect")
+    run = team.dispatch("collect")
+    assert run.jobs == done and "Propose" not in run.steps["bring"] and "nothing new" in run.logs["bring"]
+    assert team.github.writes == ["POST pulls"]
 
 
 # Release

@@ -16,6 +16,7 @@ BECAUSE = {"because": {"required": True, "type": "string"}}
 TRIGGERS = {
     "approve": {"workflow_dispatch": {"inputs": BECAUSE}},
     "ci": {event: {"branches": ["main"]} for event in ("push", "pull_request", "merge_group")},
+    "collect": {"schedule": [{"cron": "17 4 * * 1"}], "workflow_dispatch": None},
     "compare": {event: {"branches": ["main"]} for event in ("pull_request", "merge_group")},
     "deliver": {"push": {"branches": ["main"]}, "workflow_dispatch": None},
     "monitor": {"schedule": [{"cron": "17 5 * * *"}], "workflow_dispatch": None},
@@ -37,6 +38,7 @@ CLOUD = {"id-token": "write"}
 GRANTS = {
     ("approve", "judge"): READ | CLOUD,
     ("approve", "record"): WRITE | CLOUD | {"actions": "write"},
+    ("collect", "bring"): WRITE | {"pull-requests": "write"},
     ("compare", "decide"): READ | {"pull-requests": "write"},
     ("deliver", "train"): READ | CLOUD,
     ("deliver", "accept"): WRITE | CLOUD | {"deployments": "read"},
@@ -197,6 +199,7 @@ def test_every_job_has_a_limit_and_a_runner_that_does_not_change_by_itself(workf
 def test_a_newer_push_cancels_checks_of_a_pull_request_but_never_a_delivery(workflows):
     assert {name: workflow["concurrency"] for name, workflow in workflows.items()} == {
         "approve": {"group": "approve", "cancel-in-progress": False, "queue": "max"},
+        "collect": {"group": "collect", "cancel-in-progress": True},
         "ci": {"group": "ci-${{ github.event.pull_request.number || github.sha }}", "cancel-in-progress": True},
         "compare": {"group": "compare-${{ github.ref }}", "cancel-in-progress": True},
         "deliver": {"group": "deliver-${{ github.run_id }}", "cancel-in-progress": False},
@@ -243,6 +246,7 @@ PUSHING = {
 }
 READING = {
     ("approve.judge", "make validate train score compare"),
+    ("collect.bring", "make propose"),
     ("compare.challenger", "make train score"),
     ("compare.decide", "make compare"),
     ("compare.decide", "make comment"),
@@ -286,6 +290,7 @@ def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_a_page_names_it(bak
     assert found == {
         "approve.judge": DATA | TRACKING,
         "approve.record": DATA | TRACKING | KEY,
+        "collect.bring": DATA | {"SOURCE_PASSWORD", "PROPOSE_TOKEN"},
         "compare.challenger": DATA,
         "compare.decide": DATA,
         "deliver.train": DATA | TRACKING,
@@ -317,6 +322,7 @@ def test_every_job_that_sees_a_secret_is_in_an_environment_and_a_host_in_that_of
     assert given == {
         "approve.judge": build,
         "approve.record": writes,
+        "collect.bring": build,
         "compare.challenger": pull,
         "compare.decide": pull,
         "deliver.train": build,

@@ -43,6 +43,14 @@ MANAGING = "Managing environments for deployment"
 
 RULES = Need(ADMIN.any_of, PAID, page="About rulesets")
 SHOWN, DEPLOYED = Need(("actions",)), Need(("deployments",))
+DRAFTS = "drafts need a public repository or a paid plan; none is made here"
+DRAFTED = ("Draft pull requests are available",)
+OPENED = Need(
+    (PULLS,),
+    f"a workflow's token opens one only where a setting allows it, from a branch that it may write; {DRAFTS}",
+    (*DRAFTED, "must have write access to the head", "must be a member of the organization"),
+    "Managing GitHub Actions settings for a repository",
+)
 READS = "the token must be able to read the repository"
 ATTESTED = Need(
     ("attestations",), "a private repository needs GitHub Enterprise Cloud", page="README of actions/attest"
@@ -91,7 +99,10 @@ NEEDS = {
     "GET /keys": ADMIN,
     "POST /keys": ADMIN,
     "PUT /private-vulnerability-reporting": ADMIN,
+    "GET /pulls": Need((PULLS,), DRAFTS, DRAFTED),
+    "POST /pulls": OPENED,
     "GET /pulls/{pull_number}": Need((PULLS,)),
+    "PATCH /pulls/{pull_number}": OPENED,
     "GET /releases": Need(CONTENTS.any_of, "drafts are listed to who may write", ("listings for draft releases",)),
     "POST /releases": RELEASED,
     "DELETE /releases/assets/{asset_id}": CONTENTS,

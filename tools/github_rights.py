@@ -54,7 +54,11 @@ class Asked:
     @property
     def allowed(self) -> bool:
         enough = ("write",) if level(self.operation) == "write" else ("read", "write")
-        named = [each for each in (NEEDS | COMMANDS)[self.operation].any_of if each != PULLS or self.pull]
+        named = [
+            each
+            for each in (NEEDS | COMMANDS)[self.operation].any_of
+            if each != PULLS or self.pull or " /pulls" in self.operation
+        ]
         return any(self.rights.get(permission) in enough for permission in named)
 
 
