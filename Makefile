@@ -13,8 +13,13 @@ OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=fals
 .DEFAULT_GOAL := help
 .PHONY: help setup install demo test test-python bench-gate bench-looks bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
 
+## First steps
+
+# A line that begins with `## ` is a heading. What a verb says of itself is wrapped at 100 columns.
 help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^## / {print gap substr($$0, 4); gap = "\n"} /^[a-z-]+:.*## / {line = sprintf("  %-16s", $$1); \
+	  words = split($$2, word, " "); for (i = 1; i <= words; i++) {if (length(line word[i]) > 99) {print line; \
+	  line = sprintf("%18s", "")} line = line " " word[i]} print line}' $(MAKEFILE_LIST)
 
 # The stamp is a copy of the locks that were installed: setup does nothing while they are equal.
 setup:  ## install the locked requirements of product and template into .venv
@@ -41,10 +46,26 @@ test: setup check  ## run every test
 	$(OFF) ACT_COVERAGE=$(CURDIR)/build/coverage.jsonl $(UNCOMPILED) nice -n 15 $(BIN)/python -m pytest -n 3 --durations=10 --durations-min=5 $(TESTS)
 	$(if $(TESTS),,$(BIN)/python bench/workflow_coverage.py check build/coverage.jsonl)
 
+## While you work
+
+check: setup  ## lint the template's own code and workflows
+	$(BIN)/ruff check --config pyproject.toml .
+	$(BIN)/ruff format --config pyproject.toml --check .
+	cd '$(PRODUCT)/src' && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-logo --no-cache ../../pyproject.toml
+	cd '$(PRODUCT)/src' && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir $(CURDIR)/build/mypy -p conveyor
+	$(BIN)/actionlint .github/workflows/*.yml
+	$(BIN)/zizmor --quiet --offline --persona=auditor .github
+
+format: setup  ## format the template's own code
+	$(BIN)/ruff format --config pyproject.toml .
+	$(BIN)/ruff check --config pyproject.toml --fix .
+
 # What needs an engine or act, and what is more about git, MLflow's server or a cluster than about the Python.
 SAME := act bench delivery_runs demo engine faults github github_parser image image_contents judge kubernetes ledger_damage ledger_events ledger_local ledger_origin ledger_private ledger_where mirror platforms rollout workflows_by_hand workflows_grown workflows_run
 test-python: setup  ## run the tests that depend on the Python and on the libraries, and on no engine
 	NO_SKIPS=1 $(OFF) $(UNCOMPILED) $(BIN)/python -m pytest -n 2 $(SAME:%=--ignore=tests/test_%.py)
+
+## Figures of the documents
 
 bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md
 	OMP_NUM_THREADS=1 $(BENCH) bench/gate.py
@@ -70,17 +91,7 @@ bench-rollout: setup  ## what clients see of rollouts, good and bad ones, and wr
 bench-workflows: setup  ## which test misses each command of the workflows that changed (WORKFLOWS=ALL: of all of them)
 	$(OFF) $(BIN)/python bench/workflow_coverage.py $(WORKFLOWS)
 
-check: setup  ## lint the template's own code and workflows
-	$(BIN)/ruff check --config pyproject.toml .
-	$(BIN)/ruff format --config pyproject.toml --check .
-	cd '$(PRODUCT)/src' && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-logo --no-cache ../../pyproject.toml
-	cd '$(PRODUCT)/src' && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir $(CURDIR)/build/mypy -p conveyor
-	$(BIN)/actionlint .github/workflows/*.yml
-	$(BIN)/zizmor --quiet --offline --persona=auditor .github
-
-format: setup  ## format the template's own code
-	$(BIN)/ruff format --config pyproject.toml .
-	$(BIN)/ruff check --config pyproject.toml --fix .
+## Generated files
 
 # Writing the files makes those tests fail: what is new has to be looked at and committed before they pass again.
 seal:  ## write the digests of the machinery (VERSION=1.4.0: and another version) into its SEAL
@@ -105,6 +116,8 @@ upgrade: setup  ## bring the locks of product and template to the newest version
 
 sample-data: setup  ## make the sample data again
 	$(BIN)/python tools/sample_data.py
+
+## Releases
 
 # These three need nothing but Python: they run in jobs that may write, where nothing is installed.
 release-files:  ## write archive, sums and notes of TAG to build/release

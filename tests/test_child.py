@@ -31,11 +31,12 @@ def test_its_commit_hook_runs_the_same_check(project):
     assert done.returncode == 1 and "1 file would be reformatted" in done.stdout
 
 
+LISTED = re.compile(r"(?m)^  ([a-z-]+) ")
 STEPS = ["data-lock", "validate", "train", "score", "compare", "promote", "report", "pipeline"]
 
 
 def test_every_verb_of_the_makefile_is_explained(project):
-    listed = {line.split()[0] for line in project.make().stdout.splitlines()}
+    listed = set(LISTED.findall(project.make().stdout))
     commands = project.cli("--help").stdout
     for verb in [*STEPS, "try", "history", "ui"]:
         assert verb in listed and f"  {verb} " in commands
@@ -43,7 +44,7 @@ def test_every_verb_of_the_makefile_is_explained(project):
 
 
 def test_the_paths_and_verbs_that_its_readme_and_pages_name_exist(project):
-    verbs = {line.split()[0] for line in project.make().stdout.splitlines()}
+    verbs = set(LISTED.findall(project.make().stdout))
     pages = [project.path / "README.md", *sorted((project.path / "docs").glob("*.md"))]
     assert len(pages) > 5
     text = "\n".join(page.read_text() for page in pages)
