@@ -1,6 +1,6 @@
-"""Risk: GitHub does not take a workflow, or cannot draw a chart, that every other judge finds sound.
+"""Risk: GitHub does not take a workflow or a dev container, or cannot draw a chart, that every other judge finds sound.
 
-GitHub's own parser and Mermaid come from npm. In tests/node,
+GitHub's own parser, the reader of dev containers and Mermaid come from npm. In tests/node,
 `npm install --package-lock-only --omit-lockfile-registry-resolved` writes the lock of package.json anew.
 """
 
@@ -76,6 +76,7 @@ def node(shared):
         done = run(BIN / "node", place / script, *arguments, cwd=place)
         return [json.loads(line) for line in done.stdout.split("\n") if line]
 
+    node.place = place
     return node
 
 
@@ -109,6 +110,33 @@ def test_githubs_parser_finds_nothing_in_the_templates_own_workflows(node):
     paths = read_by_github(ROOT)
     assert ".github/workflows/ci.yml" in paths
     assert node("workflows.mjs", ROOT, *paths) == []
+
+
+# Codespaces and editors read a dev container as this reader does. It takes a key that it does not know, and ignores it.
+READER = "node_modules/@devcontainers/cli"
+
+
+def unknown(node, project):
+    """Keys of a project's devcontainer.json, and of its parts, that the reader's code does not name."""
+    words = ("read-configuration", "--docker-path", shutil.which("true"), "--workspace-folder")
+    (read,) = node(f"{READER}/devcontainer.js", *words, project)
+    written = json.loads((project / ".devcontainer/devcontainer.json").read_text())
+    configuration = read["configuration"]
+    del configuration["configFilePath"]
+    assert configuration == written
+    code = (node.place / READER / "dist/spec-node/devContainersSpecCLI.js").read_text()
+    return [key for key in [*written, *written["build"]] if not re.search(rf"\b{key}\b", code)]
+
+
+def test_the_reader_of_dev_containers_takes_each_key_and_finds_a_mistake(bake, node):
+    project = bake().path
+    assert unknown(node, project) == []
+    file = project / ".devcontainer/devcontainer.json"
+    for key in ("postCreateCommand", "forwardPorts", "dockerfile"):
+        sound = file.read_text()
+        file.write_text(sound.replace(f'"{key}"', f'"{key}d"'))
+        assert unknown(node, project) == [f"{key}d"]
+        file.write_text(sound)
 
 
 @pytest.fixture(scope="module")

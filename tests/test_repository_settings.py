@@ -649,6 +649,8 @@ def test_every_place_with_a_pin_is_looked_at_each_week_and_waits_a_week(updates)
         path.parent for path in project.path.rglob("*Dockerfile") if re.search("^FROM [a-z]+:", path.read_text(), re.M)
     }
     assert [project.path / folder.strip("/") for folder in places.get("docker", [])] == sorted(named)
+    assert [path.name for path in project.path.rglob("devcontainer.json")] == ["devcontainer.json"]
+    assert places["devcontainers"] == ["/"], "it looks for the file's folder itself"
     for each in found:
         assert each["schedule"] == {"interval": "weekly"} and each["cooldown"] == {"default-days": 7}
         assert each["commit-message"]["prefix"]
