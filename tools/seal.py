@@ -1,12 +1,14 @@
 """Seal the machinery: write the digests of its files into SEAL, with the version that it has or the one in VERSION.
 
-cookiecutter.json gets that version too, and copier.yml the questions of cookiecutter.json.
+cookiecutter.json gets that version too, copier.yml the questions of cookiecutter.json, and the README the template's
+address, which is `_address` there.
 
 VERSION=1.4.0 python tools/seal.py
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -16,7 +18,16 @@ import copier_yml
 
 from conveyor.core import seal
 
-PRODUCT = Path(__file__).parents[1] / "<<cookiecutter.project>>"
+ROOT = Path(__file__).parents[1]
+PRODUCT, README = ROOT / "<<cookiecutter.project>>", ROOT / "README.md"
+
+
+def addressed(text: str, address: str) -> str:
+    """The text with the template's address in each of its commands."""
+    edition = f"{address}/releases/download/vX.Y.Z/{address.rpartition('/')[2]}-X.Y.Z-portable.zip"
+    short = re.sub("^https://github.com/", "gh:", address)
+    given = r"(?<=\bcookiecutter )(?:gh:|https:)[^\s`]+"
+    return re.sub(given, lambda found: edition if found[0].endswith(".zip") else short, text)
 
 
 def main() -> str:
@@ -30,6 +41,7 @@ def main() -> str:
     options = copier_yml.OPTIONS.read_text(encoding="utf-8")
     copier_yml.OPTIONS.write_text(re.sub(r'("_version": )"[^"]*"', rf'\1"{version}"', options), encoding="utf-8")
     copier_yml.write()
+    README.write_text(addressed(README.read_text(encoding="utf-8"), json.loads(options)["_address"]), encoding="utf-8")
     print(f"seal      {'unchanged' if same else 'written'}: version {version}")
     return ""
 
