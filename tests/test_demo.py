@@ -61,15 +61,21 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, installed_
     assert done.returncode == 0 and "Nothing was promoted" in done.stdout, done.stdout + done.stderr
     status = subprocess.run(["git", "status", "--porcelain"], cwd=repository, capture_output=True, text=True)
     assert status.stdout == ""
-    assert re.search(
-        r"served: model [0-9a-f]{12} answers at http://127.0.0.1:8080; to end it: make undeploy", first.stdout
+    said = re.search(
+        r"served: model [0-9a-f]{12} answers at http://127.0.0.1:8080; its (\d+) containers stay, and port 8080 with"
+        r" them; to end them:\n  (make .*)\n",
+        first.stdout,
     )
     assert engine.containers.get("late-flights-production-edge").status == "running", "by the name of the package"
+    assert len(engine.containers.list(filters={"name": "late-flights-production-"})) == int(said[1])
     for told in ('"predictions": [0.', "=> rolled back by itself, as it should"):
         assert told in first.stdout
     again = play(stage, installed_venv)
     assert again.returncode == 0 and len(re.findall("^unchanged:", again.stdout, re.M)) == 5
     assert "fitted" not in again.stdout and "restored" not in again.stdout
+    # What was told to end it, pasted where `make demo` was typed.
+    subprocess.run(said[2].split(), cwd=stage, env=environment(DEPLOY_NAME=""), check=True, capture_output=True)
+    assert not engine.containers.list(all=True, filters={"name": "late-flights-production-"})
 
 
 def test_an_act_that_ends_otherwise_fails_the_demo(stage, installed_venv):

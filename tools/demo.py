@@ -71,7 +71,7 @@ def nothing(repo: Path) -> None:
 
 def forest(repo: Path) -> None:
     """It measures better, but by no more than chance may give on so few days."""
-    replace(repo, "params.yaml", "estimator: logistic ", "estimator: forest ")
+    replace(repo, "params.yaml", "estimator: logistic ", "estimator: forest   ")
 
 
 def forgetful(repo: Path) -> None:
@@ -81,6 +81,11 @@ def forgetful(repo: Path) -> None:
 
 def curves(repo: Path) -> None:
     replace(repo, "params.yaml", "degree: 1 ", "degree: 2 ")
+
+
+def short_watch(repo: Path) -> None:
+    """Nobody else sends requests here."""
+    replace(repo, "params.yaml", "watch_seconds: 90.0 ", "watch_seconds: 8.0  ")
 
 
 def broken_column(repo: Path) -> None:
@@ -199,9 +204,8 @@ def serve(repo: Path) -> str:
     if made.returncode:
         return f"the images cannot be built here: {made.stderr.strip()}"
     print("\n" + made.stdout.strip())
-    params = repo / "params.yaml"
-    if "watch_seconds: 90.0 " in params.read_text():
-        replace(repo, "params.yaml", "watch_seconds: 90.0 ", "watch_seconds: 8.0 ")  # nobody else sends requests here
+    if "watch_seconds: 90.0 " in (repo / "params.yaml").read_text():
+        short_watch(repo)
         git(repo, "commit", "--quiet", "--all", "--message", "params.yaml: a short watch, for the demo")
     if make(repo, "image", "deploy"):
         sys.exit("error: the champion was not deployed, it should be")
@@ -223,7 +227,14 @@ def serve(repo: Path) -> str:
     if ask(rows)["predictions"] != before["predictions"]:
         sys.exit("error: the champion does not answer as before")
     print("=> rolled back by itself, as it should")
-    return f"model {champion['key'][:12]} answers at {EDGE}; to end it: make undeploy"
+    return f"model {champion['key'][:12]} answers at {EDGE}; {left(repo)}"
+
+
+def left(repo: Path) -> str:
+    """What goes on running, and how to end it, in words."""
+    replicas = int(re.search(r"^ +replicas: (\d+)", (repo / "params.yaml").read_text(), re.M)[1])
+    place = repo.relative_to(ROOT)
+    return f"its {replicas + 1} containers stay, and port {PORT} with them; to end them:\n  make -C {place} undeploy"
 
 
 def ask(rows: list[dict]) -> dict:
