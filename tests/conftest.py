@@ -425,6 +425,7 @@ def healthy(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 # One worker's is what deploys by the same names or from the same images, and what shares what takes long to make.
 TOGETHER = {
+    "tests/test_alerts.py": "a Prometheus",
     "tests/test_image.py": "images",
     "tests/test_image_contents.py": "images",
     "tests/test_platforms.py": "images",

@@ -121,6 +121,7 @@ def test_its_owner_sees_whose_a_file_is(project):
         *(f"src/{project.package}/{name}.py" for name in ("__init__", "model")),
         *(f"{overlay}/{name}.yaml" for overlay in overlays for name in ("kustomization", "namespace")),
         "container/base.Dockerfile",
+        *(f"container/monitoring/{name}" for name in ("alerts.yaml", "alerts_test.yaml", "dashboard.json")),
     }
     folded = project.git("check-attr", "linguist-generated", "src/conveyor/cli.py", f"src/{project.package}/model.py")
     assert folded.stdout.splitlines()[0].endswith(": set") and folded.stdout.splitlines()[1].endswith(": unspecified")
