@@ -18,7 +18,9 @@ from engine import free_port, until, which
 from serving import JSON, Server, serving, settings
 
 from conveyor.core.params import load
+from conveyor.core.project import Project
 from conveyor.deploy import traffic
+from conveyor.deploy.host import Host
 
 FOLDER = TEMPLATE / "container" / "monitoring"
 GROUPS = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
@@ -343,6 +345,22 @@ def test_of_all_targets_those_of_the_model_are_read_each_in_its_environment(conf
     wanted = {f"127.0.0.1:{9 + at}": name for at, (_, name) in enumerate(TARGETS[kind]) if name}
     assert {at: labels["environment"] for at, labels in read.items()} == wanted
     assert {labels["job"] for labels in read.values()} == {"model"}
+
+
+@pytest.mark.parametrize(("name", "log"), [(None, None), ("ours", None), (None, "s3://bucket/log")], ids=str)
+def test_networks_and_edge_have_the_names_that_the_page_tells(night_trains, configured, monkeypatch, name, log):
+    monkeypatch.delenv("DEPLOY_NAME")
+    for variable, value in {"DEPLOY_NAME": name, "PREDICTION_LOG": log}.items():
+        if value:
+            monkeypatch.setenv(variable, value)
+    page = (night_trains.path / "docs" / "monitoring.md").read_text()
+    for place in ("production", "staging"):
+        host = Host(Project(night_trains.path), place, None, print)
+        network = f"{name or 'night-trains'}-{place}{'-open' if log else ''}"
+        assert host.network == network
+        (kept, _) = configured["docker_sd_configs"]["scrape_configs"][0]["relabel_configs"]
+        assert bool(re.fullmatch(kept["regex"], network)) == (name is None)
+    assert "network connect night-trains-production prometheus\n" in page
 
 
 def test_the_page_tells_what_to_do_about_each_alert(night_trains):
