@@ -229,9 +229,12 @@ class Ledger(Frozen):
 
 
 class Monitor(Frozen):
-    """What the scheduled monitor warns of."""
+    """What the scheduled monitor looks at, and what it warns of."""
 
     max_age_days: int = Field(default=90, ge=1)
+    labels: str | None = Field(default=None, min_length=1)  # None: the data of data.path
+    false_alarms: float = Field(default=0.05, gt=0, lt=1)  # in a year
+    tolerance: float = Field(default=0.01, ge=0)  # of the loss, in its units
 
 
 class Params(Frozen):

@@ -122,7 +122,8 @@ class Signature:
         columns: see ``columns_of``.
         max_rows: the largest number of rows in a request.
         example: the values of a row, by column.
-        unused: columns that a row may have, and that are left out: another model takes them.
+        unused: columns that a row may have, and that the model does not see: another model takes them, or they name the
+            row, so that its label finds it.
     """
 
     def __init__(
@@ -172,29 +173,31 @@ class Signature:
         return made
 
     def read(self, body: bytes) -> tuple[list[dict[str, Any]], Rows]:
-        """The rows of a JSON body, by row and by column.
+        """The rows of a JSON body as they came, and what the model sees of them by column.
 
         Raises:
             BadRows: naming the first wrong row and column.
         """
+        given: list[dict[str, Any]] | None = None
         try:
             content = from_json(body)
         except ValueError as error:
             raise BadRows(f"the body is no JSON: {error}") from None
         listed = content.get("rows") if type(content) is dict else None
         if self.unused and type(listed) is list:
-            listed = content["rows"] = list(map(self._used, listed))
+            given, listed = listed, list(map(self._used, listed))
+            content["rows"] = listed
         if type(listed) is list and FEW < len(listed) <= self.max_rows and len(content) == 1:
             with suppress(ValueError, TypeError, KeyError, OverflowError):
                 if found := self._sound(listed):
-                    return found
+                    return given or listed, found
         try:
             # Not directly from the body: each of its errors would hold a copy of the whole row.
             rows = self._check(content)["rows"]
         except ValidationError as error:
             raise self._complaint(error) from None
         numbers = np.array(list(map(self._numbers_of, rows)), dtype=np.float64)
-        return rows, Rows(self._numbers, numbers, self._others_of(rows))
+        return given or rows, Rows(self._numbers, numbers, self._others_of(rows))
 
     def _used(self, row: Any) -> Any:
         if type(row) is not dict or self.unused.isdisjoint(row):
@@ -204,8 +207,8 @@ class Signature:
     def _others_of(self, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
         return {name: [row[name] for row in rows] for name in self._others}
 
-    def _sound(self, rows: list[Any]) -> tuple[list[dict[str, Any]], Rows] | None:
-        """The result of ``read``, or None if something is wrong or needs the check value by value.
+    def _sound(self, rows: list[Any]) -> Rows | None:
+        """The columns of ``read``, or None if something is wrong or needs the check value by value.
 
         Raises:
             ValueError, TypeError, KeyError, OverflowError: the same.
@@ -225,7 +228,7 @@ class Signature:
         others = self._others_of(rows)
         if not all(_fits(self.columns[name], values) for name, values in others.items()):
             return None
-        return rows, Rows(self._numbers, numbers, others)
+        return Rows(self._numbers, numbers, others)
 
     def _complaint(self, error: ValidationError) -> BadRows:
         errors = error.errors(include_url=False, include_context=False)

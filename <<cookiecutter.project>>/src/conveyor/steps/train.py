@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from conveyor.core import params
 from conveyor.core.code import code_sha256
 from conveyor.core.errors import Misuse, at_fault
 from conveyor.core.files import new_directory, read_json, sha256, to_json
@@ -235,6 +236,12 @@ def _flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
+def _naming(data: params.Data, rows: pd.DataFrame) -> list[str]:
+    """The columns besides those of the model that name a row: with them in a request its label finds the prediction."""
+    named = dict.fromkeys((*data.key, *([data.time] if data.time else [])))
+    return [name for name in named if name not in rows.columns and name != data.target]
+
+
 def write(
     project: Project,
     path: Path,
@@ -275,7 +282,7 @@ def write(
             "seed": project.params.model.seed,
             **scoring.question(project),
             "features": {column: str(dtype) for column, dtype in held_out.dtypes.items()},
-            "unused": forgotten,
+            "unused": list(dict.fromkeys([*forgotten, *_naming(project.params.data, held_out)])),
             "trained_rows": len(trained),
             "served": {
                 "form": served.form,

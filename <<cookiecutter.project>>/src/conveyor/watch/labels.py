@@ -1,0 +1,124 @@
+"""What came true, joined to what was predicted: each prediction gets at most one label.
+
+Labels are the data themselves, or a file, folder or URL of their own (``monitor.labels``). A row of them finds its
+prediction by the id of the answer, or by the key of the data, which callers may send beside the features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from conveyor.core import params
+from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+from conveyor.data import formats, source
+from conveyor.data.hashing import row_hash
+
+BY_ID, ROW, LABEL = "id", "row", "label"
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Predictions with their labels.
+
+    Attributes:
+        rows: those of the log that have a label, with the column ``y``: the number of the class, or a number.
+        waiting: predictions without a label.
+        unknown: labels without a prediction.
+        repeated: labels that were said before, equally.
+        contradicting: predictions with labels that differ: none of them counts.
+        unusable: labels that are no class of the model, or no number.
+    """
+
+    rows: pd.DataFrame
+    waiting: int
+    unknown: int
+    repeated: int
+    contradicting: int
+    unusable: int
+
+
+def read(project: Project) -> pd.DataFrame:
+    """The labels, with the columns that name a prediction.
+
+    Raises:
+        Misuse: they cannot be read, or have no column that names a prediction or none of labels.
+    """
+    data, place = project.params.data, project.params.monitor.labels
+    if place is None:
+        frame = source.frame_of(project)[[*data.key, data.target]]
+        return frame.rename(columns={data.target: LABEL})
+    files = source.fetch(place, project.root, "monitor.labels in params.yaml")
+    frame = formats.read(files, place, data.text, data.numbers)
+    names = [LABEL, data.target] if LABEL in frame else [data.target]
+    found = next((name for name in names if name in frame), None)
+    by = [BY_ID, *([ROW] if ROW in frame else [])] if BY_ID in frame else list(data.key)
+    missing = [name for name in by if name not in frame]
+    if found is None or missing:
+        lacks = f"no column {data.target!r} or {LABEL!r}" if found is None else f"no column {missing[0]!r}"
+        mend = f"a label needs `id`, or the key ({', '.join(data.key)})"
+        raise Misuse(f"{place}: has {lacks}; {mend}")
+    return frame[[*by, found]].rename(columns={found: LABEL})
+
+
+def key_columns(labels: pd.DataFrame) -> tuple[str, ...]:
+    """The features that have to be read of the log to join these labels."""
+    return () if BY_ID in labels else tuple(name for name in labels if name != LABEL)
+
+
+def joined(predictions: pd.DataFrame, labels: pd.DataFrame, data: params.Data, classes: list[str]) -> Joined:
+    """Each prediction with the label that is said of it.
+
+    Args:
+        predictions: ``id``, ``row`` and, if the labels have no id, the key as text; see ``predictions.Read``.
+        labels: see ``read``; without ``row`` a label is of the first row of a request.
+        classes: of the model, as text, in order; empty for numbers.
+    """
+    y = _values(labels[LABEL], classes)
+    usable = ~np.isnan(y)
+    said = pd.DataFrame({"name": _names(labels, data)[usable], "y": y[usable]})
+    distinct = said.drop_duplicates()
+    torn = distinct["name"].duplicated(keep=False)
+    one = distinct[~torn].set_index("name")["y"]
+    names = pd.Series(_names(predictions, data, key_columns(labels)), index=predictions.index)
+    found = names.map(one)
+    is_torn = names.isin(set(distinct.loc[torn, "name"]))
+    rows = predictions[found.notna()].assign(y=found[found.notna()])
+    return Joined(
+        rows=rows.reset_index(drop=True),
+        waiting=int((found.isna() & ~is_torn).sum()),
+        unknown=int((~one.index.isin(names)).sum()),
+        repeated=len(said) - len(distinct),
+        contradicting=int(is_torn.sum()),
+        unusable=int((~usable & labels[LABEL].notna()).sum()),
+    )
+
+
+def _names(
+    rows: pd.DataFrame, data: params.Data, key: tuple[str, ...] = ()
+) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """One number for what names each row: the id and row of a request, or the key."""
+    columns = list(key) or ([BY_ID] if BY_ID in rows else list(data.key))
+    named = rows[columns]
+    if columns == [BY_ID]:
+        named = named.astype(str).assign(**{ROW: rows.get(ROW, 1)})
+    return row_hash(named, codes=True)
+
+
+def _values(labels: pd.Series, classes: list[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The labels as numbers, NaN where one is none."""
+    if not classes:
+        numbers = pd.to_numeric(labels, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.where(np.isfinite(numbers), numbers, np.nan)
+    names = {_plain(name): place for place, name in enumerate(classes)}
+    numbered = labels.map(lambda cell: names.get(_plain(cell), np.nan), na_action="ignore")
+    return np.asarray(numbered, dtype=np.float64)
+
+
+def _plain(cell: object) -> str:
+    """A class by one name: 1, 1.0 and true are the same one, as in the data."""
+    text = str(cell)
+    return {"true": "1", "false": "0"}.get(text.lower(), text.removesuffix(".0"))

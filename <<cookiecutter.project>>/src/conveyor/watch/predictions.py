@@ -1,0 +1,191 @@
+"""The log of predictions as rows: each row once, in the order of time.
+
+The log is in a volume of the Docker host that serves, or at a URL that ``serve.log`` or PREDICTION_LOG names. It is
+read file by file, and of a line only what is asked for is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any
+
+import pandas as pd
+
+from conveyor.core.environment import data_options
+from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+from conveyor.deploy.docker_engine import connected
+from conveyor.deploy.host import Host
+from conveyor.ledger.permission import TARGET
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREFIX, ENDING = "predictions-", ".jsonl"
+FUTURE = pd.Timedelta(minutes=5)  # two clocks may differ by so much
+IN_MEMORY = 50_000_000  # bytes of an archive of the volume; more of it waits on the disk
+
+
+class NoLog(Misuse):
+    """There is no log to read, because nothing is deployed or none is kept."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was found in a log.
+
+    Attributes:
+        rows: ``id``, ``row``, ``time`` (UTC), ``model``, ``prediction`` and, as text, the features that were asked for.
+        files: how many were read.
+        repeated: lines with the id and row of another one; each counts once.
+        damaged: what is no line, as the end of one that is being written.
+        future: lines of a time that has not come; they are left out.
+    """
+
+    rows: pd.DataFrame
+    files: int
+    repeated: int
+    damaged: int
+    future: int
+
+
+def read(project: Project, wanted: tuple[str, ...], several: bool, now: pd.Timestamp) -> Read:
+    """All predictions of production that the log has.
+
+    Args:
+        wanted: features to read, as those of the key.
+        several: whether a prediction is a list, of the probability of each class.
+        now: the present time.
+
+    Raises:
+        NoLog: nothing is deployed, or no log is kept.
+        Misuse: the log cannot be read.
+    """
+    given = project.environment.prediction_log
+    place = project.params.serve.log if given is None else given
+    if not place:
+        raise NoLog("serve.log: is null, so no prediction is kept; name a folder of the containers, or a URL")
+    files = _of_store(place) if "://" in place else _of_host(project, place)
+    return parsed(files, wanted, several, now)
+
+
+def parsed(files: Iterator[tuple[str, bytes]], wanted: tuple[str, ...], several: bool, now: pd.Timestamp) -> Read:
+    """The rows of files by their name and content; see ``read``."""
+    import pyarrow as pa
+
+    count, damaged, tables = 0, 0, [_table([], wanted, several)]
+    for name, content in files:
+        base = PurePosixPath(name).name
+        if base.startswith(PREFIX) and base.endswith(ENDING):
+            rows, bad = _lines(content, wanted, several)
+            tables.append(_table(rows, wanted, several))
+            count, damaged = count + 1, damaged + bad
+    frame = pa.concat_tables(tables).to_pandas()
+    frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
+    no_time, later = frame["time"].isna(), frame["time"] > now + FUTURE
+    frame = frame[~no_time & ~later].sort_values("time", kind="stable")
+    again = frame.duplicated(["id", "row"])
+    rows = frame[~again].reset_index(drop=True)
+    return Read(rows, count, int(again.sum()), damaged + int(no_time.sum()), int(later.sum()))
+
+
+def _table(rows: list[tuple[Any, ...]], wanted: tuple[str, ...], several: bool) -> pa.Table:
+    """Arrow holds a file in a tenth of what Python needs."""
+    import pyarrow as pa
+
+    number = pa.float64()
+    fields = [
+        ("id", pa.string()),
+        ("row", pa.int64()),
+        ("time", pa.string()),
+        ("model", pa.dictionary(pa.int32(), pa.string())),
+    ]
+    fields += [("prediction", pa.list_(number) if several else number), *((name, pa.string()) for name in wanted)]
+    columns = list(zip(*rows, strict=True)) or [()] * len(fields)
+    return pa.table(
+        [pa.array(cells, kind) for cells, (_, kind) in zip(columns, fields, strict=True)], pa.schema(fields)
+    )
+
+
+def _lines(content: bytes, wanted: tuple[str, ...], several: bool) -> tuple[list[tuple[Any, ...]], int]:
+    """The lines of one file, and how many of them are none."""
+    rows, bad = [], 0
+    for line in content.split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            told = json.loads(line)
+            features, prediction = told["features"], told["prediction"]
+            asked = [None if (cell := dict.get(features, name)) is None else _text(cell) for name in wanted]
+            given = [float(part) for part in prediction] if several else float(prediction)
+            rows.append((str(told["id"]), int(told["row"]), str(told["time"]), str(told["model"]), given, *asked))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            bad += 1
+    return rows, bad
+
+
+def _text(cell: Any) -> str:
+    return cell if isinstance(cell, str) else json.dumps(cell)
+
+
+def _of_store(url: str) -> Iterator[tuple[str, bytes]]:
+    """The objects at a URL.
+
+    Raises:
+        Misuse: the store does not answer.
+    """
+    import fsspec
+
+    try:
+        store, folder = fsspec.core.url_to_fs(url, **data_options())
+        names = sorted(str(name) for name in store.find(folder))
+        for name in names:
+            yield name, store.cat_file(name)
+    except FileNotFoundError:
+        return  # nothing was written yet
+    except Exception as error:  # each file system raises its own library's
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise Misuse(f"serve.log: {url}: cannot be read: {reason}; check DATA_OPTIONS and the store") from None
+
+
+def _of_host(project: Project, place: str) -> Iterator[tuple[str, bytes]]:
+    """The files of the volume on the Docker host, which replicas of all releases share.
+
+    Raises:
+        NoLog: there is no such volume.
+        Misuse: the engine cannot be reached.
+    """
+    if project.params.deploy.target != "docker":
+        raise NoLog(f"serve.log: {place} is a folder of the pods; name a URL to have the log read")
+    from docker.errors import NotFound
+
+    with connected() as client:
+        host = Host(project, TARGET, client, lambda text: None)
+        with suppress(NotFound):
+            client.volumes.get(host.volume("predictions"))
+            releases = host.releases()
+            if releases:
+                yield from _archived(releases[0].containers[0].get_archive, place)
+                return
+    raise NoLog("nothing is deployed in production on this engine, so there is no log of predictions")
+
+
+def _archived(archive: Callable[[str], tuple[Iterator[bytes], Any]], place: str) -> Iterator[tuple[str, bytes]]:
+    """The files of a folder in a container."""
+    parts, _ = archive(place)
+    file: IO[bytes]
+    with SpooledTemporaryFile(IN_MEMORY) as file:
+        for part in parts:
+            file.write(part)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as members:
+            for member in members:
+                content = members.extractfile(member) if member.isfile() else None
+                if content:
+                    yield member.name, content.read()

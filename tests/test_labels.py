@@ -1,0 +1,198 @@
+"""Risk: a prediction is counted twice, or gets the label of another one, and nobody is told what was left out."""
+
+import gzip
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conveyor.core import environment
+from conveyor.core.errors import Misuse
+from conveyor.core.params import load
+from conveyor.core.project import Project
+from conveyor.watch import labels, predictions
+
+NOW = pd.Timestamp("2026-11-30T12:00:00Z")
+KEY = {"scheduled": "2013-07-01T09:40:00Z", "carrier": "UA", "flight": 332, "origin": "EWR"}
+
+
+def line(id: str = "a1", row: int = 1, time: str = "2026-11-29T10:00:00.123Z", model: str = "m", **more) -> bytes:
+    told = {"id": id, "request": None, "row": row, "time": time, "model": model, "features": {"dest": "IAH"}}
+    return json.dumps({**told, "prediction": 0.25, **more}).encode() + b"\n"
+
+
+def read(*contents: bytes, wanted=(), several=False) -> predictions.Read:
+    files = ((f"log/predictions-{number}.jsonl", content) for number, content in enumerate(contents))
+    return predictions.parsed(files, wanted, several, NOW)
+
+
+def test_each_row_of_a_request_counts_once_in_the_order_of_time():
+    first, second = line(time="2026-11-29T10:00:01.000Z"), line("a2", time="2026-11-29T10:00:00.000Z")
+    found = read(first + line(row=2), second + first)
+    assert found.rows["id"].tolist() == ["a2", "a1", "a1"] and (found.files, found.repeated) == (2, 1)
+    assert found.rows["time"].is_monotonic_increasing and str(found.rows["time"].dt.tz) == "UTC"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        line()[:40],
+        b'{"id": 1}\n',
+        b"[]\n",
+        b"\xff\xfe\n",
+        line(prediction=None),
+        line(prediction=[0.5, 0.5]),
+        line(row="x"),
+        line(time="yesterday"),
+        line(prediction="no number"),
+    ],
+)
+def test_what_is_no_line_is_counted_and_costs_no_other_one(content):
+    found = read(line("a2") + content, line("a3"))
+    assert found.damaged == 1 and found.rows["id"].tolist() == ["a2", "a3"]
+
+
+def test_a_line_without_features_is_none_where_they_are_asked_for():
+    content = line(features=None) + line("a2", features=[]) + line("a3")
+    assert read(content, wanted=("dest",)).rows["dest"].tolist() == ["IAH"] and not read(content).damaged
+
+
+def test_a_time_that_has_not_come_waits_but_not_for_a_clock_that_is_a_little_ahead():
+    found = read(line(time="2026-11-30T12:04:00Z"), line("a2", time="2026-11-30T12:06:00Z"))
+    assert found.rows["id"].tolist() == ["a1"] and found.future == 1
+
+
+def test_an_empty_log_and_a_log_with_other_files_beside_it_have_no_rows():
+    assert len(read().rows) == len(read(b"", b"\n").rows) == 0
+    others = iter([("log/tried-host-7", b"\n"), ("log/feedback-1.jsonl", line())])
+    found = predictions.parsed(others, (), False, NOW)
+    assert (len(found.rows), found.files, found.damaged) == (0, 0, 0)
+
+
+def test_of_several_classes_a_prediction_is_a_list():
+    found = read(line(prediction=[0.2, 0.3, 0.5]) + line("a2"), several=True)
+    assert np.stack(found.rows["prediction"]).tolist() == [[0.2, 0.3, 0.5]] and found.damaged == 1
+
+
+def test_a_million_lines_take_seconds_and_little_memory():
+    """In proportion: a twentieth of them, at a twentieth of a generous limit for a busy machine."""
+    import time
+    import tracemalloc
+
+    lines = b"".join(line(f"{number:032x}", features=KEY | {"dest": "IAH"}) for number in range(2_500))
+    files = ((f"predictions-{n}.jsonl", lines.replace(b'"id": "0', b'"id": "%d' % (n % 10))) for n in range(20))
+    tracemalloc.start()
+    began = time.process_time()
+    found = predictions.parsed(files, ("flight",), False, NOW)
+    took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.rows["id"].nunique() == 25_000 and found.repeated == 25_000
+    assert took < 10 and peak < 60e6
+
+
+# Joined
+
+
+@pytest.fixture
+def data(project):
+    return load(project.path / "params.yaml").data
+
+
+def join(rows: list[dict], said: dict, data, classes=("0", "1")) -> labels.Joined:
+    given = pd.DataFrame(said)
+    log = read(*[line(**row) for row in rows], wanted=labels.key_columns(given))
+    return labels.joined(log.rows, given, data, list(classes))
+
+
+def test_a_label_finds_its_prediction_by_the_id_of_the_answer_and_the_row(data):
+    rows = [{"id": "a"}, {"id": "a", "row": 2}, {"id": "b"}, {"id": "c"}]
+    found = join(rows, {"id": ["a", "a", "b", "z"], "row": [1, 2, 1, 1], "label": [1, 0, 1, 1]}, data)
+    assert found.rows[["id", "row", "y"]].to_numpy().tolist() == [["a", 1, 1.0], ["a", 2, 0.0], ["b", 1, 1.0]]
+    assert (found.waiting, found.unknown, found.repeated, found.contradicting, found.unusable) == (1, 1, 0, 0, 0)
+    alone = join(rows, {"id": ["a", "b"], "label": [1, 0]}, data)
+    assert alone.rows[["id", "row"]].to_numpy().tolist() == [["a", 1], ["b", 1]], (
+        "a label without a row is of the first"
+    )
+
+
+def test_or_by_the_key_of_the_data_as_callers_send_it(data):
+    rows = [{"id": "a", "features": KEY}, {"id": "b", "features": KEY | {"flight": 333}}, {"id": "c", "features": {}}]
+    said = pd.DataFrame([KEY, KEY | {"flight": 334}]).assign(label=[1, 0])
+    said["scheduled"] = pd.to_datetime(said["scheduled"])
+    found = join(rows, said, data)
+    assert found.rows["id"].tolist() == ["a"] and (found.waiting, found.unknown) == (2, 1)
+
+
+def test_what_was_said_twice_counts_once_and_what_contradicts_itself_not_at_all(data):
+    rows = [{"id": "a"}, {"id": "b"}]
+    found = join(rows, {"id": ["a", "a", "b", "b"], "label": [1, 1, 0, 1]}, data)
+    assert found.rows["id"].tolist() == ["a"]
+    assert (found.repeated, found.contradicting, found.waiting, found.unknown) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said", "expected", "unusable"),
+    [
+        (("0", "1"), [1, 0, 2, None], [1.0, 0.0], 1),
+        (("0", "1"), ["true", "False", "maybe", "1.0"], [1.0, 0.0, 1.0], 1),
+        (("no", "yes"), ["yes", "no", "Yes", ""], [1.0, 0.0], 2),
+        ((), [1.5, "2", "x", np.inf], [1.5, 2.0], 2),
+    ],
+)
+def test_a_label_that_is_no_class_or_no_number_is_counted(data, classes, said, expected, unusable):
+    ids = [f"a{number}" for number in range(len(said))]
+    found = join([{"id": each} for each in ids], {"id": ids, "label": said}, data, classes)
+    assert found.rows["y"].tolist() == expected and found.unusable == unusable
+
+
+def test_labels_are_the_data_unless_a_file_of_their_own_is_named(project, tmp_path):
+    by_key = labels.read(Project(project.path))
+    assert list(by_key) == ["scheduled", "carrier", "flight", "origin", "label"] and len(by_key) == 20_000
+    project.set_param("monitor.labels", "labels.csv.gz")
+    (project.path / "labels.csv.gz").write_bytes(gzip.compress(b"id,row,late\na,1,1\nb,1,0\n"))
+    by_id = labels.read(Project(project.path))
+    assert by_id.to_dict("list") == {"id": ["a", "b"], "row": [1, 1], "label": [1, 0]}
+    assert labels.key_columns(by_id) == () and labels.key_columns(by_key) == tuple(by_key)[:4]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"id,other\na,1\n", "labels.csv: has no column 'late' or 'label'; a label needs `id`, or the key .*"),
+        (b"late,flight\n1,2\n", "labels.csv: has no column 'scheduled'; a label needs `id`, or the key .*"),
+        (b"", "labels.csv: empty; fetch the file again"),
+        (None, "labels.csv: no such file; put the data there or mend monitor.labels in params.yaml"),
+    ],
+)
+def test_labels_without_a_name_or_a_value_are_one_line(project, content, told):
+    project.set_param("monitor.labels", "labels.csv")
+    if content is not None:
+        (project.path / "labels.csv").write_bytes(content)
+    with pytest.raises(Misuse, match=told):
+        labels.read(Project(project.path))
+
+
+# Where the log is
+
+
+def test_a_log_at_a_url_is_read_and_one_that_is_away_is_one_line(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("PREDICTION_LOG", f"file://{tmp_path}/log")
+    assert not len(predictions.read(Project(project.path), (), False, NOW).rows), "nothing was written yet"
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "predictions-1.jsonl").write_bytes(line())
+    assert predictions.read(Project(project.path), (), False, NOW).rows["id"].tolist() == ["a1"]
+    monkeypatch.setenv("PREDICTION_LOG", "nosuch://bucket/log")
+    with pytest.raises(Misuse, match="serve.log: nosuch://bucket/log: cannot be read: .*; check DATA_OPTIONS"):
+        predictions.read(Project(project.path), (), False, NOW)
+    project.set_param("serve.log", None)
+    monkeypatch.delenv("PREDICTION_LOG")
+    with pytest.raises(predictions.NoLog, match="serve.log: is null, so no prediction is kept"):
+        predictions.read(Project(project.path), (), False, NOW)
+
+
+def test_a_folder_of_pods_is_not_read(project):
+    project.set_param("deploy.target", "kubernetes")
+    with pytest.raises(predictions.NoLog, match="is a folder of the pods; name a URL"):
+        predictions.read(Project(project.path), (), False, NOW)
+    assert environment.data_options() == {}
