@@ -11,6 +11,7 @@ import base64
 import json
 import re
 import threading
+from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -406,9 +407,11 @@ class GitHub:
     def _issues_list_for_repo(self, request):
         """Pull requests are issues, too."""
         state, labels = request.query.pop("state", "open"), request.query.pop("labels", "")
+        since = request.query.pop("since", "")
         found = [self._issue(each) for each in sorted([*self.pulls, *(each["number"] for each in self.issues)])[::-1]]
         wanted = {label for label in labels.split(",") if label}
         found = [each for each in found if wanted <= {label["name"] for label in each["labels"]}]
+        found = [each for each in found if (each.get("closed_at") or TIME) >= since]
         return 200, request.page([each for each in found if state in ("all", each["state"])])
 
     def _issues_create(self, request):
@@ -427,6 +430,7 @@ class GitHub:
             if issue["number"] == issue_number:
                 for key in ("title", "body", "state", "state_reason"):
                     issue[key] = request.take(key, issue.get(key))
+                issue["closed_at"] = None if issue["state"] == "open" else _now()
                 if "labels" in request.body:
                     issue["labels"] = _labels(request.take("labels"))
                 return 200, self._issue(issue_number)
@@ -608,6 +612,10 @@ class _Request:
         if places:
             self.headers["Link"] = ", ".join(links)
         return items[(number - 1) * size : number * size]
+
+
+def _now():
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _labels(given):

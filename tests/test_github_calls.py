@@ -54,6 +54,7 @@ def test_every_job_may_do_what_it_asks_for_and_is_given_the_token(workflows, cod
         ("generated", "deliver/attest"),
         ("generated", "deliver/staging"),
         ("generated", "deliver/production"),
+        ("generated", "monitor/live"),
         ("generated", "monitor/missed"),
         ("generated", "release/attest"),
         ("generated", "release/publish"),

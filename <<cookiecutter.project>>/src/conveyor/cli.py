@@ -240,7 +240,7 @@ ACTS = {
     "image": "deploy.image.run",
     "ledger-key": "github.ledger_key.run",
     "missed": "github.missed.run",
-    "monitor": "deploy.monitor.run",
+    "monitor": "watch.monitor.run",
     "propose": "github.propose.run",
     "prune": "deploy.rollback.prune",
     "publish": "github.release.publish",
@@ -306,9 +306,9 @@ def fsck(
 
 
 @app.command()
-def monitor() -> None:
-    """Say what is live and for how long, and what is on its way."""
-    _act("monitor", False)
+def monitor(issue: Annotated[bool, typer.Option(help="In a workflow: keep one issue about an alarm.")] = False) -> None:
+    """Say what is live and for how long, what is on its way, and whether its loss has risen."""
+    _act("monitor", False, issue)
 
 
 @app.command()

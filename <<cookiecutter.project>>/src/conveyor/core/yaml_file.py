@@ -41,19 +41,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
         Misuse: the file is missing, empty, no UTF-8, no YAML or no mapping.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
+        return of_text(path.read_text(encoding="utf-8"), path.name)
     except FileNotFoundError:
         raise Misuse(f"{path.name}: missing; run this in the root of the repository") from None
     except UnicodeDecodeError:
         raise Misuse(f"{path.name}: not UTF-8 text; save it as UTF-8") from None
+
+
+def of_text(text: str, name: str) -> dict[str, Any]:
+    """The mapping in the text of the file ``name``.
+
+    Raises:
+        Misuse: it is empty, no YAML or no mapping.
+    """
+    try:
+        value = yaml.load(text, Loader=UniqueKeys)
     except RecursionError:
-        raise Misuse(f"{path.name}: too deep; no key needs more than a few levels") from None
+        raise Misuse(f"{name}: too deep; no key needs more than a few levels") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{path.name}:{mark.line + 1}" if mark else path.name
+        where = f"{name}:{mark.line + 1}" if mark else name
         raise Misuse(f"{where}: not YAML: {getattr(error, 'problem', None) or error}; mend that line") from None
     if not isinstance(value, dict):
-        raise Misuse(f"{path.name}: holds no keys; `git checkout {path.name}` brings it back")
+        raise Misuse(f"{name}: holds no keys; `git checkout {name}` brings it back")
     return value
 
 

@@ -67,15 +67,18 @@ def _told(event: Event) -> str:
     return f"event {event.number} ({event.type}) of {event.time}"
 
 
-def run(project: Project) -> str:
+def run(project: Project, more: str = "") -> str:
     """Write build/monitor.md and, in a workflow, the job's summary; warns of a champion older than the limit.
+
+    Args:
+        more: what else the summary says, as Markdown.
 
     Raises:
         Misuse: the ledger is damaged, or cannot be read.
     """
     ledger, damages = fsck.damages(project, whole=False)
     today, died = now(), deployment.died(project)
-    text = markdown(ledger, today, died, damages)
+    text = markdown(ledger, today, died, damages) + more
     write_text(project.build / "monitor.md", text)
     summarise(project.environment, text)
     for line in died:

@@ -163,6 +163,14 @@ def _of_host(project: Project, place: str) -> Iterator[tuple[str, bytes]]:
     """
     if project.params.deploy.target != "docker":
         raise NoLog(f"serve.log: {place} is a folder of the pods; name a URL to have the log read")
+    try:
+        yield from _of_volume(project, place)
+    except Misuse as error:
+        # No engine here is no fault where none is named: what serves is elsewhere.
+        raise error if project.environment.docker_host else NoLog(str(error)) from None
+
+
+def _of_volume(project: Project, place: str) -> Iterator[tuple[str, bytes]]:
     from docker.errors import NotFound
 
     with connected() as client:

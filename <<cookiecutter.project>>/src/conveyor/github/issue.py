@@ -1,0 +1,54 @@
+"""One issue for one matter: opened when it begins, rewritten while it lasts, closed when it is over."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from conveyor.github.api import GitHub
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def tell(github: GitHub, title: str, body: str, again_within: timedelta | None = None) -> str:
+    """Let the issue of this title say ``body``; returns what was done, with its address.
+
+    Args:
+        again_within: an issue that was closed no longer ago is opened again, instead of another one.
+
+    Raises:
+        Misuse: see ``GitHub``.
+    """
+    for known in _found(github, title, "state=open"):
+        if known["body"] != body:
+            github("PATCH", f"issues/{known['number']}", {"body": body})
+        return f"said in {known['html_url']}"
+    if again_within:
+        since = (datetime.now(UTC) - again_within).strftime(TIME)
+        for known in _found(github, title, f"state=closed&since={since}"):
+            if (known["closed_at"] or "") >= since:
+                github("PATCH", f"issues/{known['number']}", {"body": body, "state": "open"})
+                return f"opened again: {known['html_url']}"
+    return f"opened {github('POST', 'issues', {'title': title, 'body': body})['html_url']}"
+
+
+def close(github: GitHub, title: str, why: str) -> int:
+    """Close the open issues of this title with a comment; returns how many there were.
+
+    Raises:
+        Misuse: see ``GitHub``.
+    """
+    issues = _found(github, title, "state=open")
+    for known in issues:
+        github("POST", f"issues/{known['number']}/comments", {"body": why})
+        github("PATCH", f"issues/{known['number']}", {"state": "closed"})
+    return len(issues)
+
+
+def _found(github: GitHub, title: str, which: str) -> list[dict[str, Any]]:
+    """Anybody may open an issue of that title: only what a workflow opened is written over."""
+    return [
+        each
+        for each in github.pages(f"issues?{which}")
+        if each["title"] == title and each["user"] and each["user"]["type"] == "Bot" and "pull_request" not in each
+    ]

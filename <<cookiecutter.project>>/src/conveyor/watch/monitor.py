@@ -1,0 +1,171 @@
+"""The verb `monitor`: what is live, and whether its loss has risen since it was promoted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pandas as pd
+
+from conveyor.core.ci import annotate
+from conveyor.core.errors import Misuse
+from conveyor.core.project import Project
+from conveyor.deploy import monitor as deployment
+from conveyor.github.api import GitHub
+from conveyor.github.issue import close, tell
+from conveyor.ledger.events import Champion
+from conveyor.ledger.ledger import ledger_of
+from conveyor.report.wording import escape
+from conveyor.watch import labels, loss, predictions
+from conveyor.watch.alarm import State, Watch, Window, watch
+
+TITLE = "The live loss has risen"
+AGAIN = timedelta(days=14)  # an alarm that comes back so soon is the same one
+HOW = (
+    "Find out what has changed: the data, their source, or the world. Then train on newer rows, or go back to an"
+    " earlier champion by the workflow `rollback`. This issue closes when the loss of a champion is calm."
+)
+SAYS = {
+    "calm": "has not shown to be higher than on its holdout",
+    "alarm": "has risen",
+    "insufficient": "is not known well enough yet to tell",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """The live loss in words.
+
+    Attributes:
+        state: that of the alarm; None: the loss is not known.
+        line: in one line.
+        text: as Markdown.
+    """
+
+    state: State | None
+    line: str
+    text: str
+
+
+def run(project: Project, issue: bool = False, say: Callable[[str], None] = print) -> str:
+    """Write build/monitor.md and, in a workflow, the job's summary and annotations.
+
+    The live loss is told where there is a log of predictions and a label for some of them; else why it is not.
+
+    Args:
+        issue: whether an issue on GitHub is to be open while there is an alarm.
+
+    Raises:
+        Misuse: the ledger is damaged or cannot be read, log or labels are named and cannot be read, or GitHub says no.
+    """
+    live = _live(project, say)
+    said = deployment.run(project, f"\n## Live loss\n\n{live.text}\n" if live else "")
+    if live is None:
+        return said
+    if live.state == "alarm":
+        annotate(project.environment, "error", TITLE, live.line)
+    told = f"; {_kept(project, live)}" if issue and live.state in ("alarm", "calm") else ""
+    return f"{said}; {live.line}{told}"
+
+
+def _kept(project: Project, live: Told) -> str:
+    """The one issue: open while there is an alarm. While too little is known, it stays as it is."""
+    github = GitHub(project.environment)
+    if live.state == "alarm":
+        run_of = f"\nSeen by {project.environment.run_url}.\n" if project.environment.run_url else ""
+        return tell(github, TITLE, f"{live.text}\n\n{HOW}\n{run_of}", AGAIN)
+    closed = close(github, TITLE, f"It is over: {live.line}.")
+    return "its issue is closed" if closed else "no issue is open"
+
+
+def _live(project: Project, say: Callable[[str], None]) -> Told | None:
+    """None: nothing is live."""
+    try:
+        champion = ledger_of(project).champion()
+    except Misuse:
+        return None  # the state of the ledger is told by itself
+    if champion is None:
+        return None
+    try:
+        state, line, text = _told(project, champion, say)
+    except (predictions.NoLog, loss.Untold) as why:
+        state, line, text = None, f"its live loss is not known: {why}", [f"Not known: {escape(str(why))}"]
+    return Told(state, line, "\n".join(text))
+
+
+def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> tuple[State | None, str, list[str]]:
+    data, rule = project.params.data, project.params.monitor
+    bundle = ledger_of(project).bundle(champion)
+    asked, now = bundle.asked, pd.Timestamp.now("UTC")
+    by = data.key if rule.labels is None else labels.key_columns(labels.read(project))
+    log = predictions.read(project, by, asked["task"] == "multiclass", now)
+    if not len(log.rows):
+        raise predictions.NoLog("the log holds no prediction")
+    found = labels.joined(log.rows, labels.read(project), data, asked["classes"])
+    counts = _counts(log, found, told_apart=rule.labels is not None)
+    block = loss.block_of(project.params.gate)
+    live = loss.live(found, log.rows, champion.key, asked["task"], block)
+    if not len(live.loss):
+        why = f"{len(log.rows):,} predictions, and fewer than {loss.ROWS} of this model have a label"
+        return None, f"its live loss is not known: {why}", [f"Not known: {why}.", "", *counts]
+    say("monitor   scores the holdout of the champion, to compare (some seconds)")
+    promise = loss.promised(project, champion, bundle)
+    seen = watch(
+        promise.loss,
+        live.loss,
+        live.number,
+        year=loss.a_year(block),
+        budget=rule.false_alarms,
+        tolerance=rule.tolerance,
+    )
+    name = loss.metric_of(asked["task"])
+    line = f"its {name} {SAYS[seen.state]} ({_window(seen.recent[-1])}; promised {_window(seen.promised)})"
+    return seen.state, line, [*_text(seen, name, block, rule.false_alarms), "", *counts]
+
+
+def _text(seen: Watch, name: str, block: str | int, budget: float) -> list[str]:
+    unit = block if isinstance(block, str) else f"{block} hours"
+    text = [f"**The {name} {SAYS[seen.state]}**", ""]
+    text += ["| | blocks | mean | 95 % bounds |", "|---|--:|--:|---|"]
+    for what, window in (
+        ("promised, on the holdout", seen.promised),
+        *((f"last {w.days} days", w) for w in seen.recent),
+    ):
+        bounds = "too few blocks" if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
+        text.append(f"| {what} | {window.blocks} | {window.mean:.4g} | {bounds} |")
+    text += [
+        "",
+        f"- A block is one {unit}. Evidence {seen.evidence:.2f} of {seen.threshold:.2f}, as decimal logarithms:",
+    ]
+    text[-1] += f" at most {budget:.0%} of the years without a change have an alarm"
+    if seen.visible is not None and seen.state != "alarm":
+        text.append(
+            f"- A lasting rise of {seen.visible:.3g} since it is live would show by now in about half of the cases"
+        )
+    return text
+
+
+def _counts(log: predictions.Read, found: labels.Joined, told_apart: bool) -> list[str]:
+    """What was read, and what of it counts for nothing.
+
+    Args:
+        told_apart: whether labels are in a place of their own; most rows of the data were never asked for.
+    """
+    told = [f"- {len(log.rows):,} predictions, {len(found.rows):,} with a label, {found.waiting:,} without"]
+    for count, what in (
+        (log.repeated, "lines of the log repeat an id"),
+        (log.damaged, "lines of the log are damaged or half written"),
+        (log.future, "lines of the log are of a time that has not come"),
+        (found.repeated, "labels were said before"),
+        (found.contradicting, "predictions have labels that contradict each other"),
+        (found.unknown if told_apart else 0, "labels have no prediction"),
+        (found.unusable, "labels are no class of the model, or no number"),
+    ):
+        told += [f"- {count:,} {what}"] if count else []
+    return told
+
+
+def _window(window: Window) -> str:
+    days = f" in {window.days} days" if window.days else ""
+    return f"{window.mean:.4g}{days}"
