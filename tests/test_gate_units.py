@@ -367,6 +367,72 @@ def test_an_own_interval_stays_within_the_range_of_its_metric():
     assert shares == 7
 
 
+RANGES = {"log_loss": (0, np.inf), "rmse": (0, np.inf), "mae": (0, np.inf), "r2": (-np.inf, 1)}  # others: 0 to 1
+
+
+def extreme(task, rows):
+    """Labels, and by name the predictions of models that are right, or wrong, everywhere or but for few rows."""
+    if task == "regression":
+        y = np.random.default_rng(3).gamma(2, 100, rows)
+        sides = {"exact": (y, y + 1000), "close": (y + np.sin(np.arange(rows)), y * 1e6)}
+    elif task == "multiclass":
+        y = np.arange(rows) % 3
+        sides = {name: (sure * np.eye(3)[y] + (1 - sure) / 3) for name, sure in (("exact", 1.0), ("close", 0.8))}
+        sides = {name: (right, np.roll(right, 1, axis=1)) for name, right in sides.items()}
+    else:
+        y = (np.arange(rows) % 3 == 0).astype(int)
+        sides = {name: np.where(y == 1, sure, 1 - sure) for name, sure in (("exact", 1.0), ("close", 0.9))}
+        sides = {name: (right, 1 - right) for name, right in sides.items()}
+    models = {}
+    for name, (right, wrong) in sides.items():
+        for few in (0, 1, 2):
+            other = np.isin(np.arange(rows), [0, 7][:few])[(...,) + (None,) * (right.ndim - 1)]
+            models[f"{name}, all right but {few}"] = np.where(other, wrong, right)
+            models[f"{name}, all wrong but {few}"] = np.where(other, right, wrong)
+    return y, models
+
+
+@pytest.mark.parametrize("units", [None, 12])
+@pytest.mark.parametrize("rows", [30, 48])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_no_interval_leaves_the_range_of_its_metric_whatever_the_models_get_right(task, rows, units):
+    y, models = extreme(task, rows)
+    groups = None if units is None else np.arange(rows) * units // rows
+    name = {"binary": "roc_auc", "multiclass": "brier", "regression": "r2"}[task]
+    told = 0
+
+    def inside(low, high, *values):
+        slack = 1e-12 * max(1.0, *map(abs, values))  # the rounding of a sum
+        assert all(low - slack <= value <= high + slack for value in values), (values, low, high)
+
+    def look(one, low, high):
+        if one.challenger_low is not None:
+            inside(low, high, one.challenger_low, one.challenger, one.challenger_high)
+            inside(one.challenger_low, one.challenger_high, one.challenger)
+        if one.gain_low is not None:
+            inside(low - high, high - low, one.gain_low, one.gain, one.gain_high)
+            inside(one.gain_low, one.gain_high, one.gain)
+        return one.challenger_low is not None
+
+    for champion in (None, *list(models.values())[::3]):
+        for challenger in models.values():
+            made = decide(y, champion, challenger, rule(name), None, task, groups)
+            for one in made.metrics:
+                low, high = RANGES.get(one.name, (0, 2 if one.name == "brier" and task == "multiclass" else 1))
+                told += look(one, low, high)
+            low, high = RANGES.get(name, (0, 2 if name == "brier" else 1))
+            inside(low - high, high - low, made.needed or 0.0, made.tail.low if made.tail else 0.0)
+    assert told > 100
+
+
+def test_a_rare_error_of_heavy_tails_does_not_throw_the_bound_of_a_loss_any_distance():
+    """The bound away from the end of the range is not made by the logarithm, which would."""
+    generator = np.random.default_rng(5)
+    off = generator.lognormal(0, 2, 200)
+    [made] = decide(off, None, np.zeros(200), rule("rmse"), None, "regression", every_metric=False).metrics
+    assert 0 < made.challenger_low < made.challenger < made.challenger_high < 100 * made.challenger
+
+
 def test_the_own_interval_of_a_nearly_perfect_model_holds_the_truth():
     truth = METRICS["roc_auc"].way(METRICS["roc_auc"].function, *(lambda y, p: (y, [p]))(*separated(2, 10**6)), None)
     inside = 0

@@ -181,7 +181,7 @@ def visible(y: Labels, models: Sequence[Floats], rule: params.Gate, groups: Grou
             return None
     known = [value for value in found if value is not None]
     least = float(np.median(known)) if known else None
-    return None if least is None or (metric.scale == "share" and least > 1) else least
+    return None if least is None or least > metric.ends(models[0]).differences.high else least
 
 
 def result(

@@ -52,9 +52,10 @@ def _compare(
     if not own.known and groups is not None:
         # Too few groups for an error: the rows still tell whether there is anything to measure.
         own = metric.way(metric.function, y, [challenger], None).alone[0]
+    ends = metric.ends(challenger)
     for role, bounds in (
-        ("challenger", own.own_interval(rule.confidence, metric.scale) if len(y) >= OWN else None),
-        ("gain", between.interval(rule.confidence) if between else None),
+        ("challenger", own.own_interval(rule.confidence, ends) if len(y) >= OWN else None),
+        ("gain", between.interval_within(rule.confidence, ends.differences) if between else None),
     ):
         given |= {f"{role}_low": bounds[0], f"{role}_high": bounds[1]} if bounds else {}
     if between:
@@ -149,7 +150,8 @@ def decide(
         against=against,
     )
     outcome, reason = judged.outcome()
-    low = gain.lower(rule.confidence) if gain and gain.heavy else None
+    ends = METRICS[rule.metric].ends(challenger).differences
+    low = gain.lower(rule.confidence, ends) if gain and gain.heavy else None
     return Decision(
         outcome="block" if unjudged else outcome,
         reason=unjudged or reason,

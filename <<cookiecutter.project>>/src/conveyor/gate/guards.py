@@ -192,7 +192,7 @@ def _guard(
         return None
     if overall:
         spread = spread.at_least(overall.inflated)
-    low, high = spread.interval(rule.confidence) or (None, None)
+    low, high = spread.interval_within(rule.confidence, metric.ends(challenger).differences) or (None, None)
     worst = -margin(theirs.value)
     beyond = spread.known and spread.value < worst
     return Guard(

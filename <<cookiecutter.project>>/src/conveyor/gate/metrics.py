@@ -24,7 +24,7 @@ from conveyor.core.errors import Misuse, at_fault
 from conveyor.core.tasks import Task, chosen
 from conveyor.core.team import imported
 from conveyor.gate.intervals import Sums, Way, below, by_bootstrap, by_mean, by_placements, by_sums
-from conveyor.gate.spread import Floats, Scale
+from conveyor.gate.spread import ENDS, Ends, Floats, Scale
 
 Labels = NDArray[Any]
 Weights = NDArray[np.uint8]
@@ -43,6 +43,10 @@ class Metric:
     higher_is_better: bool
     scale: Scale = "any"
     by_threshold: bool = False
+
+    def ends(self, predicted: Floats) -> Ends:
+        """The ends of the range of its values, of such predictions."""
+        return Ends(0, 2) if self.scale == "distance" and predicted.ndim > 1 else ENDS[self.scale]
 
 
 def at(metric: Metric, threshold: float) -> Metric:
@@ -248,7 +252,7 @@ METRICS = {
     "roc_auc": Metric(roc_auc, by_placements, higher_is_better=True, scale="share"),
     "average_precision": Metric(average_precision, by_bootstrap, higher_is_better=True, scale="share"),
     "log_loss": Metric(log_loss, by_mean, higher_is_better=False, scale="loss"),
-    "brier": Metric(brier, by_mean, higher_is_better=False, scale="loss"),
+    "brier": Metric(brier, by_mean, higher_is_better=False, scale="distance"),
     "accuracy": Metric(accuracy, by_mean, higher_is_better=True, scale="share", by_threshold=True),
     "balanced_accuracy": Metric(balanced_accuracy, by_sums, higher_is_better=True, scale="share", by_threshold=True),
     "precision": Metric(precision, by_sums, higher_is_better=True, scale="share", by_threshold=True),

@@ -181,7 +181,9 @@ class Judged:
         """The gain that would be enough at the level of this look; None if nothing would, or nothing is compared."""
         plain = 1 - self.rule.confidence
         reach = looks.reach(self.gain, self.look.level if self.look else plain, plain) if self.gain else None
-        return self._worst + reach if reach is not None and np.isfinite(reach) else None
+        most = METRICS[self.rule.metric].ends(self.challenger).differences.high
+        needed = np.inf if reach is None else self._worst + reach
+        return needed if np.isfinite(needed) and needed <= most else None
 
 
 def _harm(guard: Guard, metric: str) -> str:

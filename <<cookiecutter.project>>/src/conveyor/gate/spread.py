@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,47 @@ UNSURE = 1.5  # an inflation above it is an estimate that costs as many times th
 ALONE = 3  # units that would tell as much: fewer give no error
 RHYTHM = 8  # units: a week of days, and one more
 
-# The values that a metric can have: a share (0 to 1), a loss (0 and above), 1 and below, any.
-Scale = Literal["share", "loss", "up to one", "any"]
+# The values that a metric can have: a share (0 to 1), a squared distance of probabilities (0 to 1, of more than two
+# classes to 2), a loss (0 and above), 1 and below, any.
+Scale = Literal["share", "distance", "loss", "up to one", "any"]
+
+
+class Ends(NamedTuple):
+    """The ends of a range of values; an infinite one is none."""
+
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def open(self) -> bool:
+        """Whether there is no end at all."""
+        return not np.isfinite([self.low, self.high]).any()
+
+    @property
+    def differences(self) -> Ends:
+        """The range of a difference of two values."""
+        return Ends(self.low - self.high, self.high - self.low)
+
+    def stretched(self, value: Any) -> Any:
+        """Values on a scale that has no end: the logit of a share, the logarithm of a loss."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low = np.log(value - self.low) if np.isfinite(self.low) else 0.0
+            return low - (np.log(self.high - value) if np.isfinite(self.high) else 0.0)
+
+    def slope(self, value: Any) -> Any:
+        """The derivative of ``stretched``."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 1 / (value - self.low) + 1 / (self.high - value)
+
+    def back(self, stretched: float) -> float:
+        """The value whose ``stretched`` is this."""
+        with np.errstate(over="ignore"):
+            if np.isfinite(self.low) and np.isfinite(self.high):
+                return float(self.low + (self.high - self.low) / (1 + np.exp(-stretched)))
+            return float(self.low + np.exp(stretched) if np.isfinite(self.low) else self.high - np.exp(-stretched))
+
+
+ENDS = {"share": Ends(0, 1), "distance": Ends(0, 1), "loss": Ends(0), "up to one": Ends(high=1), "any": Ends()}
 
 
 @dataclass(frozen=True)
@@ -90,41 +128,69 @@ class Spread:
             max(float(drawn[1]), high) if above > student else float(drawn[1]),
         )
 
-    def own_interval(self, confidence: float, scale: Scale) -> tuple[float, float] | None:
+    def own_interval(self, confidence: float, ends: Ends) -> tuple[float, float] | None:
         """Bounds of one model's metric, made on a scale without end and carried back; None without any error.
 
         Near the end of its range the error of a metric depends on its value: an interval of equal arms would leave
-        the range, or miss the truth on one side. A share gets the logit, a loss the logarithm; with heavy tails the
-        arms are as unequal as the rows are skewed.
+        the range, or miss the truth on one side. A share gets the logit, a loss the logarithm; with heavy tails, which
+        only a value without a second end can have, the arms are as unequal as the rows are skewed.
         """
-        if scale == "any" or not self.known or not self.error:
+        if ends.open or not self.known or not self.error:
             return self.interval(confidence) if self.error else None
-        if self.heavy and self.parts is not None and len(self.parts) <= MOST_RESAMPLED:
-            return self._studentized(confidence, self.parts)
-        to, back, slope = _SCALES[scale]
-        value = np.float64(self.value)  # at the end of the range a float would raise
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            middle, arm = to(value), self._quantile(confidence) * self.error * slope(value)
-            bounds = [float(back(middle - arm)), float(back(middle + arm))]
-        return (min(bounds), max(bounds)) if np.isfinite(bounds).all() and np.isfinite(arm) else None
+        half_open = not np.isfinite(ends).all()
+        if half_open and self.heavy and self.parts is not None and len(self.parts) <= MOST_RESAMPLED:
+            return self._studentized(confidence, self.parts, ends)
+        return self._stretched(confidence, ends)
 
-    def _studentized(self, confidence: float, parts: Floats) -> tuple[float, float]:
+    def interval_within(self, confidence: float, ends: Ends) -> tuple[float, float] | None:
+        """``interval``, but a bound that would leave the range is made on a scale without end and carried back."""
+        bounds = self.interval(confidence)
+        if bounds is None or (bounds[0] >= ends.low and bounds[1] <= ends.high):
+            return bounds
+        low, high = self._stretched(confidence, ends) or (self.value, self.value)
+        return bounds[0] if bounds[0] >= ends.low else low, bounds[1] if bounds[1] <= ends.high else high
+
+    def _stretched(self, confidence: float, ends: Ends) -> tuple[float, float] | None:
+        """Student's bounds on the scale without end; None for a value at an end, which has no place there."""
+        value = np.float64(self.value)  # at the end of the range a float would raise
+        middle, arm = ends.stretched(value), self._quantile(confidence) * self.error * ends.slope(value)
+        if not np.isfinite([middle, arm]).all():
+            return None
+        low, high = ends.back(middle - arm), ends.back(middle + arm)
+        return (low, high) if np.isfinite([low, high]).all() else None
+
+    def _studentized(self, confidence: float, parts: Floats, ends: Ends) -> tuple[float, float]:
         """Bounds by the distribution of Student's t in resamples, which is as skewed as the rows are.
+
+        The bound on the side of the end is made on the scale without end. The other one is not: there a few rows that
+        carry all would throw it any distance.
 
         B. Efron and R. Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 12.
         """
         from conveyor.gate.resampling import resamples
 
-        found = []
+        plain, stretched, middle = [], [], parts.mean()
         for weights in resamples(len(parts), None, 1000):
             count = np.maximum(weights.sum(axis=1), 1)
             mean = weights @ parts / count
-            variance = np.maximum(weights @ parts**2 / count - mean**2, 0)
+            error = np.sqrt(np.maximum(weights @ parts**2 / count - mean**2, 0) / count)
             with np.errstate(divide="ignore", invalid="ignore"):
-                found.append((mean - parts.mean()) / np.sqrt(variance / count))
-        t = np.concatenate(found)
-        low, high = np.quantile(t[np.isfinite(t)], [1 - confidence, confidence])
-        return self.value - float(high) * self.error, self.value - float(low) * self.error
+                plain.append((mean - middle) / error)
+                stretched.append((ends.stretched(mean) - ends.stretched(middle)) / (ends.slope(mean) * error))
+
+        def bound(found: list[Floats], level: float) -> float:
+            t = np.concatenate(found)
+            t = t[np.isfinite(t)]
+            return float(np.quantile(t, level)) if len(t) else self._quantile(level)
+
+        value = np.float64(self.value)
+        low, high = (
+            ends.back(ends.stretched(value) - bound(stretched, level) * self.error * ends.slope(value))
+            if np.isfinite(end)
+            else float(value - bound(plain, level) * self.error)
+            for end, level in zip(ends, (confidence, 1 - confidence), strict=True)
+        )
+        return low, high
 
     def shown_below(self, bound: float) -> float:
         """One-sided p-value of "the true value is at least ``bound``": small if the value is shown to be below it."""
@@ -138,11 +204,12 @@ class Spread:
         t = max(t, t + skewed * (t**2 / 3 + 1 / 6) + skewed**2 * t**3 / 27)
         return float(stdtr(self.freedom, t) if np.isfinite(self.freedom) else ndtr(t))
 
-    def lower(self, confidence: float) -> float | None:
+    def lower(self, confidence: float, ends: Ends = ENDS["any"]) -> float | None:
         """The bound above which the true value is shown to be; None if there is none.
 
         With heavy tails it must hold without the units that favour it most, too: the error that is measured on such
-        rows is too small as long as no row of the other side was drawn.
+        rows is too small as long as no row of the other side was drawn. It stays within ``ends``, see
+        ``interval_within``.
         """
         bounds = self.interval(confidence)
         if bounds is None:
@@ -152,7 +219,8 @@ class Spread:
         favourable = np.sort(self.parts)
         more = max(self.error / _error(favourable), 1.0)  # that the error is by correlation and uneven groups
         kept = [favourable[: len(favourable) - out] for out in range(WITHOUT + 1)]
-        return min(bounds[0], *(_student_low(each, self.freedom, confidence, more) for each in kept))
+        low = min(bounds[0], *(_student_low(each, self.freedom, confidence, more) for each in kept))
+        return low if low >= ends.low else (self._stretched(confidence, ends) or (self.value,))[0]
 
     @property
     def carried(self) -> float:
@@ -203,17 +271,6 @@ def _student_low(parts: Floats, freedom: float, confidence: float, more: float) 
     from scipy.special import stdtrit
 
     return float(parts.mean() - stdtrit(min(freedom, len(parts) - 1), confidence) * more * _error(parts))
-
-
-def _logistic(x: float) -> float:
-    return float(1 / (1 + np.exp(-x)))
-
-
-_SCALES: dict[str, tuple[Callable[[float], Any], Callable[[float], Any], Callable[[float], Any]]] = {
-    "share": (lambda v: np.log(v / (1 - v)), _logistic, lambda v: 1 / (v * (1 - v)) if 0 < v < 1 else np.inf),
-    "loss": (np.log, np.exp, lambda v: 1 / v if v > 0 else np.inf),
-    "up to one": (lambda v: np.log(1 - v), lambda x: 1 - np.exp(x), lambda v: 1 / (1 - v) if v < 1 else np.inf),
-}
 
 
 def from_left_out(
