@@ -9,6 +9,7 @@ import pytest
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
 from conveyor.deploy import monitor
+from conveyor.gate.looks import Sight
 from conveyor.ledger import history as history_module
 from conveyor.ledger import journal as journal_module
 
@@ -27,6 +28,46 @@ def test_history_says_what_was_live_at_a_time(place, monkeypatch):
     for then in ("yesterday", "0001-01-01T00:00+14:00"):
         with pytest.raises(Misuse, match=f"^history: '{re.escape(then)}' is no time; write 2026"):
             history.live_at(ledger, then, False)
+
+
+def test_history_says_why_a_model_was_blocked_what_it_was_compared_with_and_what_the_change_is_called(
+    place, monkeypatch
+):
+    """A month later the report of the run is gone: the ledger alone must tell."""
+    place.promote("first")
+    git = place.project.git
+    git("commit", "--quiet", "--allow-empty", "--message", "model.py: forgets \x1b[31mthe time of day\n\nand more")
+    monkeypatch.setenv("GITHUB_RUN_ID", "77")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "team/late")
+    ledger = place.open()
+    for name, outcome in (("worse", "block"), ("same", "keep")):
+        sight = Sight(holdout=name, rows=40, sketch=None, recipe=None)
+        ledger.note(place.bundle(name), ledger.number, outcome, f"why {name}", sight)
+    ledger = place.promote("second")
+    ledger.live(ledger.roll_back(None, "bad mornings", None))
+    lines = history_module.events(place.open(), False).splitlines()
+    first, compared = place.key("first")[:12], f"compared with champion {place.key('first')[:12]}"
+    change = r'"model.py: forgets \x1b[31mthe time of day"'
+    run = "https://github.com/team/late/actions/runs/77"
+    for number, kind, name in ((3, "blocked    ", "worse"), (4, "kept       ", "same")):
+        assert f"  {kind} {place.key(name)[:12]}  " in lines[number]
+        assert lines[number].endswith(f": why {name} ({compared}; {change}; {run})")
+    assert lines[2].endswith(")") and compared not in lines[1] + lines[2]  # a first champion was compared with nothing
+    assert f"  accepted    {place.key('second')[:12]}  " in lines[5] and compared in lines[5]
+    [back] = [line for line in lines if "  rolled_back " in line]
+    assert f" {first}  " in back and f": bad mornings (in place of {place.key('second')[:12]}; " in back
+    # A commit that this clone has not got has no name here.
+    bare = {event.commit: "" for event in ledger.events}
+    assert history_module.line(ledger, ledger.events[2], bare).endswith(f"({compared}; {run})")
+
+
+def test_history_names_no_model_where_an_event_is_about_none(place):
+    for name in ("first", "second", "third"):
+        ledger = place.promote(name)
+    place.act("prune", ledger, 2)
+    last = history_module.events(place.open(), False).splitlines()[-1]
+    assert "  pruned      -             " in last and "deleted those of 1 models" in last
+    assert not any(place.key(name)[:12] in last for name in ("first", "second", "third"))
 
 
 HOSTILE = {
@@ -91,7 +132,8 @@ def test_events_stay_in_order_when_a_clock_jumps_and_history_says_so(place, monk
     assert [event.time for event in ledger.events] == sorted(event.time for event in ledger.events)
     assert (ledger.events[2].time, ledger.events[2].clock) == ("2026-03-01T08:05:00Z", "2026-02-01T00:00:00Z")
     shown = history_module.events(place.open(), False)
-    assert shown.splitlines()[3].endswith("second is better (the writer's clock said 2026-02-01T00:00:00Z)")
+    told = shown.splitlines()[3].partition("second is better (")[2]
+    assert told.endswith("; the writer's clock said 2026-02-01T00:00:00Z)")
 
 
 def test_history_at_a_time_says_when_a_clock_makes_it_unsure(place, monkeypatch):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from conveyor.core.errors import Misuse, one_line
 from conveyor.core.files import to_json
+from conveyor.core.git import GitError
 from conveyor.ledger.events import Event
 from conveyor.ledger.ledger import Ledger
 
 HEADER = "event   time, UTC             what        model         commit        by whom: why\n"
+JUDGED = ("accepted", "kept", "blocked")  # the key is that of a challenger
+OF_NO_MODEL = ("pruned", "migrated")  # the key is that of the event before
 
 
 def events(ledger: Ledger, as_json: bool) -> str:
@@ -20,16 +24,46 @@ def events(ledger: Ledger, as_json: bool) -> str:
         return "no events yet; `make pipeline` bootstraps the first champion\n"
     champion = ledger.champion()
     marks = {champion.event: "  <- champion"} if champion else {}
-    return HEADER + "".join(f"{line(event)}{marks.get(event.number, '')}\n" for event in ledger.events)
+    names = subjects(ledger, ledger.events)
+    return HEADER + "".join(f"{line(ledger, event, names)}{marks.get(event.number, '')}\n" for event in ledger.events)
 
 
-def line(event: Event) -> str:
+def subjects(ledger: Ledger, shown: Sequence[Event]) -> dict[str, str]:
+    """The first line of the message of each event's commit, by commit; without those that are not in this clone."""
+    asked = "".join(f"{commit}\n" for commit in dict.fromkeys(event.commit for event in shown))
+    words = ("log", "--no-walk=unsorted", "--ignore-missing", "--stdin", "--format=%H %s")
+    try:
+        told = ledger.project.git(*words, stdin=asked.encode()) if asked else ""
+    except GitError:
+        return {}
+    return {commit: name for commit, _, name in (each.partition(" ") for each in told.split("\n"))}
+
+
+def line(ledger: Ledger, event: Event, names: dict[str, str]) -> str:
+    """An event in one line: whose key it is, why it was written, and what the change is called.
+
+    Args:
+        names: see ``subjects``.
+    """
     reason = " ".join(event.reason.split())  # a person's reason may have line breaks
-    clock = f" (the writer's clock said {event.clock})" if event.clock else ""
+    facts = [*_about(ledger, event), f'"{names[event.commit]}"' if names.get(event.commit) else "", event.run or ""]
+    facts.append(f"the writer's clock said {event.clock}" if event.clock else "")
+    told = "; ".join(fact for fact in facts if fact)
+    key = f"{'-':<12}" if event.type in OF_NO_MODEL else event.key[:12]
     return one_line(
-        f"{event.number:06d}  {event.time}  {event.type:<11} {event.key[:12]}  {event.commit[:12]}  {event.by}:"
-        f" {reason}{clock}"
+        f"{event.number:06d}  {event.time}  {event.type:<11} {key}  {event.commit[:12]}  {event.by}:"
+        f" {reason}{f' ({told})' if told else ''}"
     )
+
+
+def _about(ledger: Ledger, event: Event) -> list[str]:
+    """Which other model or place an event is about."""
+    before = next((each for each in reversed(ledger.lived) if each.number < event.number), None)
+    if event.type in JUDGED and before:
+        return [f"compared with champion {before.key[:12]}"]
+    if event.replaces:
+        return [f"in place of {event.replaces[:12]}"]
+    return []
 
 
 def live_at(ledger: Ledger, at: str, as_json: bool) -> str:
@@ -49,7 +83,7 @@ def live_at(ledger: Ledger, at: str, as_json: bool) -> str:
     event, unsure = _at(ledger, then)
     if as_json:
         return to_json({"at": then, "live": event.model_dump(by_alias=True, mode="json") if event else None})
-    told = line(event) if event else "nothing was live then"
+    told = line(ledger, event, subjects(ledger, [event])) if event else "nothing was live then"
     return f"{told}\n{unsure}\n" if unsure else f"{told}\n"
 
 
