@@ -72,7 +72,39 @@ def test_the_card_of_other_tasks_is_written_too(bootstrapped, released):
     )
     project.params = project.params.model_copy(update={"gate": rule})
     text = card.markdown(project, bundle, "1.0.0-rc.1", event, "image")
-    assert "| segment |" not in text and "is only looked for in no column." in text
+    assert "| segment |" not in text and "a part of the rows is not looked for: no column is guarded." in text
+    assert "\n\nNo segment is guarded: `gate.guards.segments` names no column.\n" in text
+
+
+def test_the_card_says_which_limit_the_model_is_beyond_and_what_nothing_watches(released):
+    from conveyor.report import model_card as card
+
+    project, bundle, event, whole = released
+    unsaid = ("No floor is set", "does not look at calibration", "all have fewer", "beyond the floor")
+    assert not any(words in whole for words in unsaid)
+
+    def text(floors, **guards):
+        gate = project.params.gate
+        rule = gate.model_copy(update={"floors": floors, "guards": gate.guards.model_copy(update=guards)})
+        project.params = project.params.model_copy(update={"gate": rule})
+        return card.markdown(project, bundle, "1.0.0", event, "image")
+
+    told = text({}, calibration_margin=None, min_rows=100_000)
+    assert f"\n\nNo floor is set: {wording.NO_FLOOR}.\n" in told
+    assert "- The gate does not look at calibration: `gate.guards.calibration_margin` is null.\n" in told
+    assert "for values with at least 100000 rows; there is none: all have fewer.\n" in told
+    told = text({"roc_auc": 0.9, "log_loss": 0.1, "brier": 0.9})
+    for name, note in (
+        ("roc_auc", "**beyond the floor 0.9**"),
+        ("log_loss", "**beyond the floor 0.1**"),
+        ("brier", "floor 0.9"),
+    ):
+        [line] = [
+            line
+            for line in told.splitlines()
+            if line.startswith(f"| {name.replace('_', '&#95;')} |") or line.startswith(f"| {name} |")
+        ]
+        assert line.endswith(f"| {note} |") or line.endswith(f"| decides, {note} |"), line
 
 
 def test_the_files_of_the_model_are_those_of_the_bundle_and_packed_alike_each_time(release, released):

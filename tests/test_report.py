@@ -15,6 +15,8 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from conveyor.core.ci import Where
+from conveyor.core.environment import Environment
 from conveyor.core.files import sha256, write_json
 from conveyor.core.params import Gate
 from conveyor.gate import decide as conveyor_decide
@@ -395,13 +397,13 @@ def test_the_summary_gets_the_report_once(tmp_path):
     summary.write_text("before\n")
     write_json(build / "validation.json", refused("distance"))
     project = SimpleNamespace(
-        root=tmp_path, build=build, package="flights", environment=SimpleNamespace(summary=str(summary), run_url=None)
+        root=tmp_path, build=build, package="flights", environment=Environment(summary=str(summary))
     )
     assert run_report(project) == "data refused: build/report.html"
     markdown = (build / "report.md").read_text()
     assert summary.read_text() == "before\n" + markdown
     Page((build / "report.html").read_text())
-    project.environment.summary = None
+    project.environment = Environment()
     run_report(project)
     assert summary.read_text() == "before\n" + markdown
 
@@ -477,12 +479,12 @@ def test_guards_are_a_line_where_they_hold_and_a_table_where_not(decide):
 
 def test_calibration_is_told_in_units_that_can_be_read():
     guard = {"kind": "calibration", "champion": 0.0009, "challenger": 0.0025, "margin": 0.0016, "gain": -0.0016}
-    guard["doubted"] = False
+    guard |= {"doubted": False, "gain_low": -0.002, "gain_high": -0.001}
     assert wording.closest(guard | {"holds": True}) == (
         "calibration error 0.0500 against 0.0300, error up to 0.0500 is tolerated"
     )
     beyond = guard | {"challenger": 0.0036, "gain": -0.0027, "holds": True}
-    assert wording.closest(beyond).endswith("is tolerated (measured beyond it, but not shown)")
+    assert wording.closest(beyond).endswith("is tolerated (measured beyond what is tolerated, which may be luck)")
     assert wording.values(guard | {"champion": -0.001})[0] == 0.0
 
 
@@ -504,7 +506,7 @@ def test_segments_are_grouped_by_their_column(name, parts):
 def test_without_guards_nothing_is_claimed_of_them(decide):
     decision, scored = decide("promote", values=0, guards={"calibration_margin": None})
     assert decision["decision"]["guards"] == []
-    assert "Guards" not in as_markdown(passed(), decision)
+    assert "**Guards**: none was measured\n" in as_markdown(passed(), decision)
     page = Page(report_page.page(passed(), decision, None, scored))
     assert "No guard was measured" in page.words and "Guardshold" not in page.words
 
@@ -705,7 +707,8 @@ def test_flags_follow_the_verdict_and_say_whose_rule_it_was(decide):
     first, rest = markdown.split("\n", 1)
     assert first.startswith("**Verdict: keep**")
     assert (
-        rest.startswith("\n> [!WARNING]\n> Look at this before you follow the verdict:")
+        rest.startswith("\n**The champion stays.** ")
+        and "\n\n> [!WARNING]\n> Look at this before you follow the verdict:" in rest
         and f"\n>\n> - {flag}\n\n" in rest
     )
     assert rest.index(flag) < rest.index("Judged by the rule of the base.") < rest.index("| metric |")
@@ -852,9 +855,14 @@ def golden():
     rest["warnings"] = ["the challenger takes 2.4 times the champion's seconds for 100 rows"]
     decision = around(SimpleNamespace(model_dump=lambda mode: judged), 2000, **rest)
     before = lineage("e", params={"estimator": "logistic", "C": 1.0}, versions={"scikit-learn": "1.9.0"})
+    home = "https://github.com/acme/flights"
+    origin = [Where("pull request", "#12", f"{home}/pull/12"), Where("branch", "forest", f"{home}/tree/forest")]
+    origin += [
+        Where(name, digit * 40, f"{home}/commit/{digit * 40}") for name, digit in (("commit", "a"), ("base", "c"))
+    ]
     return {
-        "report.md": as_markdown(passed(), decision, lineage(), before),
-        "report.html": report_page.page(passed(), decision, lineage(), (y, models), "flights", before),
+        "report.md": as_markdown(passed(), decision, lineage(), before, origin),
+        "report.html": report_page.page(passed(), decision, lineage(), (y, models), "flights", before, None, origin),
     }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from conveyor.core.environment import Environment
 from conveyor.core.errors import Misuse
@@ -39,6 +41,46 @@ def foreign(environment: Environment) -> bool:
         return False
     home = (pull["head"]["repo"] or {}).get("full_name")  # None: the fork was deleted
     return home != environment.repository or environment.actor == "dependabot[bot]"
+
+
+class Where(NamedTuple):
+    """A pull request, a branch or a commit: its kind, its name, and its address on GitHub where that is known."""
+
+    name: str
+    text: str
+    url: str | None = None
+
+    @property
+    def short(self) -> str:
+        """The name; that of a commit without its last digits."""
+        return self.text[:12] if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", self.text) else self.text
+
+
+def origin(environment: Environment, commit: str) -> list[Where]:
+    """Where a report comes from: pull request and branch, if a workflow tells them, and ``commit`` as the last one.
+
+    A pull request is judged by the code of its base, so that ``commit`` is that of the base there.
+
+    Raises:
+        Misuse: the file of the workflow's event cannot be read.
+    """
+
+    def where(name: str, text: str, path: str, home: str | None = environment.repository) -> Where:
+        return Where(name, text, f"{environment.server_url}/{quote(f'{home}/{path}')}" if home else None)
+
+    pull = event(environment).get("pull_request") if environment.event else None
+    branch = (environment.ref or "").partition("refs/heads/")[2]
+    if not isinstance(pull, dict):
+        on = [where("branch", branch, f"tree/{branch}")] if branch else []
+        return [*on, where("commit", commit, f"commit/{commit}")]
+    head, number = pull["head"], pull["number"]
+    fork = (head["repo"] or {}).get("full_name")  # None: the fork was deleted
+    return [
+        where("pull request", f"#{number}", f"pull/{number}"),
+        where("branch", head["ref"], f"tree/{head['ref']}", fork if environment.repository else None),
+        where("commit", head["sha"], f"pull/{number}/commits/{head['sha']}"),
+        where("base", commit, f"commit/{commit}"),
+    ]
 
 
 def annotate(environment: Environment, level: str, title: str, text: str) -> None:

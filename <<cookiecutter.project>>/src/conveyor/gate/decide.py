@@ -124,7 +124,7 @@ def decide(
     alone = compared
     if champion is not None and compared[rule.metric].challenger is None:
         alone = {name: compare(name, y, None, challenger, rule, groups) for name in names}
-    floors = tuple(_floor(alone[name], floor) for name, floor in rule.floors.items())
+    floors = tuple(floor(alone[name], least) for name, least in rule.floors.items())
     checked, units = Checked(), None
     if champion is not None and not champion_error and gain is not None and compared[rule.metric].gain is not None:
         checked = guards.check(y, champion, challenger, rule, groups, segments, gain)
@@ -199,7 +199,8 @@ def _shown(guarded: tuple[Guard, ...]) -> tuple[Guard, ...]:
     return guarded[:SHOWN] if all(guard.holds and not guard.doubted for guard in rest) else guarded
 
 
-def _floor(measured: Comparison, floor: float) -> Floor:
+def floor(measured: Comparison, least: float) -> Floor:
+    """Whether a metric holds its floor, which is the most of a loss."""
     value = measured.challenger
-    holds = value is not None and (value >= floor if measured.higher_is_better else value <= floor)
-    return Floor(metric=measured.name, floor=floor, value=value, holds=holds)
+    holds = value is not None and (value >= least if measured.higher_is_better else value <= least)
+    return Floor(metric=measured.name, floor=least, value=value, holds=holds)

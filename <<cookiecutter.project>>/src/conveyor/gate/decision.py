@@ -12,6 +12,7 @@ from conveyor.gate.looks import Look
 from conveyor.gate.units import Units
 
 Outcome = Literal["bootstrap", "promote", "keep", "block", "incomparable"]
+BANNED = "this model will not be promoted"  # begins the flag of a model in quarantine
 
 
 class Comparison(Frozen):

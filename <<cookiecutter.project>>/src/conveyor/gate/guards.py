@@ -135,6 +135,8 @@ def check(
             made.append(
                 _guard("calibration", "calibration error", margin, CALIBRATION, rule, y, champion, challenger, groups)
             )
+            if made[0] is None:
+                unseen.append("calibration: its error cannot be computed")
         else:
             unseen.append(f"calibration: a class has fewer than {FEWEST} rows")
     elif guards.calibration_margin is not None:

@@ -85,7 +85,8 @@ class Judged:
         fewest = len(self.y) if self.task == "regression" else min(np.bincount(self.y, minlength=2))
         if own.challenger_low is None and (len(self.y) < OWN or fewest < FEWEST):
             return "block", f"{name} {own.challenger:.4f} {self.rows} has no interval: too few rows to tell"
-        return "bootstrap", f"no champion yet and every floor holds: {name} {own.challenger:.4f} {self.rows}"
+        held = "every floor holds" if self.floors else "no floor is set"
+        return "bootstrap", f"no champion yet and {held}: {name} {own.challenger:.4f} {self.rows}"
 
     def _unlike(self) -> tuple[Outcome, str] | None:
         """The champion cannot be measured, or there is nothing to tell apart."""

@@ -20,10 +20,12 @@ def section(found: Json, name: str) -> Json:
         found: the ``aa`` of build/aa.json, see gate/aa.py.
         name: the metric's.
     """
-    promoted, above = found["promoted"], Rate.model_validate(found["promoted"]).above
+    promoted = found["promoted"]
+    often = [verb for verb in ("promoted", "blocked") if Rate.model_validate(found[verb]).above]
+    verbs = " and ".join({"promoted": "promotes", "blocked": "blocks"}[verb] for verb in often)
     return {
-        "good": not above,
-        "headline": "It promotes too often" if above else "It keeps its promise",
+        "good": not often,
+        "headline": f"It {verbs} too often" if often else "It keeps its promise",
         "rates": [
             (f"false promotions, nominal {percent(promoted['nominal'])}", _rate(promoted)),
             (f"false blocks, at most {percent(found['blocked']['nominal'])}", _rate(found["blocked"])),

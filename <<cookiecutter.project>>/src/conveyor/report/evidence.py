@@ -28,6 +28,8 @@ def units_line(judged: Json) -> str:
     if not units:
         return ""
     text = unit(units["count"], units["name"])
+    if units["count"] < FEWEST:
+        return f"{text}; at least {FEWEST} are needed to tell anything"
     effect, effective = units["design_effect"], units["effective_rows"]
     if effect is None or effective is None:
         return f"{text}; how much they repeat each other cannot be told"
@@ -35,6 +37,28 @@ def units_line(judged: Json) -> str:
         return f"{text}; they do not repeat each other here (design effect {effect:.2f})"
     rows = f"{judged['rows']:,} rows tell as much about the gain as about {effective:,.0f} independent ones"
     return f"{text}; the {rows} (design effect {effect:.1f})"
+
+
+def unwatched(decision: Json) -> list[str]:
+    """What no guard looked at, a line each; empty if guards looked at all values of some column, and at calibration.
+
+    Args:
+        decision: build/decision.json.
+    """
+    judged = decision["decision"]
+    if not decision["champion"]:
+        return ["everything: guards compare with a champion, and there is none"]
+    gate = next(metric for metric in judged["metrics"] if metric["name"] == judged["metric"])
+    if gate["gain"] is None:
+        return ["everything: the two models could not be compared"]
+    kinds, told = {guard["kind"] for guard in judged["guards"]}, list(judged["unseen"])
+    columns = [line for line in told if not line.startswith("calibration:")]
+    if "segment" not in kinds:
+        none = "none has enough rows" if columns else "gate.guards.segments in params.yaml names no column"
+        told.insert(0, f"segments: {none}")
+    if "calibration" not in kinds and len(columns) == len(judged["unseen"]):
+        told.append("calibration: gate.guards.calibration_margin in params.yaml is null")
+    return told
 
 
 def longer(name: str) -> str | None:

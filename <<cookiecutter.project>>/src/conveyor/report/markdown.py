@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from conveyor.core.ci import Where
 from conveyor.report import changed, evidence, mermaid, wording
-from conveyor.report.wording import Json, column_of, escape, interval, number, plain, unchanged, unknown, verdict
+from conveyor.report.headline import headline
+from conveyor.report.wording import (
+    NO_FLOOR,
+    Json,
+    column_of,
+    escape,
+    interval,
+    number,
+    plain,
+    unchanged,
+    unknown,
+    verdict,
+)
 
 LINES = 20  # lines of a list in Markdown
 
 
 def markdown(
-    validation: Json, decision: Json | None = None, made: Json | None = None, before: Json | None = None
+    validation: Json,
+    decision: Json | None = None,
+    made: Json | None = None,
+    before: Json | None = None,
+    origin: Sequence[Where] = (),
 ) -> str:
     """The report as Markdown; its first line is the verdict.
 
@@ -20,13 +38,16 @@ def markdown(
         decision: build/decision.json, or None if there was no decision.
         made: lineage of the candidate, or None; see changed.read.
         before: lineage of the champion, or None.
+        origin: pull request, branch and commits, see ci.origin.
     """
     outcome, reason = verdict(validation, decision)
-    text = [f"**Verdict: {outcome}** — {escape(reason)}", ""]
+    said = headline(validation, decision)
+    text = [f"**Verdict: {outcome}** — {escape(reason)}", "", f"**{said.title}.** {said.sentence}", ""]
     if decision and validation["passed"]:
         judged = decision["decision"]
         names = {guard["name"]: column_of(plain(guard["name"]))[1] for guard in judged["guards"]}
         text += _flags(decision) + _metrics(judged) + mermaid.gains(judged, names) + _guards(judged)
+        text += [f"- Floor: none is set; {NO_FLOOR}"] if not judged["floors"] else []
         for floor in judged["floors"]:
             text.append(f"- Floor: {escape(floor['metric'])} {number(floor['value'])}, {wording.floor_line(floor)}")
         text.append(f"- Rows: {wording.rows_used(decision)}")
@@ -35,14 +56,23 @@ def markdown(
         threshold = wording.threshold_line(judged["threshold"], judged["balance"], "the challenger")
         text += [f"- Threshold: {threshold}"] if threshold else []
         text += [f"- Look: {line}"] if (line := wording.look(decision)) else []
-        text += ["- What no guard looked at:", *_listed(judged["unseen"], "  - ")] if judged["unseen"] else []
+        unwatched = evidence.unwatched(decision)
+        text += ["- What no guard looked at:", *_listed(unwatched, "  - ")] if unwatched else []
     text += [f"- Data: {wording.data_state(validation)}, {wording.data_verdict(validation)}"]
     text += _listed(validation["failures"], "  - ")
     if decision and validation["passed"]:
         text += [f"- Cost: {escape(line)}; that decides nothing" for line in decision["warnings"]]
         text += _since(decision, made, before)
-    footer = " · ".join(f"{escape(n)} {escape(v)}" for n, v in wording.lineage(validation, decision, made).items())
+    urls = {where.name: where.url for where in origin if where.url}
+    lines = wording.lineage(validation, decision, made, origin).items()
+    footer = " · ".join(f"{escape(n)} {_linked(v, urls.get(n))}" for n, v in lines)
     return "\n".join([*text, "", f"<sub>{footer}</sub>", ""])
+
+
+def _linked(text: str, url: str | None) -> str:
+    """Text, as a link if there is an address; a bracket in it would end the link."""
+    shown = escape(text)
+    return shown if url is None else f"[{shown.replace('[', '&#91;').replace(']', '&#93;')}]({url})"
 
 
 def _listed(lines: list[Any], begin: str) -> list[str]:
@@ -85,7 +115,7 @@ def _metrics(judged: Json) -> list[str]:
 def _guards(judged: Json) -> list[str]:
     """One line if all hold without a doubt, with the rest folded away; else the table."""
     if not judged["guards"]:
-        return []
+        return ["**Guards**: none was measured", ""]
     guards = wording.by_urgency(judged["guards"])
     line, first = wording.guards_line(guards), guards[0]
     table = ["| guard | rows | champion | challenger | gain | interval | tolerated | |"]
@@ -101,12 +131,12 @@ def _guards(judged: Json) -> list[str]:
             number(guard["gain"], "+") if segment else "",
             interval(guard["gain_low"], guard["gain_high"], "+") if segment else "",
             wording.tolerated(guard),
-            "holds" if state == "holds" else f"**{state}**",
+            "holds" if state == "holds" else f"**{wording.RESULTS[state]}**",
         ]
         table.append(f"| {' | '.join(cells)} |")
     if len(guards) > LINES:
         table += ["", f"The page shows the other {len(guards) - LINES}."]
-    if wording.state(first) != "holds":
+    if wording.state(first) in ("broken", "in doubt"):
         return [f"**Guards**: {line}", "", *table, ""]
     line += f"; closest: {escape(wording.closest(first))}"
     folded = ["<details><summary>The guards in numbers</summary>", "", *table, "", "</details>"]

@@ -13,7 +13,7 @@ from conveyor.data import columns, split, units
 from conveyor.data.source import frame_of
 from conveyor.gate import guards
 from conveyor.gate.balance import balance
-from conveyor.gate.decide import compare
+from conveyor.gate.decide import compare, floor
 from conveyor.gate.decision import Comparison
 from conveyor.gate.looks import History
 from conveyor.gate.metrics import of_task
@@ -22,7 +22,17 @@ from conveyor.ledger.ledger import ledger_of
 from conveyor.model import scoring
 from conveyor.model.bundle import Bundle
 from conveyor.report import evidence
-from conveyor.report.wording import FLATTERED, counted, escape, interval, number, percent, plain, threshold_line
+from conveyor.report.wording import (
+    FLATTERED,
+    NO_FLOOR,
+    counted,
+    escape,
+    interval,
+    number,
+    percent,
+    plain,
+    threshold_line,
+)
 
 FEWEST = 30  # least rows of a segment with a line
 SEGMENTS = 40  # lines
@@ -70,12 +80,15 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
     ]
     for metric in of_task(names.task):
         notes = ["decides"] * (metric == rule.metric)
+        found = measured(metric)
         if metric in rule.floors:
-            notes.append(f"floor {rule.floors[metric]:g}")
-        told.append(_line(measured(metric), escape(metric), ", ".join(notes)))
+            least = f"floor {rule.floors[metric]:g}"
+            notes.append(least if floor(found, rule.floors[metric]).holds else f"**beyond the {least}**")
+        told.append(_line(found, escape(metric), ", ".join(notes)))
+    told += [] if rule.floors else ["", f"No floor is set: {NO_FLOOR}."]
     if names.task == "binary":
-        found = balance(y, predicted)
-        line = threshold_line(rule.threshold, found.model_dump() if found else None, "the model")
+        balanced = balance(y, predicted)
+        line = threshold_line(rule.threshold, balanced.model_dump() if balanced else None, "the model")
         told += ["", f"Threshold: {line}."]
     told += _segments(rows, project, measured)
     told += [
@@ -92,7 +105,7 @@ def markdown(project: Project, bundle: Bundle, version: str, event: Event, image
         "",
         "## Limits",
         "",
-        *_limits(project, rule),
+        *_limits(project, rule, rows),
         *_flattered(ledger_of(project).history(), event.key),
         "",
     ]
@@ -113,7 +126,7 @@ def _times(rows: Any, names: Any) -> str:
 
 
 def _line(metric: Comparison, name: str, note: str) -> str:
-    bounds = interval(metric.challenger_low, metric.challenger_high) or "too few rows"
+    bounds = interval(metric.challenger_low, metric.challenger_high) or "none"
     return f"| {name} | {number(metric.challenger)} | {bounds} | {note} |"
 
 
@@ -121,7 +134,7 @@ def _segments(rows: Any, project: Project, measured: Any) -> list[str]:
     """The deciding metric in each guarded segment, the worst first."""
     rule = project.params.gate
     if not rule.guards.segments:
-        return []
+        return ["", "No segment is guarded: `gate.guards.segments` names no column."]
     found = guards.segment(rows, rule.guards.segments)
     lines: list[tuple[float, str]] = []
     small = 0
@@ -152,15 +165,23 @@ def _flattered(history: History, key: str) -> list[str]:
     ]
 
 
-def _limits(project: Project, rule: Any) -> list[str]:
-    """The limits of the numbers above, the same for every model of this repository."""
+def _limits(project: Project, rule: Any, rows: Any) -> list[str]:
+    """The limits of the numbers above: most are the same for every model of this repository."""
+    found = guards.segment(rows, rule.guards.segments)
+    fewer = all(found[column].value_counts().max() < rule.guards.min_rows for column in found)
     names = project.params.data
     where = "newest rows" if names.time else "rows that were set aside by the hash of their key"
-    guarded = ", ".join(map(code, rule.guards.segments)) or "no column"
-    least = f", for values with at least {rule.guards.min_rows} rows" if rule.guards.segments else ""
+    held = rule.guards
+    looked = "Harm to a part of the rows is not looked for: no column is guarded."
+    if held.segments:
+        guarded = ", ".join(map(code, held.segments))
+        looked = f"Harm to a part of the rows is only looked for in {guarded}, for values with at least"
+        looked += f" {held.min_rows} rows" + ("; there is none: all have fewer." if fewer else ".")
+    calibrated = "The gate does not look at calibration: `gate.guards.calibration_margin` is null."
     return [
+        *([f"- {calibrated}"] if held.calibration_margin is None else []),
         f"- It was measured on the {where}. On data that have changed since it may be worse.",
-        f"- Harm to a part of the rows is only looked for in {guarded}{least}.",
+        f"- {looked}",
         "- A category or a value that it was never trained on is answered, and counted by the service.",
         "- The data are held to `expectations/data.json` before training; what that does not ask was not checked.",
     ]

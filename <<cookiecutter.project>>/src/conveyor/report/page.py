@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from conveyor.core.ci import Where
 from conveyor.gate.metrics import Labels
 from conveyor.report import aa as aa_section
 from conveyor.report import changed, evidence, pictures, wording
+from conveyor.report.headline import headline
 from conveyor.report.pictures import Scores
 from conveyor.report.wording import Json, column_of, interval, number, plain, unchanged, unknown, verdict
 
@@ -125,11 +128,12 @@ def page(
     title: str = "model",
     before: Json | None = None,
     aa: Json | None = None,
+    origin: Sequence[Where] = (),
 ) -> str:
     """The report as an HTML page.
 
     Args:
-        validation, decision, made, before: as for ``markdown``.
+        validation, decision, made, before, origin: as for ``markdown``.
         scored: labels and predictions of the judged rows by role (champion if there is one, challenger), or the reason
             why there are none.
         title: the name of the model.
@@ -145,15 +149,13 @@ def page(
         shown["unchanged"] = unchanged(shown["changes"], decision)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"plain": plain, "svg": Markup}
-    tone, headline, sentence = wording.MEANING[outcome]
+    said = headline(validation, decision)
     return environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")).render(
         title=title,
         outcome=outcome,
         reason=reason,
         when=(decision or validation)["created"].replace("T", " ").replace("Z", " UTC"),
-        tone=tone,
-        headline=headline,
-        sentence=sentence,
+        said=said,
         validation=validation,
         decision=decision,
         judged=judged,
@@ -162,11 +164,12 @@ def page(
         unknown=unknown(made),
         words=wording,
         evidence=evidence,
-        TONES={**pictures.TONES, "holds": "good"},
+        TONES={**pictures.TONES, "holds": "good", "beyond": "warn", "cannot tell": "warn"},
         SEGMENTS=SEGMENTS,
         number=lambda *given: number(*given).replace("-", "−"),
         interval=lambda *given: interval(*given).replace("-", "−"),
-        lineage=wording.lineage(validation, decision, made),
+        lineage=wording.lineage(validation, decision, made, origin),
+        urls={where.name: where.url for where in origin if where.url},
     )
 
 

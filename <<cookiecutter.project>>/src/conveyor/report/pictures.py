@@ -41,7 +41,8 @@ STYLE: dict[Any, Any] = {  # matplotlib has a type of its own for the names
     "svg.fonttype": "none",
     "text.parse_math": False,
 }
-TONES = {"holds": "muted", "in doubt": "warn", "broken": "bad"}  # of a guard
+TONES = {"holds": "muted", "cannot tell": "muted", "beyond": "muted", "in doubt": "warn", "broken": "bad"}  # of a guard
+URGENT = ("broken", "in doubt")
 WIDTH = 360  # narrow: text must stay legible on a phone, where the picture shrinks
 
 
@@ -149,16 +150,16 @@ def forest(segments: list[tuple[str, str, Json]], margin: float, over_all: Json)
                 continue
             # The first line is no guard.
             tone = COLOUR[TONES[state(guard)] if y else "ink"]
-            text = {"fontweight": "bold"} if not y or state(guard) != "holds" else {}
+            text = {"fontweight": "bold"} if not y or state(guard) in URGENT else {}
             _line(axes, y, short(name), _gained(guard["gain"]), tone, **text)
             _span(axes, y, [guard[part] for part in ("gain", "gain_low", "gain_high")], tone, 1.5 if not y else 1.0)
         _gains(axes, len(lines))
 
     label = f"Gain in segments, positive is better, margin {0 - margin:g}; over all rows {_said(over_all)}"
-    for which in ("broken", "in doubt"):
+    for which in (*URGENT, "beyond"):
         named = [f"{column} {value} {_said(guard)}" for column, value, guard in segments if state(guard) == which]
         label += f"; {which}: {'; '.join(named)}" if named else ""
-    if all(state(guard) == "holds" for *_, guard in segments):
+    if all(state(guard) not in URGENT for *_, guard in segments):
         label += f"; none of {len(segments)} is broken or in doubt"
     return picture("forest", label, 54 + 24 * len(lines), (124, 28, 66, 26), draw)
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from conveyor.core.ci import Where
 from conveyor.gate import looks
 from conveyor.gate.decide import SHOWN
 from conveyor.gate.metrics import METRICS
+from conveyor.gate.spread import FEWEST
 from conveyor.report import changed
 from conveyor.report.changed import mapping
 
 Json = dict[str, Any]
 LENGTH = 300  # characters of a text from the data
+NO_FLOOR = "nothing is asked of the challenger's own values"
 FLATTERED = 3  # from this look on the report says how much luck can show
 
 # Each outcome for a reader who does not know the gate: a tone, a headline and a sentence.
 MEANING = {
-    "bootstrap": ("good", "A first champion", "There is nothing to beat yet, and this model keeps to every limit."),
+    "bootstrap": ("good", "A first champion", "There is nothing to beat yet, and it measures no worse than any floor."),
     "promote": ("good", "The challenger wins", "It passed every test of the gate, so it may become the champion."),
     "keep": ("even", "The champion stays", "What was measured does not show that replacing it would help."),
     "block": ("bad", "The challenger is blocked", "It may not become the champion."),
@@ -118,7 +122,7 @@ def rows_used(decision: Json) -> str:
         "altered": "because the base holds them out with other content",
     }
     why = [f"{left_out[name]:,} {reason}" for name, reason in reasons.items() if left_out[name]]
-    counts = f" ({classes(judged)})" if judged["class_counts"] else ""
+    counts = f" ({classes(judged)}{too_few(judged)})" if judged["class_counts"] else ""
     return f"{judged['rows']:,}{counts} of {decision['holdout_rows']:,} held out" + (
         f"; left out are {' and '.join(why)}" if why else ""
     )
@@ -142,8 +146,10 @@ def look(decision: Json) -> str:
     if given["again"]:
         said.append(f"this challenger was judged {counted(given['again'], 'time')} before, on other rows")
     stricter = f" in place of {plain_level:.2g}" if given["level"] < plain_level else ""
-    needed = judged["needed"]
+    needed, gain = judged["needed"], gate.get("gain")
     asked = f", which needs a gain of {number(needed, '+')}" if needed is not None else ""
+    if needed is not None and gain is not None and gain <= needed:
+        asked += f": {number(gain, '+')} is not enough"
     said.append(f"tested at level {given['level']:.2g}{stricter}{asked}")
     if decision["rule_of"] == "the base":
         said.append("main would use the same level, and a pull request does not change it")
@@ -154,6 +160,12 @@ def look(decision: Json) -> str:
             f" {before + 1:,} equal challengers is"
         )
     return "; ".join(said)
+
+
+def too_few(judged: Json) -> str:
+    """Whether a class has too few rows for an interval, in words."""
+    fewest = min((count for count in judged["class_counts"] if count), default=0)
+    return f"; a class has {fewest}, at least {FEWEST} are needed" if fewest < FEWEST else ""
 
 
 def classes(judged: Json) -> str:
@@ -200,12 +212,35 @@ def judged_by(decision: Json) -> str:
 
 def by_urgency(guards: list[Json]) -> list[Json]:
     """Broken guards first, then those in doubt, then those that are closest to breaking."""
-    return sorted(guards, key=lambda guard: (guard["holds"], not guard["doubted"], guard["p"]))
+    return sorted(guards, key=lambda guard: (list(STATES).index(state(guard)), guard["p"]))
+
+
+# Each state of a guard, the most urgent first, and what the tile of the guards says if it is the first one.
+STATES = {
+    "broken": "broken",
+    "in doubt": "in doubt",
+    "beyond": "not broken",
+    "cannot tell": "cannot tell",
+    "holds": "hold",
+}
+
+RESULTS = {"holds": "holds", "beyond": "beyond, not shown", "cannot tell": "cannot tell"}
+RESULTS |= {state: state for state in ("broken", "in doubt")}
 
 
 def state(guard: Json) -> str:
-    """The result of a guard: one in doubt stops a promotion, a broken one blocks."""
-    return "broken" if not guard["holds"] else "in doubt" if guard["doubted"] else "holds"
+    """The result of a guard: a broken one blocks, one in doubt stops a promotion.
+
+    One that measures beyond what is tolerated without enough evidence holds, and so does one that has too little
+    evidence for any error: a reader must be told.
+    """
+    if not guard["holds"]:
+        return "broken"
+    if guard["doubted"]:
+        return "in doubt"
+    if guard["gain"] < 0 - guard["margin"]:
+        return "beyond"
+    return "holds" if guard["gain_low"] is not None else "cannot tell"
 
 
 def guards_line(guards: list[Json]) -> str:
@@ -213,12 +248,15 @@ def guards_line(guards: list[Json]) -> str:
     segments = sum(guard["kind"] == "segment" for guard in guards)
     kinds = [counted(segments, "segment")] * bool(segments) + ["calibration"] * (segments < len(guards))
     states = [state(guard) for guard in guards]
-    broken, doubted = states.count("broken"), states.count("in doubt")
+    broken, doubted, beyond, untold = (states.count(which) for which in list(STATES)[:-1])
     # A decision lists at most SHOWN guards if all others hold.
     total = f"{len(guards)}{' or more' if len(guards) == SHOWN else ''}"
     of = f"of {total} guard{'s' * (len(guards) > 1)}"
     said = [f"{broken} {of} {'is' if broken == 1 else 'are'} broken"] * bool(broken)
-    said += [f"{doubted} {'more' if broken else of} {'is' if doubted == 1 else 'are'} in doubt"] * bool(doubted)
+    said += [f"{doubted} {'more' if said else of} {'is' if doubted == 1 else 'are'} in doubt"] * bool(doubted)
+    tolerated = f"{'measures' if beyond == 1 else 'measure'} beyond what is tolerated, which may be luck"
+    said += [f"{beyond} {'more' if said else of} {tolerated}"] * bool(beyond)
+    said += [f"{untold} {'more' if said else of} {'has' if untold == 1 else 'have'} too little to tell"] * bool(untold)
     hold = f"{total} guard{'s hold' if len(guards) > 1 else ' holds'}"
     return f"{', '.join(said) or hold} ({', '.join(kinds)})"
 
@@ -244,8 +282,8 @@ def tolerated(guard: Json) -> str:
 
 def closest(guard: Json) -> str:
     """One guard in a few words."""
-    luck = " (measured beyond it, but not shown)" if guard["holds"] and guard["gain"] < 0 - guard["margin"] else ""
-    luck = " (in doubt)" if state(guard) == "in doubt" else luck
+    notes = {"beyond": " (measured beyond what is tolerated, which may be luck)", "in doubt": " (in doubt)"}
+    luck = notes.get(state(guard), "")
     if guard["kind"] == "segment":
         bounds = f" [{interval(guard['gain_low'], guard['gain_high'], '+')}]" if guard["gain_low"] is not None else ""
         return f"{plain(guard['name'], 60)} {number(guard['gain'], '+')}{bounds}{luck}"
@@ -258,10 +296,15 @@ def challenger_key(decision: Json) -> str:
     return str(mapping(decision["challenger"]).get("key"))
 
 
-def lineage(validation: Json, decision: Json | None, made: Json | None) -> dict[str, str]:
-    """The origin of the verdict, by name; the candidate's lineage only if the candidate is the challenger."""
+def lineage(validation: Json, decision: Json | None, made: Json | None, origin: Sequence[Where] = ()) -> dict[str, str]:
+    """The origin of the verdict, by name; the candidate's lineage only if the candidate is the challenger.
+
+    Args:
+        origin: pull request, branch and commits; the commit of the header is the last one.
+    """
     header = decision or validation
-    found = {"commit": header["commit"][:12] + (" with uncommitted changes" if header["dirty"] else "")}
+    found: Json = {where.name: where.short for where in origin or [Where("commit", header["commit"])]}
+    found[list(found)[-1]] += " with uncommitted changes" if header["dirty"] else ""
     found["data"] = header["data_sha256"][:12]
     if decision and validation["passed"]:
         found["challenger"] = challenger_key(decision)[:12]

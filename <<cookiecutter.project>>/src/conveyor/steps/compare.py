@@ -16,7 +16,7 @@ from conveyor.data import columns, hashing, split, tables, units
 from conveyor.data.source import frame_of
 from conveyor.gate import guards, looks, overlap
 from conveyor.gate.decide import decide
-from conveyor.gate.decision import Decision
+from conveyor.gate.decision import BANNED, Decision
 from conveyor.gate.spread import Floats
 from conveyor.ledger.ledger import ledger_of
 from conveyor.model.scoring import of_champion
@@ -103,7 +103,7 @@ def judge_now(project: Project) -> Decision:
         raise Misuse(f"scores.parquet: the champion has changed since; {again}")
     changed, key = judge.find(project), str(about["challenger"].get("key"))
     banned = ledger_of(project).quarantine_of(key)
-    quarantined = [f"this model will not be promoted: {ledger_of(project).why_quarantined(banned)}"] if banned else []
+    quarantined = [f"{BANNED}: {ledger_of(project).why_quarantined(banned)}"] if banned else []
     held_out = ~split.split(frame, names, project.params.split, project.params.gate.block).trained_on(frame)
     # An error that the pull request reports for the champion counts as little as its predictions.
     error = str(about["champion_error"]) if about.get("champion_error") and not project.pull else None

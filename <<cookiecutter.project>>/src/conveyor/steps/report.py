@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from conveyor.core import ci
 from conveyor.core.ci import annotate, summarise
 from conveyor.core.errors import Misuse
 from conveyor.core.files import read_json, to_json, write_text
@@ -13,6 +14,7 @@ from conveyor.gate import aa
 from conveyor.gate.decision import Decision
 from conveyor.gate.metrics import Labels
 from conveyor.report import changed, wording
+from conveyor.report.headline import headline
 from conveyor.report.markdown import markdown
 from conveyor.report.page import page
 from conveyor.report.pictures import Scores
@@ -86,13 +88,15 @@ def run(project: Project) -> str:
         made = changed.read(project.build / "candidate", wording.challenger_key(decision))
         before = changed.read(project.build / "champion", decision["champion"]["key"]) if decision["champion"] else None
     scored = judged_rows(project, decision) if decision else "nothing was judged"
-    text = markdown(validation, decision, made, before)
+    origin = ci.origin(project.environment, (decision or validation)["commit"])
+    text = markdown(validation, decision, made, before, origin)
     write_text(project.build / "report.md", text)
-    html = page(validation, decision, made, scored, project.package, before, aa_of(project))
+    html = page(validation, decision, made, scored, project.package, before, aa_of(project), origin)
     write_text(project.build / "report.html", html)
     summarise(project.environment, text)
     outcome, reason = verdict(validation, decision)
-    level = {"bad": "error", "warn": "warning"}.get(wording.MEANING[outcome][0], "notice")
-    annotate(project.environment, level, f"Verdict: {outcome}", plain(reason))
+    said = headline(validation, decision)
+    level = {"bad": "error", "warn": "warning"}.get(said.tone, "notice")
+    annotate(project.environment, level, f"Verdict: {outcome}. {said.title}", plain(reason))
     where = (project.build / "report.html").relative_to(project.root).as_posix()
     return f"{outcome}: {where}"
