@@ -28,7 +28,8 @@ def runs(project) -> int:
 
 
 def said(done, step: str) -> str:
-    return next(line for line in done.stdout.splitlines() if line.startswith(step))
+    lines = [line for line in done.stdout.splitlines() if line.startswith(step)]
+    return next(line for line in lines if " at work for " not in line)  # as a busy machine says
 
 
 def test_the_first_run_bootstraps_a_champion(bootstrapped):

@@ -492,7 +492,7 @@ def test_an_environment_whose_python_is_gone_is_made_again(tmp_path):
     (place / "bin/python").symlink_to(tmp_path / "gone")
     (place / "complete").touch()
     lock.touch()
-    assert subprocess.run([holding(place, lock), "-c", "pass"]).returncode == 0
+    assert subprocess.run([holding(place, lock, "install"), "-c", "pass"]).returncode == 0
 
 
 def test_libraries_that_cannot_be_installed_end_with_a_remedy(tmp_path, monkeypatch):
@@ -501,7 +501,7 @@ def test_libraries_that_cannot_be_installed_end_with_a_remedy(tmp_path, monkeypa
 
     monkeypatch.setattr("conveyor.core.venv._run", fail)
     with pytest.raises(Misuse, match=".*: No network; see that the package index answers, and run it again$"):
-        holding(tmp_path / "environment", tmp_path / "lock.txt")
+        holding(tmp_path / "environment", tmp_path / "lock.txt", "install")
 
 
 def test_the_repository_of_a_caller_s_git_is_left_alone(team, tmp_path):

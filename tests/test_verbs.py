@@ -3,6 +3,8 @@
 import json
 import sys
 
+from types import SimpleNamespace
+
 import pytest
 
 # Each verb, the variable that carries a value to it, and the words that the command gets.
@@ -133,10 +135,10 @@ def test_a_variable_that_names_no_place_is_one_line(bootstrapped, one_line, vari
     assert not (bootstrapped.path / "planted").exists()
 
 
-def test_what_a_person_wrote_starts_no_command_of_a_workflows_log(monkeypatch):
+def test_what_a_person_wrote_starts_no_command_of_a_workflows_log(monkeypatch, tmp_path):
     from conveyor.steps import pipeline
 
     monkeypatch.setattr(pipeline, "run", lambda step, project: "rolled back: a\n::error::b")
     said = []
-    pipeline.show(pipeline.BY_NAME["promote"], None, said.append)
+    pipeline.show(pipeline.BY_NAME["promote"], SimpleNamespace(build=tmp_path), said.append)
     assert len(said) == 1 and len(said[0].splitlines()) == 1 and "a\\n::error::b" in said[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,14 @@ Before = Annotated[
 ]
 To = Annotated[str, typer.Option(help="The environment: production, or another one beside it.")]
 Because = Annotated[str, typer.Option(help="Why, for the record.")]
+
+
+def _waited(verb: str) -> AbstractContextManager[None]:
+    """Says what the verb does, in the first words of its help, where it is silent for long."""
+    from conveyor.core.waits import announced
+
+    command = next(each for each in app.registered_commands if verb in (each.name, each.callback.__name__))  # type: ignore[union-attr]
+    return announced(verb, (command.callback.__doc__ or "").partition("\n")[0])
 
 
 def _step(name: str, pull: Path | None = None, push: bool = False, before: str | None = None) -> None:
@@ -42,7 +51,8 @@ def data_lock() -> None:
     path = Path.cwd() / "params.yaml"
     # The pin is replaced, so its present value does not matter: the rest of the file must be sound.
     names = params.load(path, {"data.sha256": "0" * 64}).data
-    text, new = path.read_text(encoding="utf-8"), source.lock(path.parent, names)
+    with _waited("data-lock"):
+        text, new = path.read_text(encoding="utf-8"), source.lock(path.parent, names)
     pinned = params.pinned(text, new)
     write_text(path, pinned)
     print(f"data-lock {'unchanged' if pinned == text else 'pinned'}: {names.path} {new}")
@@ -66,7 +76,7 @@ def adopt(
     from conveyor.steps.pipeline import alone
 
     project = Project(Path.cwd())
-    with alone(project):
+    with alone(project), _waited("adopt"):
         print(
             f"adopt     {one_line(run(project, data, asked(target, task, key, time, group), separator or None, dry))}"
         )
@@ -182,7 +192,7 @@ def aa() -> None:
     from conveyor.steps.pipeline import alone
 
     project = Project(Path.cwd())
-    with alone(project):
+    with alone(project), _waited("aa"):
         print(f"aa        {aa.run(project)}")
 
 
@@ -194,7 +204,8 @@ def verify(
     """Derive a verdict again from its receipt, and compare it with the ledger; exit 1 if anything was changed."""
     from conveyor.steps import verify
 
-    print(f"verify    {one_line(verify.run(receipt, Path.cwd(), event))}")
+    with _waited("verify"):
+        print(f"verify    {one_line(verify.run(receipt, Path.cwd(), event))}")
 
 
 @app.command()
@@ -210,7 +221,7 @@ def predict(
     from conveyor.steps.pipeline import alone
 
     project = Project(Path.cwd())
-    with alone(project):
+    with alone(project), _waited("predict"):
         print(f"predict   {predict.run(project, source, target)}")
 
 
@@ -224,7 +235,8 @@ def history(
     from conveyor.ledger.history import events, live_at
     from conveyor.ledger.ledger import ledger_of
 
-    ledger = ledger_of(Project(Path.cwd()))
+    with nullcontext() if json else _waited("history"):  # a program reads the one, a person the other
+        ledger = ledger_of(Project(Path.cwd()))
     print(events(ledger, json) if at is None else live_at(ledger, at, json), end="")
 
 
@@ -260,7 +272,7 @@ def _act(verb: str, push: bool, *given: object, before: str | None = None) -> No
     module, _, function = ACTS[verb].rpartition(".")
     act = getattr(import_module(f"conveyor.{module}"), function)
     project = Project(Path.cwd(), push=push, before=before)
-    with alone(project):
+    with alone(project), _waited(verb):
         print(f"{verb:<9} {one_line(act(project, *given))}")
 
 
@@ -370,7 +382,7 @@ def mirror() -> None:
     from conveyor.steps.pipeline import alone
 
     project = Project(Path.cwd())
-    with alone(project):
+    with alone(project), _waited("mirror"):
         print(f"mirror    {mirror.run(project)}")
 
 
@@ -388,7 +400,8 @@ def update(to: Annotated[str, typer.Option(help="A release: v1.2.0; the newest o
     """Bring this repository to a newer release of its template: a merge to review, not committed."""
     from conveyor.update import update
 
-    print(f"update    {update.run(Path.cwd(), to)}")
+    with _waited("update"):
+        print(f"update    {update.run(Path.cwd(), to)}")
 
 
 @app.command()

@@ -13,10 +13,11 @@ from conveyor.core.files import write_bytes
 SECONDS = 1800
 
 
-def holding(place: Path, lock: Path) -> str:
+def holding(place: Path, lock: Path, announcement: str) -> str:
     """The Python of an environment at ``place`` that holds what ``lock`` pins by hash.
 
-    uv installs on all cores. It does not read pip's settings: where only these name an index, pip installs.
+    If it must be built, the ``announcement`` is printed first. uv installs on all cores. It does not read pip's
+    settings: where only these name an index, pip installs.
 
     Raises:
         Misuse: the lock cannot be installed; with the installer's last line.
@@ -25,6 +26,7 @@ def holding(place: Path, lock: Path) -> str:
     complete = place / "complete"
     if complete.is_file() and python.exists():  # a link that leads nowhere after an upgrade of Python does not
         return str(python)
+    print(announcement, flush=True)
     uv = Path(sys.executable).with_name("uv.exe" if os.name == "nt" else "uv")
     hashed = ["install", "--quiet", "--require-hashes", "-r", str(lock)]
     try:

@@ -158,7 +158,8 @@ def environment(project: Project, bundle: Bundle) -> str:
         Misuse: it cannot be built.
     """
     place = project.build / "environments" / sha256(bundle.requirements)[:16]
-    return holding(place, bundle.path / "requirements.txt")
+    for_whom = f"setup     installing the libraries of model {bundle.key[:12]}, whose lock is another one"
+    return holding(place, bundle.path / "requirements.txt", f"{for_whom} (once; some seconds, or minutes)")
 
 
 def scoring_code(project: Project) -> str:

@@ -19,6 +19,7 @@ from conveyor.core.code import code_sha256
 from conveyor.core.errors import Misuse, Refused, one_line
 from conveyor.core.files import check_received, read_json, sha256, to_json, write_json
 from conveyor.core.project import Project
+from conveyor.core.waits import announced
 from conveyor.gate import metrics
 from conveyor.ledger.ledger import ledger_of
 
@@ -29,6 +30,7 @@ class Step:
 
     Attributes:
         name: the verb, and the module.
+        does: what it does, in words, for a wait that is long.
         code: modules whose code it runs, besides all modules that these import.
         reads: files that it reads, relative to the repository ("build/" means the build folder).
         settings: what it reads of params.yaml, as section or section.key.
@@ -40,6 +42,7 @@ class Step:
     """
 
     name: str
+    does: str
     code: tuple[str, ...]
     reads: tuple[str, ...]
     settings: tuple[str, ...]
@@ -53,6 +56,7 @@ class Step:
 STEPS = (
     Step(
         name="validate",
+        does="reads the data and checks them against the contract",
         code=("conveyor.steps.validate",),
         reads=("expectations/data.json",),
         settings=("data", "split", "gate.block"),
@@ -60,6 +64,7 @@ STEPS = (
     ),
     Step(
         name="train",
+        does="fits the model, logs it, and tests its served forms on the holdout",
         code=("conveyor.steps.train",),
         reads=("requirements/run.txt", "requirements/model.txt"),
         settings=("data", "split", "model", "gate.block"),
@@ -68,6 +73,7 @@ STEPS = (
     ),
     Step(
         name="score",
+        does="predicts the holdout with both models, and times them",
         code=("conveyor.steps.score",),
         reads=("requirements/run.txt", "build/candidate"),
         settings=("data", "model"),
@@ -76,6 +82,7 @@ STEPS = (
     ),
     Step(
         name="compare",
+        does="measures both models, and resamples rows for the intervals",
         code=("conveyor.steps.compare",),
         reads=("requirements/run.txt", "requirements/model.txt", "build/scores.parquet"),
         settings=("data", "split", "model", "gate"),
@@ -85,6 +92,7 @@ STEPS = (
     ),
     Step(
         name="promote",
+        does="writes the ledger and MLflow",
         code=("conveyor.steps.promote",),
         reads=("build/decision.json", "build/candidate"),
         settings=(),
@@ -94,6 +102,7 @@ STEPS = (
     ),
     Step(
         name="report",
+        does="draws the report",
         code=("conveyor.steps.report",),
         reads=(
             "build/validation.json",
@@ -192,10 +201,21 @@ def run(step: Step, project: Project) -> str:
     if not step.always:
         for name in VERDICT:
             (project.build / name).unlink(missing_ok=True)
+    began = time.monotonic()
     message: str = _module(step).run(project)
+    seconds = round(time.monotonic() - began, 1)
     writes = {name: digest(project.build / name) for name in step.writes}
-    write_json(record, {**project.header(), "reads": reads, "writes": writes, "message": message})
+    write_json(record, {**project.header(), "reads": reads, "writes": writes, "message": message, "seconds": seconds})
     return message
+
+
+def _seconds(step: Step, project: Project) -> float | None:
+    """How long the step took when it last ran to its end."""
+    try:
+        known = read_json(project.build / "steps" / f"{step.name}.json", step.name).get("seconds")
+    except Misuse:
+        return None
+    return known if isinstance(known, float) else None
 
 
 def _module(step: Step) -> ModuleType:
@@ -215,8 +235,10 @@ def _module(step: Step) -> ModuleType:
 def show(step: Step, project: Project, say: Callable[[str], None] = print) -> None:
     """Run a step and say so in one line: its name, its message and how long it took."""
     began = time.monotonic()
+    usual = f" (the last time it took {seconds:.0f} s)" if (seconds := _seconds(step, project)) else ""
     try:
-        message = run(step, project)
+        with announced(step.name, f"{step.does}{usual}"):
+            message = run(step, project)
     except (Refused, Misuse):
         say(f"{step.name:<9} stopped ({time.monotonic() - began:.1f} s)")
         raise

@@ -52,7 +52,11 @@ def run(root: Path, to: str) -> str:
         scratch, both = Path(folder), [origin.release, target]
         bare = template.fetched(git, origin, both, scratch / "git")
         write_text(root / "build/update.md", template.changelog(bare, target, origin.release) + "\n")
-        python = holding(_environment(root, root / LOCK), root / LOCK)
+        python = holding(
+            _environment(root, root / LOCK),
+            root / LOCK,
+            f"setup     installing {LOCK} for it (once; some seconds, or minutes)",
+        )
         with ThreadPoolExecutor() as pool:
             rendered = [pool.submit(_rendered, python, bare, tag, origin, scratch / tag) for tag in both]
             old, new = (each.result() for each in rendered)
@@ -130,9 +134,11 @@ def _new_code(root: Path, new: Path) -> Callable[..., None]:
         words = [pythons[-1], "-m", "conveyor", "migrate", *options]
         done = _done(words, place, variables)
         if done.returncode and b"ModuleNotFoundError" in done.stderr and len(pythons) == 1:
-            print("update    the release needs other libraries: installing its lock (about a minute)")
-            lock = new / "requirements/dev.txt"
-            pythons.append(holding(_environment(root, lock), lock))
+            lock, told = (
+                new / "requirements/dev.txt",
+                "update    the release needs other libraries: installing its lock",
+            )
+            pythons.append(holding(_environment(root, lock), lock, f"{told} (about a minute)"))
             call(place, *options)
         elif done.returncode:
             raise Misuse(_last_line(done.stderr).removeprefix("error: "))
