@@ -239,7 +239,7 @@ def measure() -> tuple[list[Weighed], dict[str, str]]:
                 engine.images.remove(image, force=True, noprune=True)
         python = engine.containers.run(base, ["python", "--version"], remove=True, network_mode="none").decode().strip()
     about = {
-        "base": base + (" (a stand-in, made by tests/standins/images.py)" if stand_in else ""),
+        "base": base + (" (built here in its place by tests/standins/images.py)" if stand_in else ""),
         "base_bytes": found.attrs["Size"],
         "python": python,
         "mlflow": version("mlflow"),
@@ -294,9 +294,10 @@ def page(rows: list[Weighed], about: dict[str, str]) -> str:
             " cores.",
             "",
             f"The base of all is {about['base']}, with {about['python']}. MLflow's are built from the output of `mlflow"
-            " models generate-dockerfile`, with that base in its first line; on a stand-in its pip also gets the"
-            " certificates of this machine. It installs nginx, MLflow, the libraries that the model was logged with (in"
-            " the versions of the lock), and their dependencies as the index has them that day. It starts a worker for"
+            " models generate-dockerfile`, with that base in its first line; on a base that was built here its pip also"
+            " gets the certificates of this machine. It installs nginx, MLflow, the libraries that the model was logged"
+            " with (in the versions of the lock), and their dependencies as the index has them that day. It starts a"
+            " worker for"
             " each core, ours starts one process.",
             "",
             f"Above these limits the script fails: of MLflow's site-packages, {aims}; for a compiled model"

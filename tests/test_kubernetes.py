@@ -736,7 +736,7 @@ def test_a_workflow_without_a_cluster_publishes_the_image_and_deploys_nothing(pl
     monkeypatch.setenv("GITHUB_REPOSITORY", "your-team/night-trains")
     place.cluster.kubeconfig(place.home / "kubeconfig", "another")
     said = place.module.roll_out(Project(place.project.path), "staging", image("a"), None, place.said.append)
-    assert said.startswith("rehearsed: KUBECONFIG_DATA names no cluster for staging")
+    assert said.startswith("not deployed: KUBECONFIG_DATA names no cluster for staging")
     assert not place.cluster.calls
 
 

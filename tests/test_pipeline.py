@@ -447,3 +447,22 @@ def test_what_the_users_own_model_raises_is_one_line(sound, one_line, old, new, 
     sound.set_param("model.trusted_types", ["late_flights.model.Forest", "numpy.dtype", "sklearn.tree._tree.Tree"])
     one_line(sound.cli("train", check=False), 2, message)
     assert not (sound.path / "build" / "candidate").exists()
+
+
+def test_the_example_of_the_readme_changes_the_model_also_where_the_demo_has_gone_on(bootstrapped):
+    """Before and after each change that the demo merges, it asks for another model than the one that is there."""
+    import demo
+
+    from conveyor.core.yaml_file import read_yaml
+    from conveyor.steps.experiment import overrides
+
+    [words] = re.findall(r'make try SET="(.*?)"', (bootstrapped.path / "README.md").read_text())
+    [(name, wanted)] = overrides([words]).items()
+    assert name == "model.params.estimator"  # whatever it is, the parameters of another one change nothing
+    for act in demo.ACTS:
+        if act.merged:
+            act.change(bootstrapped.path)
+            assert read_yaml(bootstrapped.path / "params.yaml")["model"]["params"]["estimator"] != wanted
+    done = bootstrapped.cli("try", words)
+    before, after = re.search(r"^roc_auc +([\d.]+) +([\d.]+)", done.stdout, re.M).groups()
+    assert before != after

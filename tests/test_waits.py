@@ -99,7 +99,8 @@ def test_the_libraries_of_an_old_champion_are_announced_once_before_they_are_ins
     monkeypatch.setattr(venv, "_run", lambda *words: seen.append(capsys.readouterr().out))
     scoring.environment(SimpleNamespace(build=tmp_path / "build"), bundle)
     assert seen[0] == (
-        "setup     installing the libraries of model 93c483121589, whose lock is another one (once; some seconds, or minutes)\n"
+        "setup     installing the libraries of model 93c483121589, whose lock differs"
+        " (once; some seconds, or minutes)\n"
     )
     assert set(seen[1:]) == {""}
     scoring.environment(SimpleNamespace(build=tmp_path / "build"), bundle)

@@ -201,7 +201,7 @@ def roll_out(
     kubectl = Kubectl(project, environment)
     if project.environment.run_url and not kubectl.named:
         # No error: a repository may be pushed before its cluster exists.
-        return f"rehearsed: KUBECONFIG_DATA names no cluster for {environment}, and {image['reference']} serves nowhere"
+        return f"not deployed: KUBECONFIG_DATA names no cluster for {environment}; {image['reference']} serves nowhere"
     folder = project.build / "kubernetes" / environment
     manifests = _prepared(kubectl, folder, image)
     before = _deployment(kubectl)

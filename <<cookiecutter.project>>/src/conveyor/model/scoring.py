@@ -158,7 +158,7 @@ def environment(project: Project, bundle: Bundle) -> str:
         Misuse: it cannot be built.
     """
     place = project.build / "environments" / sha256(bundle.requirements)[:16]
-    for_whom = f"setup     installing the libraries of model {bundle.key[:12]}, whose lock is another one"
+    for_whom = f"setup     installing the libraries of model {bundle.key[:12]}, whose lock differs"
     return holding(place, bundle.path / "requirements.txt", f"{for_whom} (once; some seconds, or minutes)")
 
 
