@@ -32,7 +32,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from conveyor.gate.spread import FEWEST, Floats, Spread, from_left_out, serial
+from conveyor.gate.spread import ENDS, FEWEST, Floats, Spread, from_left_out, serial
 
 State = Literal["calm", "alarm", "insufficient"]
 RISE = 0.5  # scale of the prior of a rise, in standard deviations of a block
@@ -137,7 +137,7 @@ def watch(
         alarmed=alarmed,
         started=started,
         visible=_visible(promise, len(live), threshold, tolerance),
-        inflated=promise.inflated,
+        inflated=float(promise.inflated),
         promised=_window(None, holdout),
         recent=tuple(_window(days, live[blocks > blocks[-1] - days * year / 365]) for days in DAYS if len(live)),
     )
@@ -230,7 +230,8 @@ def _normal(losses: Floats) -> Floats:
     from scipy.stats import rankdata
 
     scores: Floats = ndtri((rankdata(losses) - 0.5) / len(losses))
-    return scores - scores.mean()
+    centred: Floats = scores - scores.mean()
+    return centred
 
 
 def _spread(losses: Floats) -> Spread:
@@ -244,7 +245,7 @@ def _spread(losses: Floats) -> Spread:
 
 def _window(days: int | None, losses: Floats) -> Window:
     spread = _spread(losses)
-    low, high = spread.own_interval(CONFIDENCE, "loss") or (None, None)
+    low, high = spread.own_interval(CONFIDENCE, ENDS["loss"]) or (None, None)
     return Window(days, len(losses), spread.value, low, high)
 
 
