@@ -1,1 +1,1 @@
-"""What a model does once it is live: predictions, labels, loss, and what is raised about it."""
+"""Is the live model still as good as the gate found it?"""

@@ -32,7 +32,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from conveyor.gate.spread import ENDS, FEWEST, Floats, Spread, from_left_out, serial
+from conveyor.gate.spread import FEWEST, Floats, Spread, from_left_out, serial
 
 State = Literal["calm", "alarm", "insufficient"]
 RISE = 0.5  # scale of the prior of a rise, in standard deviations of a block
@@ -65,8 +65,8 @@ class Watch:
     """What the live blocks show.
 
     Attributes:
-        state: "alarm" from the first alarm on. "insufficient": there could be no alarm yet, even if each live block
-            were worse than every block before it. Else "calm".
+        state: "alarm" from the first alarm on. "insufficient": there would be no alarm yet, even if the live blocks
+            were all alike and worse than each block of the holdout. Else "calm".
         evidence: the largest so far, as a decimal logarithm.
         threshold: the evidence from which on there is an alarm.
         alarmed: the number of the block of the first alarm; None without one.
@@ -128,8 +128,9 @@ def watch(
             at = int(np.argmax(shown >= threshold))
             state, alarmed, started = "alarm", int(blocks[at]), int(blocks[starts[at]])
         else:
-            worst = max(holdout.max(), live.max()) + (1 + tolerance) * np.arange(1, len(live) + 1)
-            state = "calm" if evidence(holdout, worst, inflated, tolerance)[0].max() >= threshold else "insufficient"
+            h, n = len(holdout), len(live)
+            best = evidence(np.arange(float(h)), np.full(n, float(h)), inflated, 0.0)[0].max()
+            state = "calm" if best >= threshold else "insufficient"
     return Watch(
         state=state,
         evidence=top,
@@ -137,7 +138,7 @@ def watch(
         alarmed=alarmed,
         started=started,
         visible=_visible(promise, len(live), threshold, tolerance),
-        inflated=float(promise.inflated),
+        inflated=promise.inflated,
         promised=_window(None, holdout),
         recent=tuple(_window(days, live[blocks > blocks[-1] - days * year / 365]) for days in DAYS if len(live)),
     )
@@ -230,8 +231,8 @@ def _normal(losses: Floats) -> Floats:
     from scipy.stats import rankdata
 
     scores: Floats = ndtri((rankdata(losses) - 0.5) / len(losses))
-    centred: Floats = scores - scores.mean()
-    return centred
+    scores -= scores.mean()
+    return scores
 
 
 def _spread(losses: Floats) -> Spread:
@@ -239,13 +240,14 @@ def _spread(losses: Floats) -> Spread:
     count = len(losses)
     if count < FEWEST:
         return Spread(float(losses.mean()) if count else np.nan, np.inf, 0)
-    left = (losses.sum() - losses) / (count - 1)
-    return from_left_out(float(losses.mean()), left, np.full(count, 1 / count), count)
+    with np.errstate(over="ignore", invalid="ignore"):  # of huge losses the error is not finite, which is no error
+        left = (losses.sum() - losses) / (count - 1)
+        return from_left_out(float(losses.mean()), left, np.full(count, 1 / count), count)
 
 
 def _window(days: int | None, losses: Floats) -> Window:
     spread = _spread(losses)
-    low, high = spread.own_interval(CONFIDENCE, ENDS["loss"]) or (None, None)
+    low, high = spread.own_interval(CONFIDENCE, "loss") or (None, None)
     return Window(days, len(losses), spread.value, low, high)
 
 
