@@ -11,7 +11,7 @@ BENCH := $(UNCOMPILED) PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test test-python bench-gate bench-looks bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
+.PHONY: help setup install demo test test-python bench-gate bench-looks bench-watch bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
 
 ## First steps
 
@@ -72,6 +72,13 @@ bench-gate: setup  ## measure how often the gate is right, and write docs/gate.m
 
 bench-looks: setup  ## measure years of challengers by the rule of their levels, and write docs/gate-looks.md
 	OMP_NUM_THREADS=1 $(BENCH) bench/looks.py
+
+# What the alarm is compared with has a lock and an environment of its own: river is nothing that the tests need.
+bench-watch: setup  ## measure false alarms and delays of the alarm on live loss, and write docs/watch.md
+	@cmp -s requirements/bench-watch.txt build/river/lock.txt || { $(PYTHON) -m venv --clear build/river \
+	  && build/river/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench-watch.txt \
+	  && cp requirements/bench-watch.txt build/river/lock.txt; }
+	OMP_NUM_THREADS=1 nice env $(BENCH) bench/watch.py
 
 bench-faults: setup  ## races, kills, bad servers: what the ledger survives; its table goes to docs/ledger.md
 	$(BENCH) bench/faults.py

@@ -12,6 +12,7 @@ import threading
 from contextlib import suppress
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 from conftest import ROOT, TEMPLATE, environment
 
@@ -76,6 +77,38 @@ def test_a_year_of_looks_holds_its_false_share_and_the_page_says_so_of_4000_year
             if rule == "LORD++ (the gate)":
                 any_false, share = (float(cell.split(" ± ")[0]) for cell in line.split(" | ")[2:4])
                 assert share <= 100 * looks.SHARE and (kind.better or any_false <= 100 * looks.SHARE)
+
+
+def test_the_alarm_on_live_loss_keeps_its_budget_where_weekly_tests_do_not():
+    done = run("watch.py", "short")
+    assert done.returncode == 0, done.stderr[-3000:]
+    stable = done.stdout.partition("## Stable years")[2].partition("## Days until")[0]
+    shown = {
+        row.split(" | ")[0].strip("| "): re.findall(r"([\d.]+) ±", row) for row in stable.splitlines() if "±" in row
+    }
+    assert max(map(float, shown["the alarm"])) <= 15 and len(shown["the alarm"]) == 2  # of 20 years
+    assert min(map(float, shown["weekly test of rows, 5 %"])) >= 50
+
+
+def test_the_page_about_the_alarm_holds_every_stream_and_rule_and_its_budget(bench):
+    watch, page = bench("watch"), (ROOT / "docs" / "watch.md").read_text()
+    assert f"`make bench-watch` from {watch.YEARS:,} stable years" in page and watch.YEARS >= 500
+    stable, rises = page.partition("## Stable years")[2].split("## Days until")
+    assert f"| rule | {' | '.join(watch.STREAMS)} |" in stable
+    for rule in watch.RULES:
+        [line] = [line for line in stable.splitlines() if line.startswith(f"| {rule} |")]
+        shares = [float(share) for share in re.findall(r"([\d.]+) ± [\d.]+ \|", line)]
+        assert len(shares) == len(watch.STREAMS)
+        assert rises.count(f"\n| {rule} |") == len(watch.RISING)
+        if rule == watch.OURS:
+            counted = dict(zip(watch.STREAMS, shares, strict=True))
+    years = {(name, 0.0): round(share / 100 * watch.YEARS) for name, share in counted.items()}
+    found = {key: {watch.OURS: np.where(np.arange(watch.YEARS) < count, 1, np.inf)} for key, count in years.items()}
+    assert watch.broken(found) == []
+    [ours] = re.findall(rf"### Independent rows\n.*?\n\| {watch.OURS} \| ([^\n]+) \|\n", rises, re.S)
+    assert ours.split(" | ")[8] == "100" and int(ours.split(" | ")[6]) <= 21, "+.10 is found within three weeks"
+    assert "\n".join(watch.year_2013()) in page
+    assert (ROOT / "docs" / "watch.svg").read_text().startswith("<?xml")
 
 
 def test_the_service_answers_several_times_as_often_as_mlflow_does():

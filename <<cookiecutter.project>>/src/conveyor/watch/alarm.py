@@ -138,7 +138,7 @@ def watch(
         alarmed=alarmed,
         started=started,
         visible=_visible(promise, len(live), threshold, tolerance),
-        inflated=promise.inflated,
+        inflated=float(promise.inflated),
         promised=_window(None, holdout),
         recent=tuple(_window(days, live[blocks > blocks[-1] - days * year / 365]) for days in DAYS if len(live)),
     )
