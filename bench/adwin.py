@@ -1,9 +1,8 @@
 """When river's ADWIN finds a rise, with its own settings; bench/watch.py runs it, in the environment that holds river.
 
-    build/river/bin/python bench/adwin.py STREAMS.npy FOUND.json
-
-STREAMS.npy holds numbers (streams x steps). FOUND.json gets the steps, of each stream, after which ADWIN tells a change
-and the mean of what it keeps is above the mean before.
+Each line of its input names two files. The first one, .npy, holds numbers (streams x steps); the second one gets the
+steps, of each stream, after which ADWIN tells a change and the mean of what it keeps is above the mean before. Then it
+prints a line.
 """
 
 import json
@@ -23,5 +22,8 @@ def rises(numbers: list[float]) -> list[int]:
     return found
 
 
-with open(sys.argv[2], "w", encoding="utf-8") as out:
-    json.dump([rises(stream) for stream in np.load(sys.argv[1]).tolist()], out)
+for line in sys.stdin:
+    given, made = line.split()
+    with open(made, "w", encoding="utf-8") as out:
+        json.dump([rises(stream) for stream in np.load(given).tolist()], out)
+    print("done", flush=True)

@@ -29,7 +29,7 @@ from conveyor.watch import alarm
 
 BUDGET, TOLERANCE, YEAR = 0.05, 0.01, 365
 HOLDOUT, ROWS, CALM = 40, 100, 91  # days of the holdout, rows of a day, stable live days before a rise
-YEARS, RISEN, CHUNK = 500, 200, 50  # stable years and years with a rise of each kind, years drawn at once
+YEARS, RISEN, CHUNK = 500, 200, 100  # stable years and years with a rise of each kind, years drawn at once
 RIVER = ROOT / "build" / "river" / "bin" / "python"
 SAMPLES = (
     ROOT / "<<cookiecutter.project>>" / "data" / "flights.csv.gz",
@@ -322,11 +322,21 @@ def kolmogorov(loss: np.ndarray, said: np.ndarray) -> np.ndarray:
     return _on_days(tail(np.sqrt(sizes) * apart) < 0.05, loss.shape[1] - HOLDOUT)
 
 
+@cache
+def _river() -> subprocess.Popen:
+    """bench/adwin.py, which ends with this process: to import river takes as long as to run it."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([RIVER, ROOT / "bench" / "adwin.py"], **pipes)
+
+
 def _adwin(numbers: np.ndarray, each_day: int) -> np.ndarray:
     with tempfile.TemporaryDirectory() as place:
         given, found = Path(place) / "streams.npy", Path(place) / "found.json"
         np.save(given, numbers)
-        subprocess.run([RIVER, ROOT / "bench" / "adwin.py", given, found], check=True)
+        river = _river()
+        print(given, found, file=river.stdin, flush=True)
+        if not river.stdout.readline():
+            raise SystemExit("error: bench/adwin.py has ended; what it says is above")
         steps = json.loads(found.read_text())
     shown = np.zeros((len(numbers), numbers.shape[1] // each_day), dtype=bool)
     for year, those in enumerate(steps):

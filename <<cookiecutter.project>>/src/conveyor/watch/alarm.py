@@ -5,7 +5,7 @@ Pure functions of numbers: no files, no git. The observation is the mean loss of
 The alarm compares the live blocks from some block on with all blocks before it, those of the holdout first. It needs no
 bound of the holdout's mean: the luck of the holdout is in the comparison.
 
-- Each live block gets a rank among all blocks so far. If blocks are exchangeable, these sequential ranks are
+- Each live block gets a rank among all blocks so far. If blocks are exchangeable and no two are equal, these ranks are
   independent and uniform, whatever the losses are distributed like: O. Barndorff-Nielsen, "On the limit behaviour of
   extreme order statistics", Annals of Mathematical Statistics 34 (1963); V. Vovk, I. Nouretdinov and A. Gammerman,
   "Testing exchangeability on-line" (ICML 2003). The score of a rank is the mean of a standard normal number in the part
@@ -15,13 +15,16 @@ bound of the holdout's mean: the luck of the holdout is in the comparison.
   the weighted sum of k blocks after n by d v, where v = n k / (n + k) is its variance. The likelihood ratio, averaged
   over d > 0 with a half normal prior, is an e-value of this start.
 - Their sum M over all starts is an e-detector of Shiryaev and Roberts: M minus the number of blocks is a
-  supermartingale, so the chance that M reaches n / budget within n blocks is at most the budget: J. Shin, A. Ramdas and
-  A. Rinaldo, "E-detectors", New England Journal of Statistics in Data Science 2 (2024).
+  supermartingale, so the chance that M reaches n / budget within the n blocks of a year is at most the budget:
+  J. Shin, A. Ramdas and A. Rinaldo, "E-detectors", New England Journal of Statistics in Data Science 2 (2024).
 
-``tolerance`` is taken off the blocks after the start before they are compared with those before it. This can only make
-the ranks, and the evidence, smaller. Where blocks resemble their neighbours, they are not exchangeable: the evidence of
-a start is divided by the inflation of the variance that the gate estimates from all blocks before that start. No
-theorem covers this; docs/watch.md of the template measures it.
+``tolerance`` is taken off the blocks after the start before they are compared with those before it, and a start counts
+only while the mean since then is above that of the holdout by more than ``tolerance``: what was better for a while may
+be as promised again. Both can only make the evidence smaller. Equal blocks share the mean of their places.
+
+Where blocks resemble their neighbours, they are not exchangeable. The scores after a start are divided by the root of
+the inflation of the variance that the gate estimates from the blocks before it. No theorem covers this; docs/watch.md
+of the template measures it.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from conveyor.gate.spread import FEWEST, Floats, Spread, from_left_out, serial
+from conveyor.gate.spread import ENDS, FEWEST, Floats, Spread, from_left_out, serial
 
 State = Literal["calm", "alarm", "insufficient"]
 RISE = 0.5  # scale of the prior of a rise, in standard deviations of a block
@@ -247,7 +250,7 @@ def _spread(losses: Floats) -> Spread:
 
 def _window(days: int | None, losses: Floats) -> Window:
     spread = _spread(losses)
-    low, high = spread.own_interval(CONFIDENCE, "loss") or (None, None)
+    low, high = spread.own_interval(CONFIDENCE, ENDS["loss"]) or (None, None)
     return Window(days, len(losses), spread.value, low, high)
 
 
