@@ -11,7 +11,7 @@ BENCH := $(UNCOMPILED) PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test test-python bench-gate bench-looks bench-watch bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
+.PHONY: help setup install datasets datasets-lock demo test test-python bench-adopt bench-gate bench-looks bench-watch bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
 
 ## First steps
 
@@ -67,6 +67,18 @@ test-python: setup  ## run the tests that depend on the Python and on the librar
 
 ## Figures of the documents
 
+# The folder of these packages is only read: none of their code runs.
+DATASETS := build/datasets
+bench-adopt: setup  ## adopt twelve public data sets, plant faults in them, and write docs/adopt.md
+	@cmp -s requirements/bench-adopt.txt $(DATASETS)/installed.txt || $(MAKE) --no-print-directory datasets
+	$(OFF) OMP_NUM_THREADS=1 $(BENCH) bench/adopt.py
+
+datasets:
+	@$(PYTHON) -m venv --clear $(DATASETS)
+	@$(BIN)/uv pip install --quiet --require-hashes --python $(DATASETS)/bin/python -r requirements/bench-adopt.txt \
+	  || $(DATASETS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench-adopt.txt
+	@cp requirements/bench-adopt.txt $(DATASETS)/installed.txt
+
 bench-gate: setup  ## measure how often the gate is right, and write docs/gate.md
 	OMP_NUM_THREADS=1 $(BENCH) bench/gate.py
 
@@ -112,14 +124,18 @@ docs: setup  ## write docs/workflows.md from the workflows
 	@$(BIN)/python tools/workflows.py
 
 RESOLVE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-  -c '$(PRODUCT)/requirements/dev.txt' requirements/dev.in -o requirements/dev.txt
+  -c '$(PRODUCT)/requirements/dev.txt'
+RESOLVED := requirements/dev.in -o requirements/dev.txt
 lock: setup  ## resolve requirements/dev.in again, within the lock of the product
-	$(RESOLVE)
+	$(RESOLVE) $(RESOLVED)
+
+datasets-lock: setup  ## resolve requirements/bench-adopt.in again: the packages whose data `make bench-adopt` takes
+	$(RESOLVE) requirements/bench-adopt.in -o requirements/bench-adopt.txt
 
 # Nothing is installed between the two: one new lock and one old one contradict each other.
 upgrade: setup  ## bring the locks of product and template to the newest versions
 	$(MAKE) --no-print-directory -C '$(PRODUCT)' lock UPGRADE=1 VENV=$(abspath $(VENV))
-	$(RESOLVE) --upgrade
+	$(RESOLVE) $(RESOLVED) --upgrade
 
 sample-data: setup  ## make the sample data again
 	$(BIN)/python tools/sample_data.py

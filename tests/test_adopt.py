@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
-from conveyor.adopt import draft, edit, infer, sniff
+from conveyor.adopt import draft, edit, infer, prepare, sniff
 from conveyor.adopt.plan import PLAN
 from conveyor.core.errors import Misuse
 from conveyor.core.params import load
@@ -125,6 +125,9 @@ def test_the_same_rows_are_read_from_any_common_format(content, native, told):
         ("a,n\n1,Jan 1 2000\n2,Feb 28 2001\n", "n", [pd.Timestamp("2000-01-01"), pd.Timestamp("2001-02-28")]),
         ('[{"a":1,"n":"2020-01-01"}]', "n", [pd.Timestamp("2020-01-01")]),
         ("a;n\n1;31.12.2023 05:30\n", "n", [pd.Timestamp("2023-12-31 05:30")]),
+        ("a,n\n1,2023-11\n2,2024-02\n", "n", [pd.Timestamp("2023-11-01"), pd.Timestamp("2024-02-01")]),
+        ("a,n\n1,2023-11\n2,2024-25\n", "n", ["2023-11", "2024-25"]),
+        ('a,n\n1,"two\nlines"\n2,one\n', "n", ["two\nlines", "one"]),
     ],
 )  # fmt: skip
 def test_gaps_codes_and_dates_are_read_as_they_are_meant(text, column, values):
@@ -270,6 +273,76 @@ def test_a_name_alone_makes_no_column_private_or_an_id():
     assert "name something" in roles.ignore["store_id"]
 
 
+def test_an_amount_of_somebody_is_no_group_and_first_names_are_private_however_few():
+    rows, rng = 1000, np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "account_length": rng.integers(1, 200, rows),
+            "num_accounts": rng.integers(0, 40, rows),
+            "first_name": rng.choice(["Ada", "Bo"], rows),
+            "CustomerName": rng.choice(["Cy", "Di"], rows),
+            "street": rng.choice(["paved", "gravel"], rows),
+            "y": rng.integers(0, 2, rows),
+        }
+    )
+    roles = infer.roles(frame, infer.asked("y"))
+    assert roles.group is None and roles.numbers == ["account_length", "num_accounts"]
+    assert list(roles.private) == ["first_name", "CustomerName"] and roles.categories == ["street"]
+    for name in ("account_no", "AccountId", "account"):
+        assert infer.roles(frame.rename(columns={"account_length": name}), infer.asked("y")).group == name
+
+
+@pytest.mark.parametrize("odd, seen", [(-999.0, True), (9999.0, True), (-1.0, False), (99.0, False), (-998.0, False)])
+def test_a_number_that_may_stand_for_a_gap_is_told(odd, seen):
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"x": rng.uniform(0, 98, 500), "y": rng.integers(0, 2, 500)})
+    frame.loc[::10, "x"] = odd
+    told = [each for each in infer.roles(frame, infer.asked("y")).told if each[0] == "column x"]
+    assert [each[1] for each in told] == ([f"{odd:g}?"] if seen else [])
+    assert not seen or told[0][2].startswith("50 rows have ")
+
+
+def panel() -> pd.DataFrame:
+    """Forty years of thirty countries."""
+    frame = pd.MultiIndex.from_product([range(1980, 2020), [f"C{n}" for n in range(30)]]).to_frame(index=False)
+    frame.columns = ["Year", "country"]
+    return frame.assign(x=np.random.default_rng(1).normal(size=len(frame)), y=lambda rows: rows["Year"] / 7 + rows["x"])
+
+
+def prepared(frame: pd.DataFrame, **given: str) -> tuple[sniff.Found, infer.Roles]:
+    found = sniff.read({"": frame.to_csv(index=False).encode()}, "rows")
+    roles, _ = prepare.prepare(found, infer.asked("y", **given))
+    return found, roles
+
+
+def test_the_years_of_a_panel_are_its_time_and_those_of_other_things_stay_numbers():
+    found, roles = prepared(panel())
+    assert (roles.time, roles.key, found.native) == ("Year", ("Year", "country"), False)
+    assert found.frame["Year"].iloc[-1] == pd.Timestamp("2019-01-01") and roles.numbers == ["x"]
+    series, of_a_series = prepared(panel().groupby("Year").head(1).drop(columns="country"))
+    assert of_a_series.time == "Year" and len(series.frame) == 40
+
+    rng = np.random.default_rng(2)
+    cars = panel().assign(country=rng.choice(["A", "B", "C"], 1200), Year=rng.integers(1980, 2020, 1200))
+    for frame in (
+        cars,  # many rows of one kind in one year: when they were built
+        panel().rename(columns={"Year": "year_built"}),
+        panel().assign(Year=lambda rows: rows["Year"] - 1900),
+        panel().assign(when=pd.date_range("2020-01-01", periods=1200)),
+    ):
+        found, roles = prepared(frame)
+        assert roles.time == ("when" if "when" in frame else None)
+        assert {"Year", "year_built"} & set(roles.numbers), "it stays a feature"
+    found, roles = prepared(cars, time="Year")
+    assert roles.time == "Year" and pd.api.types.is_datetime64_any_dtype(found.frame["Year"])
+    assert prepared(panel(), time="none")[1].time is None
+    for name, change in {"two digits": -1900, "none": 9000}.items():
+        with pytest.raises(
+            Misuse, match="^adopt: TIME: 'Year' is no column of times; write it as 2013-06-30 or as 2013$"
+        ):
+            prepared(panel().assign(Year=lambda rows, by=change: rows["Year"] + by), time="Year"), name
+
+
 # The contract
 
 
@@ -310,6 +383,12 @@ def test_a_contract_drafted_on_one_half_holds_on_the_other_and_on_the_next_rows(
         lambda frame: frame.head(100),
         lambda frame: pd.concat([frame, frame.head(5)]),
         lambda frame: frame.assign(amount=frame["amount"] * 1000),
+        lambda frame: frame.assign(amount=frame["amount"] * 10),
+        lambda frame: frame.assign(amount=frame["amount"] / 10),
+        lambda frame: frame.assign(items=frame["items"] * 10),
+        lambda frame: frame.assign(items=frame["items"] / 10),
+        lambda frame: frame.assign(amount=frame["amount"].where(frame.index != 7, frame["amount"].max() * 1000)),
+        lambda frame: frame.assign(amount=frame["amount"].where(frame.index != 7, -0.01)),
         lambda frame: frame.assign(amount=-frame["amount"]),
         lambda frame: frame.assign(amount=frame["amount"].astype(str) + " EUR"),
         lambda frame: frame.assign(items=np.nan),
@@ -320,6 +399,8 @@ def test_a_contract_drafted_on_one_half_holds_on_the_other_and_on_the_next_rows(
         lambda frame: frame.assign(returned=frame["returned"].where(frame["items"] > 1)),
         lambda frame: frame.assign(customer=None),
         lambda frame: frame.assign(ordered=pd.NaT),
+        lambda frame: frame.assign(ordered=frame["ordered"] + pd.Timedelta(days=36525)),
+        lambda frame: frame.assign(ordered=frame["ordered"].where(frame.index != 7, pd.Timestamp("1970-01-01"))),
         lambda frame: frame[frame.columns[::-1]],
     ],
 )
@@ -328,6 +409,62 @@ def test_each_planted_fault_breaks_the_drafted_contract(fault):
     suite = draft.contract(frame, infer.roles(frame, infer.asked("returned")))
     assert not broken(frame, suite)
     assert broken(fault(frame), suite)
+
+
+def on_the_other_half(values: object, later: bool = False) -> list[int]:
+    """The halves on which a contract of one column, drafted on the other half, does not hold."""
+    frame = pd.DataFrame({"x": values, "y": np.arange(len(values)) % 2}).reset_index(names="row")
+    frame["when"] = pd.date_range("2000-01-01", periods=len(frame))
+    roles = infer.roles(frame, infer.asked("y", time="when" if later else "none"))
+    assert "x" in (*roles.numbers, *roles.categories)
+    halves = [np.random.default_rng(seed).permutation(len(frame)) < len(frame) // 2 for seed in range(20)]
+    halves = [np.arange(len(frame)) < len(frame) // 2] if later else halves
+    return [n for n, half in enumerate(halves) if broken(frame[~half], draft.contract(frame[half], roles))]
+
+
+RNG = np.random.default_rng(3)
+
+
+OTHERS = {
+    "a long tail": RNG.standard_cauchy(400),
+    "mostly zeros": np.where(RNG.random(1000) < 0.9, 0, RNG.lognormal(8, 2, 1000)),
+    "a rare count": np.where(RNG.random(1000) < 0.002, 8, 0),
+    "temperatures": RNG.normal(15, 5, 1000),
+    "one outlier": np.append(RNG.normal(5, 1, 999), 40),
+    "rare gaps": pd.Series(RNG.normal(size=400)).where(RNG.random(400) > 0.02),
+    "mostly gaps": pd.Series(RNG.normal(size=400)).where(RNG.random(400) < 0.15),
+    "many names": [f"N{int(n)}" for n in RNG.pareto(1, 900) * 20],
+    "rare names": RNG.choice([*"abcdefghij"], 400, p=[0.9, 0.05, *[0.00625] * 8]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_contract_leaves_room_for_other_rows(name):
+    assert len(on_the_other_half(OTHERS[name])) <= 1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "values",
+    [
+        [n // 100 + 1 for n in range(1200)],  # months: the later ones are larger
+        RNG.normal(10, 1, 1200) + np.arange(1200) / 100,
+        [f"S{n // 100}" for n in range(1200)],  # a season has a name, and the next one another
+        pd.Series(RNG.normal(size=1200)).where(np.arange(1200) > 300),  # it began to be measured
+    ],
+    ids=["months", "growth", "seasons", "begun"],
+)
+def test_a_contract_leaves_room_for_what_changes_with_the_time(values):
+    assert on_the_other_half(values, later=True) == []
+
+
+def test_a_rare_class_that_is_new_is_no_fault_and_many_rows_of_it_are():
+    frame = pd.DataFrame({"x": RNG.normal(size=1000), "y": [*"abc"] * 300 + [*"abcde"] * 20}).reset_index(names="row")
+    roles = infer.roles(frame, infer.asked("y"))
+    suite = draft.contract(frame, roles)
+    assert not broken(frame.assign(y=frame["y"].where(frame["row"] > 5, "z")), suite)
+    assert broken(frame.assign(y=frame["y"].where(frame["row"] > 50, "z")), suite)
 
 
 # What is written
@@ -448,6 +585,7 @@ def test_a_file_that_nobody_has_seen_becomes_a_green_repository(project, orders)
 
 def test_numbers_are_adopted_with_a_baseline_of_their_own_and_predicted(project, tmp_path):
     frame = load_diabetes(as_frame=True).frame
+    frame["when"] = pd.date_range("2020-01-01", periods=len(frame) // 2).repeat(2).strftime("%Y-%m-%dT06:00:00Z")
     frame.to_csv(tmp_path / "diabetes.csv", index=False)
     done = project.cli("adopt", "--data", str(tmp_path / "diabetes.csv"), "--target", "target")
     assert "mae" in done.stdout and "TASK" not in done.stdout

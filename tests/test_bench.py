@@ -237,6 +237,37 @@ SHORT_PHASES = {"right on golden rows only", "crashes later", "deployer killed",
 PHASES = REFUSED | {"crashes later", "deployer killed", "finished by the next", "control 1", "control 2"}
 
 
+def test_public_data_are_adopted_and_their_contracts_hold_and_see_faults():
+    done = run("adopt.py", "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [[cell.strip() for cell in line.strip("| {}").split("|")] for line in done.stdout.splitlines()]
+    names = [row[0] for row in rows if "/" in row[1]]
+    assert names == ["diabetes", "breast_cancer", "digits"]
+    assert all(int(row[1].partition("/")[0]) >= 19 for row in rows if "/" in row[1])
+
+
+def test_the_page_about_adopt_holds_every_set_with_no_line_edited_and_no_contract_that_breaks(bench):
+    adopt, page = bench("adopt"), (ROOT / "docs" / "adopt.md").read_text()
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:2] == "| "]
+    head, rule, *first = lines[: len(adopt.SETS) + 2]
+    assert head == list(adopt.HEAD) and [row[0] for row in first] == list(adopt.SETS)
+    told = [dict(zip(head, row, strict=True)) for row in first]
+    assert {row["task"] for row in told} == {"binary", "multiclass", "regression"}
+    for row in told:
+        assert row["edits"] == "0" and re.fullmatch(r"\d+ passed", row["tests"]), row
+    rows, columns = ([int(row[name].replace(",", "")) for row in told] for name in ("rows", "columns"))
+    assert min(rows) <= 300 <= 300_000 <= max(rows) and max(columns) >= 500
+    proofs = lines[len(adopt.SETS) + 2 :]
+    assert [row[0] for row in proofs[2:]] == list(adopt.SETS)
+    for _, held, later, *cells in proofs[2:]:
+        whole, of = map(int, held.split("/"))
+        assert of == adopt.SPLITS and whole >= adopt.LEAST * of and later in ("", "holds")
+        seen, planted = (sum(int(cell.split("/")[place]) for cell in cells if cell) for place in (0, 1))
+        assert seen >= adopt.LEAST * planted > 0
+    trained, fit = map(float, re.search(r"`train` took ([\d.]+) s,\nand the fit alone ([\d.]+) s", page).groups())
+    assert trained <= 1.5 * fit + adopt.FIXED
+
+
 def test_clients_lose_nothing_through_good_and_bad_rollouts_and_a_killed_deployer(libraries):
     done = run("rollout.py", "short")
     assert done.returncode == 0, done.stdout + done.stderr

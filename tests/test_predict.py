@@ -66,6 +66,15 @@ WRONG = {
 }
 
 
+def test_line_breaks_in_quoted_cells_stay_in_their_cells_wherever_a_block_ends(bootstrapped, rows):
+    many = pd.concat([rows] * 300, ignore_index=True).assign(note=["one\ntwo " * 20] * 15_000)  # three blocks
+    many.to_csv(bootstrapped.path / "rows.csv", index=False)
+    done = predict(bootstrapped)
+    assert done.returncode == 0, done.stderr
+    out = pd.read_csv(bootstrapped.path / "out.csv")
+    assert out["note"].tolist() == many["note"].tolist() and out["prediction"].notna().all()
+
+
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_wrong_value_is_named_with_its_row_and_column_and_nothing_is_written(bootstrapped, rows, one_line, kind):
     change, message = WRONG[kind]

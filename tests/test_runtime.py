@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -627,3 +628,17 @@ def test_a_step_is_run_again_when_code_that_it_names_or_imports_changes(tmp_path
     assert {"core/params"} | shared <= touched("conveyor.model.scoring")  # lineage: scoring_code
     # Neither the server nor the log of predictions makes a model another one.
     assert not [name for name in touched(*steps["train"]) if name.startswith("serving/")]
+
+
+def test_the_search_for_the_served_form_grows_with_the_columns_and_not_with_their_square():
+    """Asked in whole frames, each column would cost all columns: 64 times as much for eight times as many."""
+    draw, took = np.random.default_rng(6), []
+    for count in (50, 400):
+        frame = pd.DataFrame(draw.normal(size=(400, count)), columns=[f"c{n}" for n in range(count)])
+        y = (frame["c0"] + draw.normal(size=400) > 0).astype(int)
+        fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, y)
+        said = runtime.predict(fitted, frame, "binary", 2)
+        began = time.process_time()
+        assert choice.choose(fitted, frame, said, asked("binary"), TOLERANCE).form == "compiled"
+        took.append(time.process_time() - began)
+    assert took[1] / took[0] < 24, took

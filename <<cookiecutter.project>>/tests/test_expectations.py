@@ -5,6 +5,7 @@ already, unless its type is new here: then add the type to FAULTS.
 """
 
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,31 @@ from conveyor.data.contract import SUITE, read_suite, validate
 EXPECTATIONS = read_suite(ROOT / SUITE)["expectations"]
 
 
-def name(expectation: dict) -> str:
-    return " ".join([expectation["kwargs"].get("column", "table"), expectation["type"].removeprefix("expect_")])
+def together(expectations: list[dict]) -> list[list[dict]]:
+    """Those of one type about different columns: their faults fit into one table, which is checked once."""
+    groups: dict[tuple, list[dict]] = {}
+    before: Counter = Counter()
+    for number, expectation in enumerate(expectations):
+        arguments = expectation["kwargs"]
+        about = (expectation["type"], arguments.get("column"))
+        alone = "column" not in arguments or "row_condition" in arguments
+        groups.setdefault((about[0], number if alone else -1 - before[about]), []).append(expectation)
+        before[about] += 1
+    return list(groups.values())
+
+
+def name(expectations: list[dict]) -> str:
+    columns = [expectation["kwargs"].get("column", "table") for expectation in expectations]
+    more = [f"and {len(columns) - 3} more"] if len(columns) > 3 else []
+    return " ".join([*columns[:3], *more, expectations[0]["type"].removeprefix("expect_")])
 
 
 def put(frame: pd.DataFrame, column: str, value: object, mostly: float = 1.0, **arguments: object) -> pd.DataFrame:
     """One cell holds another value; so many more as may differ, and all if the expectation chooses its rows."""
     last = len(frame) if "row_condition" in arguments else 6 + int(1.1 * (1 - mostly) * len(frame))
+    zoned = isinstance(frame[column].dtype, pd.DatetimeTZDtype)
+    if zoned and isinstance(value, pd.Timestamp) and value.tz is None:
+        value = value.tz_localize(frame[column].dt.tz)  # another kind of time could not be compared
     values = frame[column].tolist()
     values[5:last] = [value] * len(values[5:last])
     return frame.assign(**{column: values})
@@ -144,21 +163,25 @@ def check(frame: pd.DataFrame, expectations: list = EXPECTATIONS) -> list:
 def some(frame) -> pd.DataFrame:
     """Rows drawn over the whole time, where so few are enough for every expectation: else all."""
     few = frame.iloc[:: max(1, len(frame) // 2000)].reset_index(drop=True)
-    return few if all(outcome.passed for outcome in check(few)) else frame
+    sound = all(outcome.passed for outcome in check(few) if "row_count" not in outcome.type)
+    return few if sound else frame
 
 
-def test_sound_data_pass(some):
-    assert [outcome.detail for outcome in check(some) if not outcome.passed] == []
+def test_sound_data_pass(frame):
+    assert [outcome.detail for outcome in check(frame) if not outcome.passed] == []
 
 
-@pytest.mark.parametrize("expectation", EXPECTATIONS, ids=name)
-def test_an_expectation_fails_on_its_fault(some, expectation):
-    fault = FAULTS.get(expectation["type"].removeprefix("expect_"))
-    assert fault, f"no fault is known for {expectation['type']}; add one to FAULTS in this file"
-    [outcome] = check(fault(some.copy(), **expectation["kwargs"]), [expectation])
-    assert not outcome.passed
-    assert "cannot be checked" not in outcome.detail
-    assert str(expectation["kwargs"].get("column", "")) in outcome.detail
+@pytest.mark.parametrize("expectations", together(EXPECTATIONS), ids=name)
+def test_an_expectation_fails_on_its_fault(some, expectations):
+    spoilt = some.copy()
+    for expectation in expectations:
+        fault = FAULTS.get(expectation["type"].removeprefix("expect_"))
+        assert fault, f"no fault is known for {expectation['type']}; add one to FAULTS in this file"
+        spoilt = fault(spoilt, **expectation["kwargs"])
+    for expectation, outcome in zip(expectations, check(spoilt, expectations), strict=True):
+        assert not outcome.passed, expectation
+        assert "cannot be checked" not in outcome.detail
+        assert str(expectation["kwargs"].get("column", "")) in outcome.detail
 
 
 def test_a_broken_value_is_told_with_its_column_and_row():

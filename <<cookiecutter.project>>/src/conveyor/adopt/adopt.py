@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from conveyor.adopt import draft, edit, infer, plan, sniff
+from conveyor.adopt import draft, edit, infer, plan, prepare, sniff
 from conveyor.core import params
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256, to_json, write_bytes
@@ -34,7 +33,6 @@ from conveyor.model.scoring import answer
 LEFT_OUT = (".git", ".venv", "build", "mlruns", "data", "tests", "docs")  # of the copy in which it is tried
 MOST_BYTES = 50 * 2**20  # of a file in git without a word
 LEAST = 60  # held out rows, if there are as many
-ROW = "row"  # the name of a key that is made
 
 
 def run(
@@ -56,27 +54,8 @@ def run(
     plan.finish(project, say)
     files = _files(project, data)
     found = sniff.read(files, data, separator)
-    frame = found.frame
-    if asked.target not in frame.columns:
-        close = get_close_matches(asked.target, list(frame.columns), n=1)
-        mend = f"is {close[0]!r} meant?" if close else f"the data have {', '.join(map(str, frame.columns))}"
-        raise Misuse(f"adopt: TARGET: there is no column {asked.target!r}; {mend}")
-    told = [("format", "; ".join(found.told), f"{len(frame):,} rows, {frame.shape[1]} columns")]
-    infinite = [name for name in frame.select_dtypes("float") if np.isinf(frame[name]).any()]
-    if infinite:
-        frame, found.native = frame.assign(**{n: frame[n].where(np.isfinite(frame[n])) for n in infinite}), False
-        told.append(("infinite", ", ".join(infinite), "no model takes them: they become gaps"))
-    gaps = frame[asked.target].isna()
-    if gaps.any():
-        frame, found.native = frame[~gaps].reset_index(drop=True), False
-        told.append(("rows", f"{int(gaps.sum()):,} left out", "they have no target"))
-    roles = infer.roles(frame, asked)
-    if not roles.key:
-        name = next(n for n in (ROW, *(f"{ROW}_{k}" for k in range(9))) if n not in frame.columns)
-        frame, found.native = frame.assign(**{name: np.arange(1, len(frame) + 1)}), False
-        roles.key, roles.ignore[name] = (name,), "names the row"
-        roles.told.append(("data.key", name, "a new column: no columns tell all rows apart"))
-    path, new = _place(project, data, files, frame, found.native)
+    roles, told = prepare.prepare(found, asked)
+    path, new = _place(project, data, files, found.frame, found.native)
     frame = formats.read(new or files, path, roles.text, ())
     changes = _changes(project, path, source.pin(new or files), frame, roles)
     changes |= {f"{path}/{inner}" if inner else path: content for inner, content in new.items()}

@@ -25,18 +25,25 @@ PARTS = 3  # columns of a key
 
 ID = re.compile(r"(^|[_\W])(id|ids|key|nr|no|num|number|uuid|guid|pk)$|^(index|row|rowid|unnamed)|[a-z](Id|ID)$", re.I)
 NAMES = re.compile(r"(^|[_\W])(id|ids|uuid|guid|pk)$|[a-z](Id|ID)$")  # what names something is no amount
-WHO = re.compile(
-    r"customer|kunde|client|user|patient|member|person|subject|account|household|visitor|passenger_?id|student", re.I
+WHO = re.compile(  # at the end of a name: account_length is an amount
+    r"(customer|kunde|client|user|patient|member|person|subject|account|household|visitor|student)"
+    r"(_?(id|no|nr|num|number|key|code|name))?$|passenger_?id$",
+    re.I,
 )
 WHEN = re.compile(r"date|time|day|timestamp|created|scheduled|when|month|at$|_at_|year|datum", re.I)
 BORN = re.compile(r"birth|born|\bdob\b|geburt", re.I)
 CODE = re.compile(r"zip|post_?(al)?_?code|plz|postcode|fips|(^|_)icd", re.I)
-PRIVATE = re.compile(
-    r"(^|_)(first|last|sur|full|given|family|middle|user|maiden)_?name($|_)|^name$|e?-?mail|phone|mobile|fax"
-    r"|(^|_)(street|address|addr|iban|ssn|passport|credit_?card)($|_)|birth|\bdob\b",
+PERSON = re.compile(  # however few there are
+    r"(^|_)(first|last|sur|full|given|family|middle|user|maiden|fore|vor|nach|customer|client|patient|employee)_?name"
+    r"($|_)",
     re.I,
 )
-PEOPLE = 50  # a column with fewer values names nobody
+PRIVATE = re.compile(
+    r"^name$|mail|phone|mobile|fax|(^|_)(street|address|addr|iban|ssn|passport|credit_?card)($|_)|birth|(^|_)dob($|_)",
+    re.I,
+)
+SENTINEL = re.compile(r"-?(9{2,}|8{2,}|7{2,})")
+PEOPLE = 50  # a column of such a name with fewer values names nobody
 MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[a-z]{2,}", re.I)
 PHONE = re.compile(r"\+\d[\d ()/-]{6,}\d")
 
@@ -116,6 +123,7 @@ def roles(frame: pd.DataFrame, asked: Asked) -> Roles:
     for name in features:
         _one(frame, name, found)
     _leaks(frame, found)
+    _sentinels(frame, found)
     found.segments = _segments(frame, found)
     if not found.categories and not found.numbers:
         why = "; ".join(f"{name} {reason}" for name, reason in found.ignore.items())
@@ -154,7 +162,7 @@ def _time(frame: pd.DataFrame, features: list[str], asked: Asked, found: Roles) 
     times = [n for n in features if pd.api.types.is_datetime64_any_dtype(frame[n]) and not BORN.search(n)]
     if asked.time:
         if asked.time != "none" and asked.time not in times:
-            raise Misuse(f"adopt: TIME: {asked.time!r} is no column of times; write it as 2013-06-30T12:00:00Z")
+            raise Misuse(f"adopt: TIME: {asked.time!r} is no column of times; write it as 2013-06-30 or as 2013")
         found.time = None if asked.time == "none" else asked.time
         found.told.append(("data.time", found.time or "null", "as TIME says"))
         return
@@ -179,7 +187,7 @@ def _group(frame: pd.DataFrame, features: list[str], asked: Asked, found: Roles)
         return
     for name in features:
         values = frame[name]
-        if WHO.search(name) and name != found.time and values.notna().all() and not _fractions(values):
+        if WHO.search(joined(name)) and name != found.time and values.notna().all() and not fractions(values):
             count = values.nunique()
             if DAYS <= count <= len(frame) / 1.5:
                 found.group = name
@@ -195,7 +203,7 @@ def _key(frame: pd.DataFrame, features: list[str], asked: Asked, found: Roles) -
         found.key = asked.key
         found.told.append(("data.key", ", ".join(found.key), "as KEY says"))
         return
-    whole = [name for name in features if frame[name].notna().all() and not _fractions(frame[name])]
+    whole = [name for name in features if frame[name].notna().all() and not fractions(frame[name])]
     alone = [name for name in whole if frame[name].is_unique]
     named = [name for name in alone if ID.search(name)]
     if named or alone:
@@ -214,7 +222,12 @@ def _key(frame: pd.DataFrame, features: list[str], asked: Asked, found: Roles) -
                 return
 
 
-def _fractions(values: pd.Series) -> bool:
+def joined(name: str) -> str:
+    """The words of a name, as in customer_id for customerId or "Customer ID"."""
+    return "_".join(word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) if word)
+
+
+def fractions(values: pd.Series) -> bool:
     return pd.api.types.is_float_dtype(values) and not bool((values.dropna() % 1 == 0).all())
 
 
@@ -239,9 +252,9 @@ def _one(frame: pd.DataFrame, name: str, found: Roles) -> None:
         found.ignore[name] = "a time: make numbers of it, such as its hour"
     elif name in found.key and (len(found.key) == 1 or ID.search(name)):
         found.ignore[name] = "names the row"
-    elif (ID.search(name) or texts) and not _fractions(values) and count > 0.9 * len(present) and len(present) > FEW:
+    elif (ID.search(name) or texts) and not fractions(values) and count > 0.9 * len(present) and len(present) > FEW:
         found.ignore[name] = "another value in nearly every row"
-    elif NAMES.search(name) and kind == "number" and not _fractions(values) and count > PEOPLE:
+    elif NAMES.search(name) and kind == "number" and not fractions(values) and count > PEOPLE:
         found.ignore[name] = f"{count} numbers that name something"
     elif texts and all(hints.DATE.fullmatch(str(text)) for text in present.unique()):
         found.ignore[name] = "dates that can be read in two ways, or in none: write them as 2013-06-30"
@@ -256,8 +269,23 @@ def _one(frame: pd.DataFrame, name: str, found: Roles) -> None:
         found.numbers.append(name)
 
 
+def _sentinels(frame: pd.DataFrame, found: Roles) -> None:
+    """Numbers such as -999 that may stand for a missing value: they are far from all others."""
+    for name in found.numbers:
+        values = frame[name].dropna().to_numpy(dtype=np.float64)
+        for odd in (values.min(), values.max()):
+            rest = values[values != odd]
+            apart = float(np.abs(rest - odd).min()) if len(rest) else 0.0
+            if SENTINEL.fullmatch(f"{odd:g}") and apart > rest.max() - rest.min():
+                reason = (
+                    f"{len(values) - len(rest)} rows have {odd:g}, far from all others: if it means a gap, empty them"
+                )
+                found.told.append((f"column {name}", f"{odd:g}?", reason))
+
+
 def _private(name: str, present: pd.Series, texts: bool) -> str:
-    if PRIVATE.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)) and present.nunique() > PEOPLE:
+    words = joined(name)
+    if (texts and PERSON.search(words)) or (PRIVATE.search(words) and present.nunique() > PEOPLE):
         return "its name says so"
     few = [str(text) for text in present[:200]] if texts else []
     for pattern, what in ((MAIL, "addresses of mail"), (PHONE, "numbers of telephones")):

@@ -31,6 +31,7 @@ WORDS = ("%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d-%b-%Y", "%d %B %Y", "%B %d %Y"
 WORDY = re.compile(r"(\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}|[A-Za-z]{3,9} \d{1,2},? \d{4}).*")
 AMOUNT = re.compile(r"[-+]?[$€£¥]?[-+]?(\d+|\d{1,3}([., '\u00a0\u202f]\d{3})+)([.,]\d+)?[$€£¥%]?")
 SIGNS = re.compile(r"[$€£¥% '\u00a0\u202f]")
+MONTH = re.compile(r"(19|20)\d\d-(0[1-9]|1[0-2])")
 CLOCKS = ("", " %H:%M", " %H:%M:%S")
 
 
@@ -282,7 +283,7 @@ def _dates(found: Found, stay: tuple[str, ...]) -> None:
     for name in found.frame:
         values = found.frame[name]
         texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" and name not in stay else []
-        if not texts or not all(hints.DATE.fullmatch(text) or WORDY.fullmatch(text) for text in texts):
+        if not texts or not all(any(way.fullmatch(text) for way in (hints.DATE, WORDY, MONTH)) for text in texts):
             continue
         fits: dict[str, Any] = {}
         for way in ("ISO8601", *(day + clock for day in (*DAYS, *WORDS) for clock in CLOCKS)):

@@ -187,7 +187,7 @@ def _csv(content: bytes, place: str, text: tuple[str, ...], numbers: tuple[str, 
         return csv.read_csv(
             io.BytesIO(content),
             read_options=csv.ReadOptions(use_threads=False, block_size=len(content) + 1),
-            parse_options=csv.ParseOptions(delimiter=dialect.separator),
+            parse_options=csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True),
             convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys(as_written, pa.string()),
                 decimal_point=dialect.decimal,

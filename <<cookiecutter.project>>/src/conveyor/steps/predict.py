@@ -167,6 +167,7 @@ def read(source: Path) -> Iterator[pa.Table]:
             batches = csv.open_csv(
                 stream,
                 read_options=csv.ReadOptions(use_threads=False, block_size=1_000_000),
+                parse_options=csv.ParseOptions(newlines_in_values=True),
                 convert_options=csv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
                 ),
@@ -186,7 +187,11 @@ def _header(source: Path) -> list[str]:
     import pyarrow as pa
     from pyarrow import csv
 
-    with pa.input_stream(str(source), compression="detect") as stream, csv.open_csv(stream) as reader:
+    across = csv.ParseOptions(newlines_in_values=True)
+    with (
+        pa.input_stream(str(source), compression="detect") as stream,
+        csv.open_csv(stream, parse_options=across) as reader,
+    ):
         names: list[str] = reader.schema.names
     for name in names:
         if names.count(name) > 1:
