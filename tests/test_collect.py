@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -252,13 +253,13 @@ FAULTS = {
     "half": (
         lambda rows, place: failing(HALF),
         2,
-        "data.source.command: exited with 1: the server went away; nothing was changed, run it again",
+        "data.source.command: exited with 1: the server went away; nothing was changed, mend that and run it again",
     ),
     "silent": (lambda rows, place: failing("pass"), 2, "data.source.command: wrote nothing; .* the header alone"),
     "no-command": (
         lambda rows, place: {"command": "no-such-program now"},
         2,
-        "data.source.command: 'no-such-program now' cannot be run: No such file or directory; mend it in params.yaml",
+        "data.source.command: no-such-program: No such file or directory; mend it in params.yaml",
     ),
     "cut-off": (
         lambda rows, place: {"url": named(place / "n.parquet", as_parquet(typed(rows))[:-900])},
@@ -280,7 +281,7 @@ FAULTS = {
     "other-type": (
         lambda rows, place: {"url": named(place / "n.csv", rows.assign(temp="warm").to_csv(index=False).encode())},
         2,
-        ".*column 'temp' is text there, and number in the data; bring it to number at the source",
+        ".*column 'temp' is text there, as 'warm', and number in the data; bring it to number there",
     ),
     "no-zone": (
         lambda rows, place: {
@@ -295,7 +296,7 @@ FAULTS = {
     "contract": (
         lambda rows, place: {"url": named(place / "n.csv", rows.assign(temp="451.0").to_csv(index=False).encode())},
         1,
-        r"with 500 new rows data/flights.csv.gz: column 'temp': expected .*, 500 of .* in row 2001.*; nothing was .*",
+        r"with the new rows, which begin at row 2001, data/flights.*: column 'temp': .* 500 of .*; nothing was changed",
     ),
     "contradicting": (
         lambda rows, place: {
@@ -421,9 +422,215 @@ def test_a_killed_collect_is_finished_by_the_next_one(project, flights, tmp_path
     asks(project, url=named(tmp_path / "new.csv", flights.to_csv(index=False).encode()))
     done = project.run(sys.executable, "-c", KILLED, str(written), check=False, env={"PYTHONPATH": "src"})
     assert done.returncode == -signal.SIGKILL
-    assert "an earlier run was killed; its rows are in place" in project.cli("collect").stdout
+    assert "an earlier run was killed; its files are in place" in project.cli("collect").stdout
     assert len(pinned(project)) == ALL
     assert "nothing new" in project.cli("collect").stdout
+
+
+def small(project, content: bytes, **more) -> None:
+    """Adopts a small file of one's own; more: besides target `y`."""
+    (project.path / "own.csv").write_bytes(content)
+    words = [word for name, value in more.items() for word in (f"--{name}", value)]
+    project.cli("adopt", "--data", "own.csv", "--target", "y", *words)
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "own data")
+
+
+def comma(amount: float, places: int = 2) -> str:
+    return f"{amount:.{places}f}".replace(".", ",")
+
+
+@pytest.fixture
+def german(project) -> list[str]:
+    """Adopted rows with decimal commas and days before months: id, day, amount, x, y."""
+    rng = np.random.default_rng(7)
+    days = pd.date_range("2024-01-01", periods=400, freq="12h")
+    rows = [
+        f"{n};{day:%d/%m/%Y};{comma(rng.uniform(1, 99))};{rng.integers(9)};{rng.integers(2)}"
+        for n, day in enumerate(days)
+    ]
+    small(project, "\n".join(["id;day;amount;x;y", *rows, ""]).encode(), key="id")
+    assert pinned(project)["amount"].max() < 100
+    return rows
+
+
+def answers(project, *rows: str, header: str = "id;day;amount;x;y", check=True):
+    (project.path / "answer.csv").write_text("\n".join([header, *rows, ""]))
+    asks(project, url="answer.csv")
+    return project.cli("collect", check=check)
+
+
+def test_marks_mean_what_they_meant_when_the_data_were_adopted(project, german):
+    """A few new rows alone could be read in two ways: 12,125 as a large number, 03/06 as a day in March."""
+    assert "2 new rows" in answers(project, "9000;03/06/2024;12,125;1;1", "9001;04/06/2024;1.040,5;2;0").stdout
+    new = pinned(project).tail(2)
+    assert new["amount"].tolist() == [12.125, 1040.5]
+    assert new["day"].dt.strftime("%Y-%m-%d").tolist() == ["2024-06-03", "2024-06-04"]
+
+
+def test_other_marks_than_then_are_refused(project, german, one_line):
+    before = tree(project)
+    for row in ("9000;06/13/2024;1,5;1;1", "9000;13/06/2024;1,2,5;1;1"):
+        done = answers(project, row, check=False)
+        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+        assert pinned(project)["id"].max() == 399
+    assert tree(project)["data/own.parquet"] == before["data/own.parquet"]
+
+
+def test_codes_that_come_as_numbers_are_not_other_rows(project, one_line):
+    rows = [f"{n:05d},{n % 7},{n % 2}" for n in range(400)]
+    small(project, "\n".join(["code,x,y", *rows, ""]).encode(), key="code")
+    lines = "".join(json.dumps({"code": n, "x": n % 7, "y": n % 2}) + "\n" for n in range(400))
+    (project.path / "answer.jsonl").write_text(lines)
+    asks(project, url="answer.jsonl")
+    message = "answer.jsonl: column 'code' is number there, as 0, and text in the data; bring it to text there"
+    one_line(project.cli("collect", check=False), 2, message)
+
+
+def test_a_target_of_true_and_false_may_wait_too(project):
+    rows = [f"{n},{n % 7},{'true' if n % 3 else 'false'}" for n in range(400)]
+    small(project, "\n".join(["id,x,y", *rows, ""]).encode(), key="id")
+    done = answers(project, "900,1,true", "901,2,", "902,3,false", header="id,x,y")
+    assert "2 new rows" in done.stdout and "1 without a target yet" in done.stdout
+
+
+def test_a_year_stays_a_time(project):
+    rows = [
+        f"{year},{land},{(year * 7 + k) % 11},{(year + k) % 2}"
+        for year in range(1990, 2014)
+        for k, land in enumerate("ABCDEFGHIJKLMNOP")
+    ]
+    small(project, "\n".join(["year,land,x,y", *rows, ""]).encode(), key="land,year", time="year")
+    assert "2 new rows" in answers(project, "2014,A,1,1", "2014,B,2,0", header="year,land,x,y").stdout
+    assert pinned(project)["year"].dt.year.max() == 2014
+
+
+def test_the_last_line_without_an_end_waits(project, flights, tmp_path):
+    text = flights.head(2010).to_csv(index=False)
+    asks(project, url=named(tmp_path / "new.csv", text[:-2].encode()))
+    assert "9 new rows" in (told := project.cli("collect").stdout) and "1 in the last line, which has no end" in told
+    (tmp_path / "new.csv").write_text(text)
+    assert "1 new row from" in project.cli("collect").stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            b"Service unavailable, retry later\n",
+            ".*n.csv: has no column scheduled, carrier, .*; it has Service unavailable, .*",
+        ),
+        (
+            b"<!DOCTYPE html><title>Sorry, down</title>\n",
+            ".*n.csv: is HTML or XML, perhaps a message of a server, and no rows: .*",
+        ),
+        (b"<html>\n<p>Sorry,\n</html>\n", ".*n.csv: is HTML or XML, .*"),
+        (b"a,b\r1,2\r", ".*n.csv: has no column scheduled, .*; it has a, b; mend data.source"),
+        (b"sorry\n", ".*n.csv: has one column; rows need several .*"),
+    ],
+)
+def test_a_message_of_a_server_is_not_an_answer_without_rows(project, flights, tmp_path, one_line, content, told):
+    asks(project, url=named(tmp_path / "n.csv", content))
+    one_line(project.cli("collect", check=False), 2, told)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("cat new.csv | grep -v x", "'\\|' is for a shell, and none runs the command; write it as sh -c '...', .*"),
+        ("cat new.csv > other.csv", "'>' is for a shell, .*"),
+        ("cat $HOME/rows.csv", ".*HOME/rows.csv' is for a shell, .*"),
+        ("X=1 cat new.csv", "'X=1' is for a shell, .*"),
+        ("cd data && cat new.csv", "'&&' is for a shell, .*"),
+        ("cat 'new.csv", "no closing quotation; mend it in params.yaml"),
+        ("sh -c 'kill -9 $$'", "was ended by signal 9: it said nothing; .*"),
+    ],
+)
+def test_words_for_a_shell_are_told(project, one_line, command, told):
+    asks(project, command=command)
+    one_line(project.cli("collect", check=False), 2, f"data.source.command: {told}")
+
+
+def test_a_shell_may_be_asked_for_and_python_is_the_one_with_the_libraries(project, flights, tmp_path):
+    rows = named(tmp_path / "new.csv", flights.to_csv(index=False).encode())
+    asks(project, command=f"sh -c 'tail -n +1 {rows} | cat'")
+    assert "500 new rows" in project.cli("collect").stdout
+    asks(project, command="python -c 'import sys; sys.exit(sys.executable)'")
+    assert f"exited with 1: {sys.executable};" in project.cli("collect", check=False).stderr
+
+
+def test_what_was_changed_after_a_kill_is_not_written_over(project, flights, tmp_path, one_line):
+    asks(project, url=named(tmp_path / "new.csv", flights.to_csv(index=False).encode()))
+    project.run(sys.executable, "-c", KILLED, "1", check=False, env={"PYTHONPATH": "src"})
+    one_line(
+        project.cli("validate", check=False), 2, "data/flights.csv.gz: `adopt` or `collect` was killed .*; run it again"
+    )
+    project.cli("data-lock")
+    project.set_param("model.seed", 8)
+    told = project.cli("collect").stdout
+    assert "drops the files of an earlier run, which was killed: params.yaml has changed since" in told
+    assert load(project.path / "params.yaml").model.seed == 8 and len(pinned(project)) == ALL
+    assert not (project.path / "build" / "adopt").exists()
+
+
+def test_data_that_change_while_the_source_answers_are_kept(project, flights, tmp_path, one_line):
+    rows = named(tmp_path / "new.csv", flights.to_csv(index=False).encode())
+    asks(project, command=f"sh -c 'printf x > data/flights.csv.gz; cat {rows}'")
+    message = "data/flights.csv.gz: has changed while `sh` answered; nothing was changed, run it again"
+    one_line(project.cli("collect", check=False), 2, message)
+    assert (project.path / "data/flights.csv.gz").read_bytes() == b"x"
+
+
+def typed_parquet(**columns: pa.Array) -> dict[str, bytes]:
+    return {"": sniff.packed(pa.table(columns))}
+
+
+@pytest.mark.parametrize(
+    ("column", "new", "told"),
+    [
+        (pa.array([1.5, 2.5], pa.float32()), [40.1], None),
+        (pa.array([Decimal("1.50"), Decimal("2.00")], pa.decimal128(10, 2)), [40.25], None),
+        (pa.array([Decimal("1.50"), Decimal("2.00")], pa.decimal128(10, 2)), [40.512], "does not fit decimal"),
+        (pa.array([1, 2], pa.int8()), [300], "does not fit int8"),
+        (pa.array([15_000, 15_001], pa.date32()), [pd.Timestamp("2011-01-28T13:00")], "does not fit date32"),
+        (pa.array([15_000, 15_001], pa.date32()), [pd.Timestamp("2011-01-28")], None),
+    ],
+)
+def test_a_value_that_a_parquet_column_cannot_hold_is_told_by_its_column(column, new, told):
+    files = typed_parquet(a=column)
+    known = formats.read(files, "here", (), ())
+    rows, _ = append.alike(pd.DataFrame({"a": new}), known, "there")
+    if told:
+        with pytest.raises(Misuse, match=f"here: column 'a' of the new rows {told}"):
+            append.appended(files, "here", known, rows)
+        return
+    after = formats.read(append.appended(files, "here", known, rows), "here", (), ())
+    assert len(after) == 3 and str(after["a"].dtype) == str(known["a"].dtype)
+    assert after["a"].tolist()[-1] == rows["a"].iloc[0]
+
+
+def test_a_gap_where_a_parquet_file_takes_none_is_told(project):
+    table = pa.table({"a": [1.0]}, schema=pa.schema([pa.field("a", pa.float64(), nullable=False)]))
+    files = {"": sniff.packed(table)}
+    with pytest.raises(Misuse, match="column 'a' of the new rows has a gap, and the file takes none there"):
+        append.appended(files, "here", pd.DataFrame({"a": [1.0]}), pd.DataFrame({"a": [2.0, None]}))
+
+
+def test_new_rows_of_a_partitioned_folder_lie_in_the_folders_that_they_name(tmp_path):
+    part = {"x": pa.array([1, 2])}
+    files = {
+        "region=n%20w/year=2024/a.parquet": sniff.packed(pa.table(part)),
+        "region=s/year=2024/a.parquet": sniff.packed(pa.table(part)),
+    }
+    known = formats.read(files, "here", (), ())
+    new = pd.DataFrame({"x": [5, 6], "region": ["n w", "t"], "year": [2025, 2025]})
+    rows, _ = append.alike(new, known, "there")
+    found = append.appended(files, "here", known, rows)
+    assert [name.rpartition("/")[0] for name in found] == ["region=n%20w/year=2025", "region=t/year=2025"]
+    for name, content in {**files, **found}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    assert len(pd.read_parquet(tmp_path)) == 6, "others can read it, too"
 
 
 # PostgreSQL
@@ -466,6 +673,11 @@ def test_rows_come_from_postgresql_in_its_own_types(project, flights, tmp_path, 
         engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(password="s3cret"))
         typed(flights).to_sql("departures", engine, index=False)
         with engine.begin() as base:
+            base.execute(
+                sqlalchemy.text(
+                    "ALTER TABLE departures ADD id uuid DEFAULT gen_random_uuid(), ADD more jsonb DEFAULT '[1]'"
+                )
+            )
             base.execute(
                 sqlalchemy.text("ALTER TABLE departures ALTER temp TYPE numeric(6,2), ALTER flight TYPE smallint")
             )

@@ -84,7 +84,10 @@ def adopt(
 
 @app.command()
 def collect() -> None:
-    """Bring the new rows of data.source, each once: checked by the contract, and pinned."""
+    """Bring the new rows of data.source in params.yaml, each once: checked by the contract, and pinned.
+
+    A command gets the newest time as SINCE; SOURCE_PASSWORD is that of a database. docs/model.md has examples.
+    """
     from conveyor.adopt.collect import run
     from conveyor.core.project import Project
     from conveyor.steps.pipeline import alone

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -57,7 +58,7 @@ def run(
     roles, told = prepare.prepare(found, asked)
     path, new = _place(project, data, files, found.frame, found.native)
     frame = formats.read(new or files, path, roles.text, ())
-    changes = _changes(project, path, source.pin(new or files), frame, roles)
+    changes = _changes(project, path, source.pin(new or files), frame, roles, found.way)
     changes |= {f"{path}/{inner}" if inner else path: content for inner, content in new.items()}
     settings = _settings((changes["params.yaml"] or b"").decode())
     most = max(map(len, (new or files).values()))
@@ -114,7 +115,9 @@ def _place(
     return f"data/{name.split('.')[0] or 'rows'}.parquet", {"": sniff.parquet_of(frame)}
 
 
-def _changes(project: Project, path: str, pin: str, frame: pd.DataFrame, roles: infer.Roles) -> dict[str, bytes | None]:
+def _changes(
+    project: Project, path: str, pin: str, frame: pd.DataFrame, roles: infer.Roles, way: sniff.Way
+) -> dict[str, bytes | None]:
     """The new content of each file; None: it goes."""
     root = project.root
     before = (root / "params.yaml").read_text(encoding="utf-8")
@@ -148,7 +151,8 @@ def _changes(project: Project, path: str, pin: str, frame: pd.DataFrame, roles: 
         reason = f"{shared} held out rows equal a training row in all features and the target"
         roles.told.append(("split.shared_rows", str(values["split.shared_rows"]), reason))
     suite = draft.contract(frame, roles)
-    suite["meta"] = {"adopt": {"values": values, "lists": lists, "expectations": sha256(to_json(suite).encode())}}
+    noted = {"values": values, "lists": lists, "expectations": sha256(to_json(suite).encode()), "way": asdict(way)}
+    suite["meta"] = {"adopt": noted}
     named = edit.with_columns(code, **kept_lists)
     if named is None:
         reason = f"it has no lists {' and '.join(edit.LISTS)}: name the columns there yourself"

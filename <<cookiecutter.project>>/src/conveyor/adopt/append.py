@@ -6,7 +6,9 @@ import csv
 import gzip
 import io
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ import pandas as pd
 from conveyor.adopt.sniff import arrow, packed
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
+from conveyor.core.frozen import shown
 from conveyor.data import formats
 from conveyor.model.rows import kind_of
 
@@ -31,9 +34,7 @@ def appended(files: dict[str, bytes], where: str, known: pd.DataFrame, new: pd.D
         Misuse: a value has no place in the types of a Parquet file.
     """
     if "" not in files:
-        like = next(iter(files.values()))
-        content = packed(_table(like, where, new))
-        return {f"rows-{sha256(content)[:12]}.parquet": content}
+        return _in_folders(files, where, new)
     old = files[""]
     if old.startswith(formats.PARQUET):
         import pyarrow as pa
@@ -52,24 +53,53 @@ def appended(files: dict[str, bytes], where: str, known: pd.DataFrame, new: pd.D
     return {"": old + (gzip.compress(more, mtime=0) if is_packed else more)}
 
 
+def _in_folders(files: dict[str, bytes], where: str, new: pd.DataFrame) -> dict[str, bytes]:
+    """A new file for the rows of each folder, in the folders whose names tell columns (``month=7``)."""
+    first, like = next(iter(files.items()))
+    told = [part.partition("=")[0] for part in PurePosixPath(first).parts[:-1] if "=" in part]
+    found = {}
+    groups = new.groupby(told, dropna=False, sort=True) if told else [((), new)]
+    for values, rows in groups:
+        content = packed(_table(like, where, rows.drop(columns=told)))
+        parts = [f"{name}={_folder(value)}" for name, value in zip(told, values, strict=True)]
+        found["/".join([*parts, f"rows-{sha256(content)[:12]}.parquet"])] = content
+    return found
+
+
+def _folder(value: Any) -> str:
+    if pd.isna(value):
+        return formats.NO_VALUE
+    return quote(str(value.item() if isinstance(value, np.generic) else value), safe="")
+
+
 def alike(new: pd.DataFrame, known: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
     """The new rows with the columns of the known ones, in their order and kinds; and the names that are left out.
 
     Raises:
         Misuse: a column is missing, or is of another kind.
     """
-    missing = [name for name in known.columns if name not in new.columns]
-    if missing:
-        named, has = ", ".join(missing), ", ".join(map(str, new.columns))
-        raise Misuse(f"{where}: has no column {named}, which the data have; it has {has}; mend data.source")
+    has_all(list(map(str, new.columns)), known, where)
     found = {name: _alike(new[name], known[name], where, name) for name in known.columns}
     return pd.DataFrame(found), [name for name in new.columns if name not in known.columns]
 
 
+def has_all(columns: list[str], known: pd.DataFrame, where: str) -> None:
+    """Check that the columns of the data are among those of an answer.
+
+    Raises:
+        Misuse: one is missing.
+    """
+    if missing := ", ".join(name for name in known.columns if name not in columns):
+        has = ", ".join(columns)[:300]
+        raise Misuse(f"{where}: has no column {missing}, which the data have; it has {has}; mend data.source")
+
+
 def _alike(values: pd.Series, known: pd.Series, where: str, name: str) -> pd.Series:
-    now, wanted = kind_of(str(values.dtype)), kind_of(str(known.dtype))
+    now, wanted = _kind(values), _kind(known)
     if values.isna().all() or known.isna().all():
         return values
+    if wanted == "time" and now == "number" and _years(values, known):
+        return pd.to_datetime(values.astype("int64").astype(str), format="%Y").astype(known.dtype)
     if wanted == now == "time":
         if (values.dt.tz is None) != (known.dt.tz is None):
             with_zone = (
@@ -79,20 +109,38 @@ def _alike(values: pd.Series, known: pd.Series, where: str, name: str) -> pd.Ser
             raise Misuse(f"{where}: column {name!r}: {with_zone}; {mend}")
         return values if known.dt.tz is None else values.dt.tz_convert(known.dt.tz)
     if wanted == now:
-        return values
+        # What a narrower number of the data holds of it is compared, and written.
+        return values.astype(known.dtype) if known.dtype == np.float32 else values
     if wanted == "number" and now == "truth":
-        return values.astype(np.float64)
+        return values.astype(object).where(values.notna(), np.nan).astype(np.float64)
     if wanted == "truth" and now == "number" and set(values.dropna().unique()) <= {0, 1}:
         return values.map({0: False, 1: True})
+    example = values[values.notna()].iloc[0]
+    if wanted == "number" and now == "text":  # the one that is no number
+        odd = values[pd.to_numeric(values, errors="coerce").isna() & values.notna()]
+        example = odd.iloc[0] if len(odd) else example
+    seen = shown(example.item() if isinstance(example, np.generic) else example)
     raise Misuse(
-        f"{where}: column {name!r} is {now} there, and {wanted} in the data; bring it to {wanted} at the source"
+        f"{where}: column {name!r} is {now} there, as {seen}, and {wanted} in the data; bring it to {wanted} there"
     )
+
+
+def _kind(values: pd.Series) -> str:
+    """The kind of a column's values; truth with gaps is truth."""
+    kind, present = kind_of(str(values.dtype)), values[values.notna()]
+    return "truth" if kind == "text" and len(present) and present.map(type).eq(bool).all() else kind
+
+
+def _years(values: pd.Series, known: pd.Series) -> bool:
+    """Whether whole numbers are years, which `adopt` has made times of: then these are first days of years."""
+    first = known.dropna().dt.strftime("%m-%d %H:%M:%S").eq("01-01 00:00:00").all()
+    return bool(first and values.notna().all() and (values % 1 == 0).all() and values.between(1000, 2999).all())
 
 
 def _written(known: pd.Series, new: pd.Series) -> list[str]:
     """The cells of a column as a CSV holds them; a gap is empty."""
     write: Callable[[Any], str] = str
-    kind = kind_of(str(new.dtype))
+    kind = _kind(new)
     if kind == "time":
         days = all((times.dropna() == times.dropna().dt.normalize()).all() for times in (known, new))
         write = _day if days and known.dt.tz is None else _time
@@ -139,12 +187,18 @@ def _table(like: bytes, where: str, new: pd.DataFrame) -> Any:
     for name in [*schema.names, *(name for name in new.columns if name not in schema.names)]:
         values = arrow(new[name])
         kind = schema.field(name).type if name in schema.names else pa.string()
+        mend = f"bring it to {kind} at the source, or write the data anew with another type"
+        if values.null_count and name in schema.names and not schema.field(name).nullable:
+            raise Misuse(f"{where}: column {name!r} of the new rows has a gap, and the file takes none there; {mend}")
+        given = values
         try:
             values = values.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else values.cast(kind)
+            kept = pa.types.is_float32(kind) or pa.types.is_dictionary(kind) or values.cast(given.type).equals(given)
+            reason = "" if kept else "its values would be rounded"
         except pa.ArrowException as error:
             reason = " ".join(str(error).split())[:120]
-            mend = f"bring it to {kind} at the source, or write the data anew with another type"
-            raise Misuse(f"{where}: column {name!r} of the new rows does not fit {kind} ({reason}); {mend}") from None
+        if reason:
+            raise Misuse(f"{where}: column {name!r} of the new rows does not fit {kind} ({reason}); {mend}")
         columns.append(values)
         fields.append(schema.field(name) if name in schema.names else pa.field(name, kind))
     return pa.table(columns, schema=pa.schema(fields, metadata=schema.metadata))

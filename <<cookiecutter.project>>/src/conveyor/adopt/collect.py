@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -56,7 +57,7 @@ def run(project: Project, say: Callable[[str], None] = print) -> str:
         Misuse: the source does not answer, or answers other columns or types.
     """
     if plan.finish(project, say):
-        return _told(project, "an earlier run was killed; its rows are in place: run it again for newer ones")
+        return _told(project, "an earlier run was killed; its files are in place: run it again for newer rows")
     data = project.params.data
     if data.source is None:
         return _told(project, NOTHING)
@@ -66,12 +67,14 @@ def run(project: Project, say: Callable[[str], None] = print) -> str:
     place = origin.where(data.source)
     say(f"collect   asks {place} (as long as it takes to answer)")
     newest = known[data.time].max() if data.time else None
-    found = _read(project, origin.ask(project, data.source, newest), place, known)
+    asked, unended = _ended(origin.ask(project, data.source, newest))
+    found = _read(project, asked, place, known)
     if found is not None and "" in files and not files[""].startswith(formats.PARQUET):
         found = found.replace("", None)  # a CSV has no empty text beside a gap
     answer = sort(found, known, project.params.data, place)
+    besides = _besides(answer, unended)
     if not len(answer.new):
-        return _told(project, f"nothing new at {place}{_besides(answer)}")
+        return _told(project, f"nothing new at {place}{besides}")
     changed = append.appended(files, data.path, known, answer.new)
     path, changes = _changes(project, files, changed)
     _checked(project, path, {**files, **changed}, known, answer.new)
@@ -79,9 +82,11 @@ def run(project: Project, say: Callable[[str], None] = print) -> str:
     values = {"data.path": path, "data.sha256": source.pin(dict(sorted({**files, **changed}.items())))}
     changes["params.yaml"] = edit.with_values(text, values).encode()
     _propose(project, answer, place, known, list(changes), path)
+    if source.pin(source.fetch(data.path, project.root)) != data.sha256:
+        raise Misuse(f"{data.path}: has changed while {place} answered; nothing was changed, run it again")
     plan.carry_out(project, dict(changes))
     outputs(project.environment, collected="true")
-    rows = f"{len(answer.new):,} new rows from {place}{_span(project, answer.new)}{_besides(answer)}"
+    rows = f"{_rows(answer)} from {place}{_span(project, answer.new)}{besides}"
     return f"{rows}; {path} has {len(known) + len(answer.new):,} rows now, and the pin says so; next: make pipeline"
 
 
@@ -93,11 +98,34 @@ def _told(project: Project, text: str) -> str:
 def _read(project: Project, files: dict[str, bytes], place: str, known: pd.DataFrame) -> pd.DataFrame | None:
     """The answer as rows, read as the data are read; None: it has no row."""
     kinds = {name: kind_of(str(known[name].dtype)) for name in known.columns if known[name].notna().any()}
-    text = tuple(name for name, kind in kinds.items() if kind == "text")
+    codes, data = tuple(name for name, kind in kinds.items() if kind == "text"), project.params.data
     try:
-        return sniff.read(files, place, text=text, numbers=project.params.data.numbers).frame
-    except formats.NoRows:
+        return sniff.read(files, place, None, data.text, data.numbers, codes, _way(project)).frame
+    except formats.NoRows as none:
+        append.has_all([str(name).strip() for name in none.args[1]], known, place)  # else it may be a message
         return None
+
+
+def _way(project: Project) -> sniff.Way:
+    """How `adopt` has read the data: the same source writes its marks as then."""
+    try:
+        noted = json.loads((project.root / SUITE).read_bytes())["meta"]["adopt"]["way"]
+        return sniff.Way(noted["decimal"], dict(noted["dates"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return sniff.Way()
+
+
+def _ended(files: dict[str, bytes]) -> tuple[dict[str, bytes], bool]:
+    """The answer without a last line that has no end, and whether there is one: it may be cut off.
+
+    Other files than text tell by themselves that they are not whole.
+    """
+    content = files.get("", b"")
+    text = not content.startswith((*sniff.PACKED, *formats.UTF_16))
+    if not text or content.lstrip()[:1] in (b"{", b"[", b"<") or content.endswith((b"\n", b"\r")):
+        return files, False
+    last = max(content.rfind(b"\n"), content.rfind(b"\r"))
+    return ({"": content[: last + 1]}, True) if last > 0 else (files, False)
 
 
 def sort(answer: pd.DataFrame | None, known: pd.DataFrame, data: params.Data, place: str) -> Sorted:
@@ -173,12 +201,13 @@ def _checked(project: Project, path: str, files: dict[str, bytes], known: pd.Dat
             raise Misuse(f"{path}: column {name!r} is {before}, and with the new rows it would be {now}; {mend}")
     wanted = np.sort(np.concatenate([row_hash(known), row_hash(new)]))
     if len(whole) != len(wanted) or (np.sort(row_hash(whole[list(known.columns)])) != wanted).any():
-        raise Misuse(f"{path}: the rows cannot be added without a change to others; write the file anew as Parquet")
+        raise Misuse(f"{path}: read again, the rows would be others than at the source; write the file anew as Parquet")
     told = failures(project, whole, validate(whole, read_suite(project.root / SUITE)))
     if told:
         more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
         mend = f"mend them at the source, or {SUITE} if the contract has changed"
-        raise Refused(f"with {len(new):,} new rows {path}: {told[0]}{more}; {mend}; nothing was changed")
+        begin = f"with the new rows, which begin at row {len(known) + 1}, {path}"
+        raise Refused(f"{begin}: {told[0]}{more}; {mend}; nothing was changed")
 
 
 def _span(project: Project, new: pd.DataFrame) -> str:
@@ -186,22 +215,27 @@ def _span(project: Project, new: pd.DataFrame) -> str:
     return f" ({new[time].min():%Y-%m-%d} to {new[time].max():%Y-%m-%d})" if time else ""
 
 
-def _besides(answer: Sorted) -> str:
+def _rows(answer: Sorted) -> str:
+    return f"{len(answer.new):,} new row{'' if len(answer.new) == 1 else 's'}"
+
+
+def _besides(answer: Sorted, unended: bool) -> str:
     told = [
         (answer.known, f"{answer.known:,} known"),
         (answer.changed, f"{answer.changed:,} with other values than here, where they stay as they are"),
         (answer.waiting, f"{answer.waiting:,} without a target yet"),
-        (answer.left_out, f"columns left out: {', '.join(answer.left_out)}"),
+        (unended, "1 in the last line, which has no end: it waits, for it may be cut off"),
     ]
-    said = [text for count, text in told if count]
-    return f"; besides {', '.join(said)}" if said else ""
+    said = [f"besides {', '.join(found)}"] if (found := [text for count, text in told if count]) else []
+    said += [f"the data have no column {', '.join(answer.left_out)}"] if answer.left_out else []
+    return "".join(f"; {each}" for each in said)
 
 
 def _propose(project: Project, answer: Sorted, place: str, known: pd.DataFrame, paths: list[str], path: str) -> None:
     """What the verb `propose` makes a pull request of."""
     span = _span(project, answer.new)
     lines = [
-        f"`make collect` brought **{len(answer.new):,} new rows**{span} from `{place}`.",
+        f"`make collect` brought **{_rows(answer)}**{span} from `{place}`.",
         "",
         "| | rows |",
         "|---|---:|",
@@ -215,6 +249,6 @@ def _propose(project: Project, answer: Sorted, place: str, known: pd.DataFrame, 
     ]
     if answer.left_out:
         lines += ["", f"The source also has {', '.join(f'`{name}`' for name in answer.left_out)}. The data do not."]
-    title = f"{len(answer.new):,} new rows for {PurePosixPath(path).name}{span}"
+    title = f"{_rows(answer)} for {PurePosixPath(path).name}{span}"
     told = {"branch": BRANCH, "title": title, "body": "\n".join(lines) + "\n", "paths": sorted(paths)}
     write_json(project.root / PROPOSAL, {**project.header(), **told})

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import re
 import shlex
 import subprocess
-from pathlib import Path
+import sys
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,18 +18,22 @@ import pandas as pd
 from conveyor.adopt.sniff import packed
 from conveyor.core import params
 from conveyor.core.errors import Misuse
+from conveyor.core.frozen import shown
 from conveyor.core.project import Project
 from conveyor.data import source
 
 KEY = "data.source in params.yaml"
+SHELLS = ("sh", "bash", "dash", "zsh")
+FOR_A_SHELL = re.compile(r"^([|&;]+|\d?[<>].*|~/.*|[A-Z_]+=.*)$|;$|\$[A-Za-z_{(]")
 SECRETS = ("GITHUB_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "LEDGER_KEY")  # no command's
+PLAIN = (str, bool, int, float, datetime.date, datetime.time)
 CONNECT = 15  # seconds for a server to answer at all
 
 
 def where(asked: params.Source) -> str:
     """A source in words, for messages: a command by its program, a database without user and query."""
     if asked.url:
-        return asked.url
+        return asked.url.partition("?")[0]  # what follows may be a secret
     if asked.command:
         return f"`{asked.command.split()[0]}`"
     parts = urlsplit(asked.sql or "")
@@ -50,22 +58,39 @@ def ask(project: Project, asked: params.Source, newest: pd.Timestamp | None) -> 
 
 def _of_command(root: Path, command: str, newest: pd.Timestamp | None) -> bytes:
     variables = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    words = _words(command)
     if newest is not None:
         variables["SINCE"] = newest.isoformat()
     try:
-        done = subprocess.run(
-            shlex.split(command), cwd=root, env=variables, stdin=subprocess.DEVNULL, capture_output=True
-        )
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise Misuse(f"data.source.command: {command[:60]!r} cannot be run: {reason}; mend it in params.yaml") from None
+        done = subprocess.run(words, cwd=root, env=variables, stdin=subprocess.DEVNULL, capture_output=True)
+    except OSError as error:
+        raise Misuse(f"data.source.command: {words[0]}: {error.strerror}; mend it in params.yaml") from None
     if done.returncode:
         lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
         said = lines[-1].strip()[:200] if lines else "it said nothing"
-        raise Misuse(f"data.source.command: exited with {done.returncode}: {said}; nothing was changed, run it again")
+        how = f"exited with {done.returncode}" if done.returncode > 0 else f"was ended by signal {-done.returncode}"
+        raise Misuse(f"data.source.command: {how}: {said}; nothing was changed, mend that and run it again")
     if not done.stdout.strip():
         raise Misuse("data.source.command: wrote nothing; where there are no new rows it has to write the header alone")
     return done.stdout
+
+
+def _words(command: str) -> list[str]:
+    """A command as words. `python` is the one that runs this, with its libraries.
+
+    Raises:
+        Misuse: a quote has no end, or a word is for a shell.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise Misuse(f"data.source.command: {str(error).lower()}; mend it in params.yaml") from None
+    if PurePosixPath(words[0]).name not in SHELLS:
+        odd = next((word for word in words if FOR_A_SHELL.search(word)), None)
+        if odd is not None:
+            mend = "write it as sh -c '...', or put it into a script"
+            raise Misuse(f"data.source.command: {shown(odd)} is for a shell, and none runs the command; {mend}")
+    return [sys.executable, *words[1:]] if words[0] in ("python", "python3") else words
 
 
 def _of_query(project: Project, asked: params.Source, newest: pd.Timestamp | None) -> bytes:
@@ -101,6 +126,8 @@ def _of_query(project: Project, asked: params.Source, newest: pd.Timestamp | Non
     try:
         with engine.connect() as connection:
             answer = connection.execute(query, given)
+            if not answer.returns_rows:
+                raise Misuse("data.source.query: returns no rows; write a SELECT")
             names, rows = list(answer.keys()), answer.fetchall()
     except SQLAlchemyError as error:
         # The line of the driver: the library's own would quote the query. Drivers name host and user, and no password.
@@ -113,8 +140,15 @@ def _of_query(project: Project, asked: params.Source, newest: pd.Timestamp | Non
 
 
 def _bound(backend: str, newest: pd.Timestamp) -> Any:
-    """A time as a database compares it. SQLite has none: its own functions write text in this form."""
-    return newest.strftime("%Y-%m-%d %H:%M:%S") if backend == "sqlite" else newest.to_pydatetime()
+    """A time as a database compares it. SQLite has texts: a day comes before each form of a time of that day."""
+    return newest.strftime("%Y-%m-%d") if backend == "sqlite" else newest.to_pydatetime()
+
+
+def _cell(value: Any) -> Any:
+    """A value as a file of rows could hold it: others, as ids or lists, become text; no number becomes a gap."""
+    if isinstance(value, Decimal):
+        return value if value.is_finite() else None
+    return value if value is None or isinstance(value, PLAIN) else str(value)
 
 
 def _table(names: list[str], rows: Any) -> Any:
@@ -125,7 +159,7 @@ def _table(names: list[str], rows: Any) -> Any:
     columns = []
     for number, name in enumerate(names):
         try:
-            columns.append(pa.array([row[number] for row in rows]))
+            columns.append(pa.array([_cell(row[number]) for row in rows]))
         except (pa.ArrowException, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:100]
             mend = "CAST it to one type in the query"

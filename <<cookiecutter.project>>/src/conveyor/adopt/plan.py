@@ -1,15 +1,21 @@
-"""Several files that change at once. After a kill all of them are as before, or the next run replaces the rest."""
+"""Several files that change at once. After a kill all of them are as before, or the next run replaces the rest.
+
+A plan that no longer fits is dropped: what somebody has changed or fetched since is never written over.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import PurePosixPath
 
-from conveyor.core.files import new_directory, to_json, write_bytes
+from conveyor.core.files import new_directory, sha256, to_json, write_bytes
 from conveyor.core.project import Project
+from conveyor.data.source import UNFINISHED
+from conveyor.steps.pipeline import digest
 
-PLAN = "build/adopt"
+PLAN = str(PurePosixPath(UNFINISHED).parent)
 
 
 def carry_out(project: Project, changes: dict[str, bytes | None]) -> None:
@@ -19,24 +25,30 @@ def carry_out(project: Project, changes: dict[str, bytes | None]) -> None:
         changes: the content of each file by its path in the repository; None: file or folder goes.
     """
     with new_directory(project.root / PLAN) as new:
-        for number, content in enumerate(changes.values()):
+        plan = []
+        for number, (name, content) in enumerate(changes.items()):
             if content is not None:
                 (new / str(number)).write_bytes(content)
-        plan = [[name, content is not None] for name, content in changes.items()]
+            after = "absent" if content is None else sha256(content)
+            plan.append([name, digest(project.root / name), after])
         (new / "plan.json").write_text(to_json(plan), encoding="utf-8")
     finish(project, None)
 
 
 def finish(project: Project, say: Callable[[str], None] | None) -> bool:
-    """Carry out the plan of this process, or of one that was killed. Returns whether there was one."""
+    """Carry out the plan of this process, or of one that was killed. Returns whether it was."""
     place = project.root / PLAN
     if not (place / "plan.json").is_file():
         return False
-    if say:
+    plan = json.loads((place / "plan.json").read_text(encoding="utf-8"))
+    changed = [name for name, before, after in plan if digest(project.root / name) not in (before, after)]
+    if say and changed:
+        say(f"first     drops the files of an earlier run, which was killed: {changed[0]} has changed since")
+    elif say:
         say("first     the files of an earlier run, which was killed, take their places")
-    for number, (name, written) in enumerate(json.loads((place / "plan.json").read_text(encoding="utf-8"))):
+    for number, (name, _, after) in enumerate([] if changed else plan):
         target = project.root / name
-        if written:
+        if after != "absent":
             write_bytes(target, (place / str(number)).read_bytes())
         elif target.is_dir():
             shutil.rmtree(target)
@@ -44,4 +56,4 @@ def finish(project: Project, say: Callable[[str], None] | None) -> bool:
             target.unlink(missing_ok=True)
     (place / "plan.json").unlink()  # first: without its files a plan is none
     shutil.rmtree(place)
-    return True
+    return not changed

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LINES = 200  # of a CSV are read to find the separator
+PACKED = (formats.PARQUET, formats.GZIP, b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")  # they begin so
 MARKS = 3  # of a missing value are enough in one file
 DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
 WORDS = ("%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d-%b-%Y", "%d %B %Y", "%B %d %Y", "%B %d, %Y")
@@ -32,7 +33,25 @@ WORDY = re.compile(r"(\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}|[A-Za-z]{3,9} \d{1,2},? 
 AMOUNT = re.compile(r"[-+]?[$€£¥]?[-+]?(\d+|\d{1,3}([., '\u00a0\u202f]\d{3})+)([.,]\d+)?[$€£¥%]?")
 SIGNS = re.compile(r"[$€£¥% '\u00a0\u202f]")
 MONTH = re.compile(r"(19|20)\d\d-(0[1-9]|1[0-2])")
+# Where a mark is of thousands, three digits come after each one.
+THOUSANDS = {
+    mark: re.compile(rf"[-+]?[$€£¥]?[-+]?\d{{1,3}}({re.escape(mark)}\d{{3}})+([{re.escape(other)}]\d+)?[$€£¥%]?")
+    for mark, other in ((",", "."), (".", ","))
+}
 CLOCKS = ("", " %H:%M", " %H:%M:%S")
+
+
+@dataclass
+class Way:
+    """How marks are read that could mean two things. An earlier file of the same source settles it for later ones.
+
+    Attributes:
+        decimal: the mark of decimals in a CSV; None: not settled.
+        dates: the form of each column of dates that is not ISO 8601.
+    """
+
+    decimal: str | None = None
+    dates: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -43,11 +62,13 @@ class Found:
         frame: the rows.
         native: whether ``data.path`` can name the file as it is.
         told: what was found, a line each.
+        way: how marks were read.
     """
 
     frame: pd.DataFrame
     native: bool
     told: list[str] = field(default_factory=list)
+    way: Way = field(default_factory=Way)
 
 
 def read(
@@ -56,6 +77,8 @@ def read(
     separator: str | None = None,
     text: tuple[str, ...] = (),
     numbers: tuple[str, ...] = (),
+    codes: tuple[str, ...] = (),
+    way: Way | None = None,
 ) -> Found:
     """Rows of a CSV, of Parquet or of JSON, compressed or not.
 
@@ -65,31 +88,36 @@ def read(
         separator: that of a CSV; None: it is found.
         text: columns that stay text.
         numbers: columns of numbers.
+        codes: columns that stay text where the file does not tell types, as a CSV.
+        way: how an earlier file was read.
 
     Raises:
         Misuse: it is none of these, or could be read in two ways; the line says how to choose.
     """
-    content = files.get("", b"")
+    way, content = way or Way(), files.get("", b"")
     if "" not in files or content.startswith(formats.PARQUET):
         found = Found(formats.read(files, where, text, numbers), True, ["Parquet"])
-        _dates(found, text)
+        _dates(found, text, way)
         return _named(found)
     formats.check(files, where)
     plain, packed = _unpacked(content, where)
     if plain.startswith(formats.PARQUET):
         return _named(Found(formats.read({"": plain}, where, text, numbers), False, [f"Parquet in {packed}"]))
     written, encoding = _text(plain, where)
+    if written.lstrip()[:1] == "<":
+        raise Misuse(f"{where}: is HTML or XML, perhaps a message of a server, and no rows: {shown(written.strip())}")
     if written.lstrip()[:1] in ("{", "["):
         found = _json(written, where, text, numbers)
     else:
-        found = _csv(written, where, separator, text, numbers)
+        text = (*text, *codes)
+        found = _csv(written, where, separator, text, numbers, way)
     if packed:
         found.told.append(packed)
     if encoding != "UTF-8":
         found.told.append(encoding)
     found.native = found.native and packed in ("", "gzip") and encoding == "UTF-8"
-    _dates(found, text)
-    _amounts(found, text)
+    _dates(found, text, way)
+    _amounts(found, text, where)
     return _named(found)
 
 
@@ -108,9 +136,13 @@ def _named(found: Found) -> Found:
     return found
 
 
-def _amounts(found: Found, stay: tuple[str, ...]) -> None:
-    """Text columns of numbers with marks of thousands, signs of money or of a hundredth become numbers."""
-    decimal = "," if any("decimal comma" in line for line in found.told) else "."
+def _amounts(found: Found, stay: tuple[str, ...], where: str) -> None:
+    """Text columns of numbers with marks of thousands, signs of money or of a hundredth become numbers.
+
+    Raises:
+        Misuse: a comma could be that of decimals or of thousands, or stands in the place of neither.
+    """
+    decimal = found.way.decimal or "."
     for name in found.frame:
         values = found.frame[name]
         texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" and name not in stay else []
@@ -120,6 +152,11 @@ def _amounts(found: Found, stay: tuple[str, ...]) -> None:
             continue
         if any(re.match(r"[-+]?0\d", cell) for cell in plain) or all(cell.isdigit() for cell in plain):
             continue  # codes
+        other = "." if decimal == "," else ","
+        odd = next((cell for cell in plain if other in cell and not THOUSANDS[other].fullmatch(cell)), None)
+        if odd is not None:
+            mend = f"write {shown(odd)} with a decimal point and without marks of thousands"
+            raise Misuse(f"{where}: column {name!r} has numbers whose marks mean two things; {mend}")
         known = {}
         for cell in cells:
             bare = SIGNS.sub("", cell.strip())
@@ -217,7 +254,9 @@ def arrow(values: pd.Series) -> pa.Array:
     return pa.array(values.array, from_pandas=True)
 
 
-def _csv(text: str, where: str, separator: str | None, stay: tuple[str, ...], numbers: tuple[str, ...]) -> Found:
+def _csv(
+    text: str, where: str, separator: str | None, stay: tuple[str, ...], numbers: tuple[str, ...], way: Way
+) -> Found:
     first, _, rest = text.partition("\n")
     native = True
     if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
@@ -225,16 +264,24 @@ def _csv(text: str, where: str, separator: str | None, stay: tuple[str, ...], nu
     mark = separator or _separator(text, where)
     content = {"": text.encode()}
     written = formats.read(content, where, tuple(_header(text, mark)), (), formats.Dialect(mark))
-    decimal, gaps = ".", set()
+    decimal, gaps, doubtful = way.decimal or ".", set(), ""
     for name in written:
         cells = [str(cell) for cell in written[name].dropna().unique()]
         others = [cell for cell in cells if not hints.GAPS.fullmatch(cell)]
-        commas = [cell for cell in others if hints.COMMA.fullmatch(cell) and not hints.GROUPED.fullmatch(cell)]
+        commas = [cell for cell in others if hints.COMMA.fullmatch(cell)]
+        certain = [cell for cell in commas if not hints.GROUPED.fullmatch(cell)]
         plain = [cell for cell in others if hints.NUMBER.fullmatch(cell)]
-        if others and commas and len(commas) + len(plain) == len(others):
+        numeric = others and len(commas) + len(plain) == len(others)
+        # One comma that cannot be of thousands settles it for the whole file.
+        if numeric and certain and way.decimal is None:
             decimal = ","
-        if others and len(commas) + len(plain) == len(others):
+        if numeric and commas and not certain and name not in stay:
+            doubtful = doubtful or f"column {name!r}, as {shown(commas[0])}"
+        if numeric and (certain or not commas):
             gaps |= {cell for cell in cells if hints.GAPS.fullmatch(cell) and cell.strip()}
+    if doubtful and decimal == "." and way.decimal is None and mark == ";":  # where the comma is often that of decimals
+        mend = "write the numbers with a decimal point"
+        raise Misuse(f"{where}: a comma could be that of decimals or of thousands in {doubtful}; {mend}")
     if decimal == "," and any(
         (cells := written[name].dropna()).str.fullmatch(r"\s*[-+]?\d+\.\d+\s*").any()
         and not cells.str.contains(",").any()
@@ -245,11 +292,11 @@ def _csv(text: str, where: str, separator: str | None, stay: tuple[str, ...], nu
     frame = formats.read(content, where, stay, numbers, dialect)
     told = [SEPARATORS.get(mark, f"separated by {mark!r}")]
     told += ["decimal comma"] * (decimal == ",") + [f"{', '.join(map(shown, sorted(gaps)))} for a gap"] * bool(gaps)
-    return Found(frame, native and dialect == formats.Dialect(), ["CSV, " + ", ".join(told)])
+    return Found(frame, native and dialect == formats.Dialect(), ["CSV, " + ", ".join(told)], Way(decimal))
 
 
 def _header(text: str, mark: str) -> list[str]:
-    return next(csv.reader(io.StringIO(text), delimiter=mark), [])
+    return next(csv.reader(io.StringIO(text, newline=None), delimiter=mark), [])
 
 
 def _separator(text: str, where: str) -> str:
@@ -260,7 +307,8 @@ def _separator(text: str, where: str) -> str:
     """
     fits = []
     for mark in SEPARATORS:
-        with_cells = {len(row) for row in islice(csv.reader(io.StringIO(text), delimiter=mark), LINES) if row}
+        lines = csv.reader(io.StringIO(text, newline=None), delimiter=mark)
+        with_cells = {len(row) for row in islice(lines, LINES) if row}
         if len(with_cells) == 1 and with_cells != {1}:
             fits.append(mark)
     if len(fits) > 1:
@@ -274,11 +322,11 @@ def _separator(text: str, where: str) -> str:
     header = text.partition("\n")[0]
     found = fits or sorted((mark for mark in SEPARATORS if mark in header), key=header.count, reverse=True)
     if not found:
-        raise Misuse(f"{where}: has one column; a target needs another one to be told by (SEPARATOR= names a mark)")
+        raise Misuse(f"{where}: has one column; rows need several (SEPARATOR= of adopt names another mark)")
     return found[0]
 
 
-def _dates(found: Found, stay: tuple[str, ...]) -> None:
+def _dates(found: Found, stay: tuple[str, ...], settled: Way) -> None:
     """Text columns of dates become times, where one way to read them fits all."""
     for name in found.frame:
         values = found.frame[name]
@@ -286,7 +334,8 @@ def _dates(found: Found, stay: tuple[str, ...]) -> None:
         if not texts or not all(any(way.fullmatch(text) for way in (hints.DATE, WORDY, MONTH)) for text in texts):
             continue
         fits: dict[str, Any] = {}
-        for way in ("ISO8601", *(day + clock for day in (*DAYS, *WORDS) for clock in CLOCKS)):
+        ways = [settled.dates[name]] if name in settled.dates else [d + c for d in (*DAYS, *WORDS) for c in CLOCKS]
+        for way in ("ISO8601", *ways):
             utc = way == "ISO8601" and all(re.search(r"(Z|[-+]\d\d:?\d\d)$", text) for text in texts)
             try:
                 read = pd.to_datetime(pd.Series(texts, dtype=object), format=way, errors="coerce", utc=utc)
@@ -299,6 +348,8 @@ def _dates(found: Found, stay: tuple[str, ...]) -> None:
             found.frame = found.frame.assign(**{name: pd.to_datetime(values.map(known))})
             found.native = False
             found.told.append(f"{name} as {way}")
+            if way != "ISO8601":
+                found.way.dates[name] = way
         elif fits:
-            ways = " or ".join(way for way, _ in fits.values())
-            found.told.append(f"{name} could be {ways}: write it as 2013-06-30")
+            either = " or ".join(way for way, _ in fits.values())
+            found.told.append(f"{name} could be {either}: write it as 2013-06-30")

@@ -24,16 +24,17 @@ class Source(Frozen):
     """Where `make collect` gets new rows: at a URL, from a command, or from a database by SQL."""
 
     url: str | None = Field(default=None, min_length=1)
-    command: str | None = Field(default=None, min_length=1)
+    command: str | None = Field(default=None, pattern=r"\S")
     sql: str | None = None
     query: str | None = Field(default=None, min_length=1)
 
     @field_validator("url", "sql")
     @classmethod
-    def _no_secret(cls, url: str | None) -> str | None:
-        # Query strings hold secrets, too, but nobody can tell them from other words.
-        if url and re.match(r"[^/]*://[^/@]*:[^/@]*@", url):
-            raise ValueError("a password has no place in this file; leave it out and set SOURCE_PASSWORD")
+    def _no_secret(cls, url: str | None, of: ValidationInfo) -> str | None:
+        # Other words behind a question mark hold secrets, too, but nobody can tell which.
+        if url and re.match(r"[^/]*://([^/@]*:[^/@]*@|.*[?&]password=)", url):
+            place = "SOURCE_PASSWORD" if of.field_name == "sql" else "DATA_OPTIONS"
+            raise ValueError(f"a password has no place in this file; leave it out and set {place}")
         return url
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ leading zeros, as of postcodes, and those with more digits than a number holds. 
 
 from __future__ import annotations
 
+import csv as csv_module
 import gzip
 import io
 import re
@@ -36,7 +37,10 @@ MAY_BE_LONG = re.compile(LONG.encode())
 
 
 class NoRows(Misuse):
-    """Columns are there, and no row."""
+    """There is no row. The second argument is the columns."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def read(
         mend = "write all with the same columns and types"
         raise Misuse(f"{where}: its files do not fit together: {reason}; {mend}") from None
     if not len(whole):
-        raise NoRows(f"{where}: has columns and no rows; fetch it again")
+        raise NoRows(f"{where}: has columns and no rows; fetch it again", whole.column_names)
     for number, column in enumerate(whole.column_names):
         if column in parts and column not in (*text, *numbers):
             whole = whole.set_column(number, column, _of_path(whole.column(number)))
@@ -180,7 +184,8 @@ def _csv(content: bytes, place: str, text: tuple[str, ...], numbers: tuple[str, 
     if other and dialect.separator not in title:  # looked at first: decimal commas would tell of ragged rows
         raise Misuse(f"{place}: its header {title[:40]!r} is separated by {other}; separate the columns by commas")
     if not rest.strip():
-        raise NoRows(f"{place}: has a header and no rows; fetch the file again")
+        columns = next(csv_module.reader([title], delimiter=dialect.separator), [])
+        raise NoRows(f"{place}: has a header and no rows; fetch the file again", columns)
 
     def table(as_written: tuple[str, ...], alone: bool = False) -> pa.Table:
         # One block, so that a column's type is inferred from all of its rows and errors name the row.

@@ -18,6 +18,7 @@ from conveyor.data.hints import hint
 
 # What pull requests may name: fsspec knows many more, and some of them read the machine itself.
 STORES = ("https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss")
+UNFINISHED = "build/adopt/plan.json"  # of a run that was killed while it replaced files
 QUESTION = ("data.target", "data.time", "data.key", "data.group")
 
 
@@ -68,11 +69,12 @@ def fetch(path: str, root: Path, key: str = "data.path in params.yaml") -> dict[
             mend = f"check {key} and its credentials"
             raise NoAccess(f"{path}: holds no file that ends in .parquet, or none for whoever asks; {mend}")
         return {name: store.cat_file(f"{folder.rstrip('/')}/{name}") for name in wanted}
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         if is_url and not path.startswith("file://"):
-            # Stores give the same answer for a missing object and for a forbidden one.
-            mend = f"check {key} and its credentials"
-            raise NoAccess(f"{path}: cannot be read: it is not there, or not for whoever asks; {mend}") from None
+            # Stores give the same answer for a missing object and for a forbidden one. A server of files may say more.
+            said = " ".join(str(error.__cause__ or "").split()).partition(", url=")[0][:200]
+            why = said or "it is not there, or not for whoever asks"
+            raise NoAccess(f"{path}: cannot be read: {why}; check {key} and its credentials") from None
         raise Misuse(f"{path}: no such file; put the data there or mend {key}") from None
     except Misuse:
         raise
@@ -122,6 +124,8 @@ def read(data: params.Data, root: Path) -> pd.DataFrame:
     if found != data.sha256:
         # An empty or damaged file tells more by itself.
         formats.check(files, data.path)
+        if (root / UNFINISHED).is_file():
+            raise Misuse(f"{data.path}: `adopt` or `collect` was killed while it replaced files; run it again")
         raise Misuse(
             f"{data.path}: its sha256 {found[:12]}… differs from the pin {data.sha256[:12]}… in params.yaml;"
             " restore the file, or run `make data-lock` if the change is meant"
