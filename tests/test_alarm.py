@@ -172,6 +172,19 @@ def test_the_windows_count_days_and_have_the_interval_of_the_gate():
     assert [each.blocks for each in weeks.recent] == [1, 4, 13] and weeks.threshold < found.threshold
 
 
+def test_differences_of_losses_may_be_negative_and_show_what_hard_days_hide():
+    hard = np.random.default_rng(8).normal(size=140) * 0.2 + 1
+    own = hard + days(9, 140, 0, 0.02)
+    own[80:] += 0.05
+    assert told(own[:40], own[40:]).state == "calm"
+    paired = told(own[:40] - hard[:40], own[40:] - hard[40:] - 1, scale="any")
+    assert paired.state == "calm" and paired.recent[1].high < 0, "a fall is none"
+    paired = told(own[:40] - hard[:40], own[40:] - hard[40:], scale="any")
+    assert paired.state == "alarm" and abs(paired.started - 1040) <= 3
+    with pytest.raises(ValueError, match="live: the loss of block 0 is inf; a loss is finite$"):
+        told(own[:40], np.array([np.inf]), scale="any")
+
+
 def test_about_half_of_the_streams_with_the_rise_that_is_called_visible_have_an_alarm():
     holdouts, lives = (
         np.stack([days(seed + far, count) for seed in range(60)]) for far, count in ((0, 60), (1000, 60))

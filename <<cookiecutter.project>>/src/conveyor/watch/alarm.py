@@ -100,6 +100,7 @@ def watch(
     year: int = 365,
     budget: float = 0.05,
     tolerance: float = 0.01,
+    scale: Literal["loss", "any"] = "loss",
 ) -> Watch:
     """Whether the mean loss of the live blocks has risen above that of the holdout by more than ``tolerance``.
 
@@ -112,11 +113,13 @@ def watch(
         year: how many blocks a year has.
         budget: the chance of a false alarm within a year, in (0, 1).
         tolerance: a rise up to this, in units of the loss, is no change.
+        scale: "any": the numbers are differences of losses of two models on the same rows, which may be negative. Where
+            a hard day costs both of them, the difference shows much smaller rises.
 
     Raises:
         ValueError: a loss is negative or not finite, blocks are not in order, a number is out of its range.
     """
-    holdout, live, blocks = _checked(holdout, live, blocks)
+    holdout, live, blocks = _checked(holdout, live, blocks, -np.inf if scale == "any" else 0.0)
     if not (0 < budget < 1 and year >= 1 and 0 <= tolerance < np.inf):
         raise ValueError(f"budget is in (0, 1), year at least 1, tolerance at least 0: {budget}, {year}, {tolerance}")
     threshold = float(np.log10(year / budget))
@@ -142,8 +145,8 @@ def watch(
         started=started,
         visible=_visible(promise, len(live), threshold, tolerance),
         inflated=float(promise.inflated),
-        promised=_window(None, holdout),
-        recent=tuple(_window(days, live[blocks > blocks[-1] - days * year / 365]) for days in DAYS if len(live)),
+        promised=_window(None, holdout, scale),
+        recent=tuple(_window(days, live[blocks > blocks[-1] - days * year / 365], scale) for days in DAYS if len(live)),
     )
 
 
@@ -248,9 +251,9 @@ def _spread(losses: Floats) -> Spread:
         return from_left_out(float(losses.mean()), left, np.full(count, 1 / count), count)
 
 
-def _window(days: int | None, losses: Floats) -> Window:
+def _window(days: int | None, losses: Floats, scale: Literal["loss", "any"]) -> Window:
     spread = _spread(losses)
-    low, high = spread.own_interval(CONFIDENCE, ENDS["loss"]) or (None, None)
+    low, high = spread.own_interval(CONFIDENCE, scale) or (None, None)
     return Window(days, len(losses), spread.value, low, high)
 
 
@@ -263,17 +266,18 @@ def _visible(promise: Spread, live: int, threshold: float, tolerance: float) -> 
     return float(tolerance + error * np.sqrt(2 * np.log(10) * threshold))
 
 
-def _checked(holdout: Floats, live: Floats, blocks: NDArray[np.int64]) -> tuple[Floats, Floats, NDArray[np.int64]]:
+def _checked(
+    holdout: Floats, live: Floats, blocks: NDArray[np.int64], least: float
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
     holdout, live = (np.asarray(each, dtype=np.float64) for each in (holdout, live))
     blocks = np.asarray(blocks)
     for name, losses in (("holdout", holdout), ("live", live)):
         if losses.ndim != 1:
             raise ValueError(f"{name}: one loss for each block, not an array of shape {losses.shape}")
-        wrong = np.flatnonzero(~(np.isfinite(losses) & (losses >= 0)))
+        wrong = np.flatnonzero(~(np.isfinite(losses) & (losses >= least)))
         if len(wrong):
-            raise ValueError(
-                f"{name}: the loss of block {wrong[0]} is {losses[wrong[0]]}; a loss is finite, not negative"
-            )
+            want = "finite, not negative" if least == 0 else "finite"
+            raise ValueError(f"{name}: the loss of block {wrong[0]} is {losses[wrong[0]]}; a loss is {want}")
     if blocks.shape != live.shape or blocks.dtype.kind != "i":
         raise ValueError(f"blocks: one whole number for each of {len(live)} live blocks")
     late = np.flatnonzero(np.diff(blocks) <= 0)
