@@ -253,7 +253,7 @@ def _spread(losses: Floats) -> Spread:
 
 def _window(days: int | None, losses: Floats, scale: Literal["loss", "any"]) -> Window:
     spread = _spread(losses)
-    low, high = spread.own_interval(CONFIDENCE, scale) or (None, None)
+    low, high = spread.own_interval(CONFIDENCE, ENDS[scale]) or (None, None)
     return Window(days, len(losses), spread.value, low, high)
 
 

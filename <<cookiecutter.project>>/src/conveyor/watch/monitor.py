@@ -26,6 +26,11 @@ HOW = (
     "Find out what has changed: the data, their source, or the world. Then train on newer rows, or go back to an"
     " earlier champion by the workflow `rollback`. This issue closes when the loss of a champion is calm."
 )
+# docs/watch.md of the template has the streams and the other rules.
+MEASURED = (
+    "Measured by the template on simulated years: at most 0.8 % of those without a change had an alarm. With a rise of"
+    " 0.10 nats half of the alarms came within 10 days where rows are independent, and within 69 where days differ."
+)
 SAYS = {
     "calm": "has not shown to be higher than on its holdout",
     "alarm": "has risen",
@@ -74,7 +79,7 @@ def _kept(project: Project, live: Told) -> str:
     github = GitHub(project.environment)
     if live.state == "alarm":
         run_of = f"\nSeen by {project.environment.run_url}.\n" if project.environment.run_url else ""
-        return tell(github, TITLE, f"{live.text}\n\n{HOW}\n{run_of}", AGAIN)
+        return tell(github, TITLE, f"{live.text}\n\n{HOW}\n\n{MEASURED}\n{run_of}", AGAIN)
     closed = close(github, TITLE, f"It is over: {live.line}.")
     return "its issue is closed" if closed else "no issue is open"
 
