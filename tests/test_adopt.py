@@ -18,6 +18,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from conveyor.adopt import draft, edit, infer, prepare, sniff
 from conveyor.adopt.plan import PLAN
 from conveyor.core.errors import Misuse
+from conveyor.core.files import sha256
 from conveyor.core.params import load
 from conveyor.data import contract
 
@@ -144,7 +145,7 @@ def test_a_file_in_another_encoding_keeps_its_letters():
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"a\n1\n2\n", r"rows: has one column; a target needs another one to be told by \(SEPARATOR= names a mark\)"),
+        (b"a\n1\n2\n", r"rows: has one column; rows need several \(SEPARATOR= of adopt names another mark\)"),
         (b"a,b\n1,2\n3,4,5\n", "rows: Row #3: Expected 2 columns, got 3: .*; mend that row"),
         (
             b"a b;c,d\n1;2,3\n4;5,6\n",
@@ -624,7 +625,9 @@ def test_an_adopt_that_fails_or_is_killed_leaves_the_old_state_or_is_finished_by
     names = ["params.yaml", "expectations/data.json", "data/flights.csv.gz"]
     for number, content in enumerate(contents):
         (plan / str(number)).write_bytes(content)
-    (plan / "plan.json").write_text(json.dumps([[name, name != names[2]] for name in names]))
+    before = [sha256((project.path / name).read_bytes()) for name in names]
+    after = [*map(sha256, contents), "absent"]
+    (plan / "plan.json").write_text(json.dumps(list(zip(names, before, after, strict=True))))
     kept = project.path / "kept"
     shutil.copytree(plan, kept)
     for done_before in range(3):

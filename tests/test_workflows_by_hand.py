@@ -218,6 +218,15 @@ def test_new_rows_become_one_pull_request_that_a_person_merges(team):
     assert team.github.writes == ["POST pulls"]
 
 
+def test_a_source_that_is_away_turns_the_schedule_red(team):
+    team.project.edit("params.yaml", "source: null ", "source: {command: cat nowhere.csv} ")
+    team.commit("A source that is away")
+    push(team.project.path, team.remote)
+    run = team.dispatch("collect")
+    assert run.jobs == {"bring": "failure", "collect": "failure"} and not team.github.pulls
+    assert "data.source.command: exited with 1: cat: nowhere.csv: No such file" in run.logs["bring"]
+
+
 # Release
 
 
