@@ -109,8 +109,9 @@ def test_without_a_log_the_monitor_says_why_and_stays_green(live, tmp_path, chan
 def test_labels_that_are_away_are_one_line(live, tmp_path, one_line):
     project, _ = live
     (project.path / "labels.csv").unlink()
-    done, _ = project.cli("monitor", check=False, PREDICTION_LOG=f"file://{tmp_path}/log"), None
+    done, text = monitor(project, tmp_path, check=False)
     one_line(done, 2, "labels.csv: no such file; put the data there or mend monitor.labels in params.yaml")
+    assert text.startswith("**Live: model ") and "Not known: labels.csv: no such file" in text
 
 
 def test_a_champion_of_older_data_is_compared_with_the_holdout_of_then(live, tmp_path):

@@ -64,14 +64,22 @@ def run(project: Project, issue: bool = False, say: Callable[[str], None] = prin
     Raises:
         Misuse: the ledger is damaged or cannot be read, log or labels are named and cannot be read, or GitHub says no.
     """
-    live = _live(project, say)
-    said = deployment.run(project, f"\n## Live loss\n\n{live.text}\n" if live else "")
+    try:
+        live = _live(project, say)
+    except Misuse as error:  # what is live is told all the same
+        deployment.run(project, _section(f"Not known: {escape(str(error))}"))
+        raise
+    said = deployment.run(project, _section(live.text) if live else "")
     if live is None:
         return said
     if live.state == "alarm":
         annotate(project.environment, "error", TITLE, live.line)
     told = f"; {_kept(project, live)}" if issue and live.state in ("alarm", "calm") else ""
     return f"{said}; {live.line}{told}"
+
+
+def _section(text: str) -> str:
+    return f"\n## Live loss\n\n{text}\n"
 
 
 def _kept(project: Project, live: Told) -> str:
@@ -103,11 +111,12 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> t
     data, rule = project.params.data, project.params.monitor
     bundle = ledger_of(project).bundle(champion)
     asked, now = bundle.asked, pd.Timestamp.now("UTC")
-    by = data.key if rule.labels is None else labels.key_columns(labels.read(project))
+    given = labels.read(project) if rule.labels else None
+    by = data.key if given is None else labels.key_columns(given)
     log = predictions.read(project, by, asked["task"] == "multiclass", now)
     if not len(log.rows):
         raise predictions.NoLog("the log holds no prediction")
-    found = labels.joined(log.rows, labels.read(project), data, asked["classes"])
+    found = labels.joined(log.rows, labels.read(project) if given is None else given, data, asked["classes"])
     counts = _counts(log, found, told_apart=rule.labels is not None)
     block = loss.block_of(project.params.gate)
     live = loss.live(found, log.rows, champion.key, asked["task"], block)
