@@ -630,6 +630,16 @@ def test_a_step_is_run_again_when_code_that_it_names_or_imports_changes(tmp_path
     assert not [name for name in touched(*steps["train"]) if name.startswith("serving/")]
 
 
+@pytest.mark.parametrize("names", [("mean radius", "Mass (kg)"), ("a b", "a_b"), ("a_b", "a b"), ("größe", "1st")])
+def test_a_column_of_any_name_is_compiled(names):
+    frame = pd.DataFrame(np.random.default_rng(8).normal(size=(200, 2)), columns=names)
+    frame.insert(1, "the text", np.where(frame[names[0]] > 0, "x y", "z"))
+    columns = ColumnTransformer([("t", OneHotEncoder(), ["the text"]), ("n", StandardScaler(), [names[1], names[0]])])
+    fitted = make_pipeline(columns, LinearRegression()).fit(frame, frame[names[0]] - 2 * frame[names[1]])
+    said = runtime.predict(fitted, frame, "regression", 0)
+    assert choice.choose(fitted, frame, said, asked("regression"), TOLERANCE).form == "compiled"
+
+
 def test_the_search_for_the_served_form_grows_with_the_columns_and_not_with_their_square():
     """Asked in whole frames, each column would cost all columns: 64 times as much for eight times as many."""
     draw, took = np.random.default_rng(6), []

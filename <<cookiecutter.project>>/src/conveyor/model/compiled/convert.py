@@ -43,6 +43,7 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
             custom_conversion_functions=_converters(),
             custom_shape_calculators=_shapes(),
         )
+    graphs.named(made, list(features))
     graphs.doubled(made)
     graphs.pruned(made)
     graphs.joined(made, {kind: [n for n in features if kind_of(features[n]) == kind] for kind in graphs.JOINED})

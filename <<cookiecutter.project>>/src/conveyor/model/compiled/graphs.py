@@ -65,6 +65,15 @@ def pruned(model: Any) -> None:
     _set(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
 
 
+def named(model: Any, columns: list[str]) -> None:
+    """Give the inputs the names of their columns: the converter writes ``mean radius`` as ``mean_radius``."""
+    new = {given.name: name for given, name in zip(model.graph.input, columns, strict=True)}
+    for given in model.graph.input:
+        given.name = new[given.name]
+    for node in model.graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+
+
 def joined(model: Any, columns: dict[str, list[str]]) -> None:
     """Join inputs (n x 1) into one input (n x k) for each kind: each input takes as much time as a step of the model.
 
