@@ -119,7 +119,8 @@ def _operations(known: dict[str, Module], name: str, function: str) -> dict[str,
     told = {name: found} if found else {}
     for dotted in sorted(reached):
         if dotted.startswith("conveyor."):
-            told |= _operations(known, *_place(dotted.removeprefix("conveyor.")))
+            for by, operations in _operations(known, *_place(dotted.removeprefix("conveyor."))).items():
+                told[by] = told.get(by, set()) | operations
     return told
 
 
