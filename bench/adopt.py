@@ -182,7 +182,8 @@ INTRODUCTION = """
 
 Written by `make bench-adopt`. Each set comes inside a package and is written as a file as its owner could have it. A
 fresh repository adopts that file by DATA and TARGET alone, then its pipeline and its own tests run. Nothing else writes
-into it, so no line is edited; a step that fails is told in the place of the tests.
+into it, so no line is edited; a step that fails is told in the place of the tests. A set can be measured alone: the
+lines of this page are of several runs.
 """
 FIRST = """
 *what* is what is special about the file. *gate* is the metric of the first model on the held out rows, with its
@@ -248,7 +249,7 @@ def of_cost(found: dict[str, float]) -> str:
 def page(repositories: dict[str, Adopted], contracts: dict[str, Proved], costs: dict[str, float]) -> str:
     """The text of docs/adopt.md."""
     with_what = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, pandas {pd.__version__}"
-    where = f"Measured on {with_what}, scikit-learn {version('scikit-learn')}, on {os.cpu_count()} cores."
+    where = f"Written on {with_what}, scikit-learn {version('scikit-learn')}, on {os.cpu_count()} cores."
     second = SECOND.format(splits=next(iter(contracts.values())).splits, rows=ROWS).strip()
     missed = [f"- {name}: {', '.join(one.missed)}" for name, one in contracts.items() if one.missed]
     lines = [INTRODUCTION.strip(), where, FIRST.strip(), "\n".join(of_repositories(repositories))]

@@ -237,14 +237,15 @@ SHORT_PHASES = {"right on golden rows only", "crashes later", "deployer killed",
 PHASES = REFUSED | {"crashes later", "deployer killed", "finished by the next", "control 1", "control 2"}
 
 
-def test_public_data_are_adopted_and_their_contracts_hold_and_see_faults():
+def test_public_data_are_adopted_and_their_contracts_hold_and_see_faults(bench):
     done = run("adopt.py", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [[cell.strip() for cell in line.strip("| {}").split("|")] for line in done.stdout.splitlines()]
-    rows = [row for row in rows if len(row) > 1 and "/" in row[1]]
-    names = [row[0] for row in rows]
-    assert names == ["diabetes", "breast_cancer", "digits"]
-    assert all(int(row[1].partition("/")[0]) >= 19 for row in rows)
+    held = re.findall(r"^\| (\w+) \| (\d+)/(\d+) \|", done.stdout, re.M)
+    assert [name for name, *_ in held] == list(bench("adopt").OF_SKLEARN)
+    assert all(int(kept) >= 19 and int(of) == 20 for _, kept, of in held)
+    assert re.search(r"^\| diabetes \| scikit-learn.* \| mae [^|]+ \| [\d.]+ \| 0 \|", done.stdout, re.M), (
+        "it is adopted"
+    )
 
 
 def test_the_page_about_adopt_holds_every_set_with_no_line_edited_and_no_contract_that_breaks(bench):
