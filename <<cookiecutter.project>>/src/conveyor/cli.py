@@ -93,7 +93,7 @@ def collect() -> None:
     from conveyor.steps.pipeline import alone
 
     project = Project(Path.cwd())
-    with alone(project):
+    with alone(project), _waited("collect"):
         print(f"collect   {one_line(run(project))}")
 
 
