@@ -11,6 +11,7 @@ import zipfile
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -430,7 +431,8 @@ def test_a_champion_locked_to_an_older_scikit_learn_is_scored_in_an_environment_
 
     # Trained with the libraries of that lock; what only the pipeline needs, such as MLflow, comes from around them.
     put(older, tmp_path / "requirements.txt")
-    environment(Project(project.path), Bundle(tmp_path))
+    asked = SimpleNamespace(key="0" * 64, path=tmp_path, requirements=older.read_bytes())
+    environment(Project(project.path), asked)
     environments = project.path / "build" / "environments"
     [libraries] = environments.glob("*/lib/python*/site-packages")
     project.cli("pipeline", PYTHONPATH=os.pathsep.join(["src", str(libraries)]))
