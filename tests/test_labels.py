@@ -1,7 +1,10 @@
 """Risk: a prediction is counted twice, or gets the label of another one, and nobody is told what was left out."""
 
 import gzip
+import io
 import json
+import tarfile
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,8 @@ from conveyor.core import environment
 from conveyor.core.errors import Misuse
 from conveyor.core.params import load
 from conveyor.core.project import Project
+from conveyor.deploy.host import Host
+from conveyor.ledger.permission import TARGET
 from conveyor.watch import labels, predictions
 
 NOW = pd.Timestamp("2026-11-30T12:00:00Z")
@@ -189,6 +194,37 @@ def test_a_log_at_a_url_is_read_and_one_that_is_away_is_one_line(project, tmp_pa
     monkeypatch.delenv("PREDICTION_LOG")
     with pytest.raises(predictions.NoLog, match="serve.log: is null, so no prediction is kept"):
         predictions.read(Project(project.path), (), False, NOW)
+
+
+def test_a_log_in_the_volume_of_a_host_is_read_also_where_its_replica_has_ended(
+    project, engine, base_image, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DEPLOY_NAME", f"log-{uuid4().hex[:8]}")
+    started = Project(project.path)
+    host = Host(started, TARGET, engine, lambda text: None)
+    assert host.log == predictions.log_of(started) == "/var/log/predictions"
+    with pytest.raises(predictions.NoLog, match="nothing is deployed in production on this engine"):
+        predictions.read(started, (), False, NOW)
+    labels = host.labels("replica", release="r1", key="k", digest="d")
+    image, volume = base_image(project.base), engine.volumes.create(host.volume("predictions"))
+    folder = {volume.name: {"bind": host.log, "mode": "rw"}}
+    replica = engine.containers.create(image, ["true"], labels=labels, volumes=folder)
+    try:
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as files:
+            for name, content in (
+                ("predictions-1.jsonl", line() + line("a2")[:30]),
+                ("predictions-2.jsonl", line("a3")),
+            ):
+                about = tarfile.TarInfo(name)
+                about.size = len(content)
+                files.addfile(about, io.BytesIO(content))
+        replica.put_archive(host.log, archive.getvalue())
+        found = predictions.read(started, (), False, NOW)
+    finally:
+        replica.remove(force=True)
+        volume.remove()
+    assert (found.rows["id"].tolist(), found.files, found.damaged) == (["a1", "a3"], 2, 1)
 
 
 def test_a_folder_of_pods_is_not_read(project):

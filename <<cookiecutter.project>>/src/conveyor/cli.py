@@ -28,8 +28,9 @@ def _waited(verb: str) -> AbstractContextManager[None]:
     """Says what the verb does, in the first words of its help, where it is silent for long."""
     from conveyor.core.waits import announced
 
-    command = next(each for each in app.registered_commands if verb in (each.name, each.callback.__name__))  # type: ignore[union-attr]
-    return announced(verb, (command.callback.__doc__ or "").partition("\n")[0])
+    known = [(each.name, each.callback) for each in app.registered_commands if each.callback]
+    callback = next(function for name, function in known if verb in (name, function.__name__))
+    return announced(verb, (callback.__doc__ or "").partition("\n")[0])
 
 
 def _step(name: str, pull: Path | None = None, push: bool = False, before: str | None = None) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from conveyor.adopt.infer import Roles
 from conveyor.data.hashing import utc
-from conveyor.model.rows import LARGEST, kind_of
+from conveyor.model.rows import LARGEST, kind_of_values
 
 KNOWN = 50  # distinct texts are listed
 AGAIN = 0.6  # of the rows that have a listed text: more than half of them
@@ -59,8 +59,7 @@ def _column(values: pd.Series, name: str, roles: Roles, late: Late) -> list[dict
     there = values.notna().to_numpy()
     present, late = values[there], late[there] if late is not None else None
     late = late if late is not None and 0 < late.sum() < len(late) else None  # of both halves
-    kind = kind_of(str(values.dtype))
-    truths = kind == "text" and len(present) and present.map(type).eq(bool).all()
+    kind = kind_of_values(values)
     if not len(present) or name in roles.private:
         return made
     if kind == "time":
@@ -69,7 +68,7 @@ def _column(values: pd.Series, name: str, roles: Roles, late: Late) -> list[dict
         known = sorted(present.unique().tolist())
         told = {} if roles.task == "binary" else {"mostly": _rare(present)}
         return [*made, _one("expect_column_values_to_be_in_set", column=name, value_set=known, **told)]
-    if kind == "truth" or truths:
+    if kind == "truth":
         return [*made, _one("expect_column_values_to_be_in_set", column=name, value_set=[True, False])]
     if kind == "number":
         if name in roles.numbers or name == roles.target:

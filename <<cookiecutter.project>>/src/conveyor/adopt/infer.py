@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from conveyor.core.errors import Misuse
 from conveyor.core.tasks import Task
 from conveyor.data import hints
-from conveyor.model.rows import kind_of
+from conveyor.model.rows import kind_of, kind_of_values
 
 FEW, SOME = 10, 1000  # classes of whole numbers, and of texts or categories
 SAMPLE = 5000  # rows on which a column alone is tried
@@ -236,7 +236,7 @@ def _one(frame: pd.DataFrame, name: str, found: Roles) -> None:
     values = frame[name]
     present = values.dropna()
     count, kind = present.nunique(), kind_of(str(values.dtype))
-    texts = kind == "text" and not present.map(type).eq(bool).all()
+    texts = len(present) > 0 and kind_of_values(values) == "text"
     if why := _private(name, present, texts):
         found.private[name] = why
         found.ignore[name] = f"private: {why}"

@@ -37,7 +37,11 @@ def units(rows: pd.DataFrame, data: params.Data, block: params.Block) -> tuple[N
 
 def blocks(times: pd.Series[pd.Timestamp], block: params.Block) -> NDArray[np.int64]:
     """The number of the block of time in which each of ``times`` (n,), in UTC, lies, in the order of the blocks."""
-    hours = {"day": 24, "week": 7 * 24}.get(block, block) if isinstance(block, str) else block
     begin = MONDAY if block == "week" else 0
-    numbers: NDArray[np.int64] = (times.dt.as_unit("us").astype(np.int64).to_numpy() - begin) // (int(hours) * HOUR)
+    numbers: NDArray[np.int64] = (times.dt.as_unit("us").astype(np.int64).to_numpy() - begin) // (hours(block) * HOUR)
     return numbers
+
+
+def hours(block: params.Block) -> int:
+    """How long a block of time is."""
+    return int({"day": 24, "week": 7 * 24}.get(block, 0) if isinstance(block, str) else block)

@@ -127,6 +127,12 @@ def joint_of(release: str) -> str:
     return f"joint-{release}"
 
 
+def log_of(project: Project) -> str | None:
+    """Where predictions are logged: a folder of the containers, or a URL; None: nowhere."""
+    given = project.environment.prediction_log
+    return project.params.serve.log if given is None else given
+
+
 class Host:
     """One environment of this project on one engine.
 
@@ -143,8 +149,7 @@ class Host:
         self.client = client
         self.say: Callable[[str], None] = lambda text: say(f"deploy    {text}")
         self.name = f"{project.environment.deploy_name or project.name}-{environment}"
-        given = project.environment.prediction_log
-        self.log = project.params.serve.log if given is None else given
+        self.log = log_of(project)
         # The containers behind the edge cannot reach the outside, unless the log of predictions is there.
         self.internal = not (self.log and "://" in self.log)
         self.network = self.name if self.internal else f"{self.name}-open"

@@ -23,6 +23,15 @@ def kind_of(dtype: str) -> str:
     return "number" if dtype.lower().startswith(("int", "uint", "float")) else "text"
 
 
+def kind_of_values(values: pd.Series) -> str:
+    """The same of the values: pandas has no type of its own for truth values with gaps."""
+    kind = kind_of(str(values.dtype))
+    if kind != "text":
+        return kind
+    present = values.dropna()
+    return "truth" if len(present) and present.map(type).eq(bool).all() else "text"
+
+
 @dataclass(frozen=True)
 class Rows:
     """Some rows (n).

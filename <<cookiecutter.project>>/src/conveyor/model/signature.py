@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from conveyor.model.bundle import Bundle
-from conveyor.model.rows import LARGEST, Rows, kind_of
+from conveyor.model.rows import LARGEST, Rows, kind_of, kind_of_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,9 +61,7 @@ def profile(
     columns = []
     for name, values in trained.items():
         present = values.dropna()
-        kind = kind_of(str(values.dtype))
-        if kind == "text" and len(present) and present.map(type).eq(bool).all():
-            kind = "truth"  # pandas has no other type for truth values with a missing one
+        kind = kind_of_values(values)
         gaps = bool(values.isna().any() or held_out[name].isna().any())
         known: dict[str, Any] = {"name": name, "kind": kind, "missing": gaps or name in missing}
         if kind == "number" and len(present):

@@ -16,7 +16,7 @@ import pandas as pd
 from conveyor.core.errors import Misuse
 from conveyor.core.frozen import shown
 from conveyor.model.bundle import Bundle
-from conveyor.model.rows import kind_of
+from conveyor.model.rows import kind_of, kind_of_values
 from conveyor.model.signature import Column, columns_of
 
 TRUTH = {"true": True, "false": False}
@@ -61,10 +61,7 @@ def _in_type(values: pd.Series, column: Column, dtype: str) -> pd.Series:
 
 
 def _brought(values: pd.Series, column: Column, dtype: str) -> pd.Series:
-    now = kind_of(str(values.dtype))
-    present = values[values.notna()]
-    if now == "text" and len(present) and present.map(type).eq(bool).all():
-        now = "truth"
+    now, present = kind_of_values(values), values[values.notna()]
     if not len(present):
         return _missing(values, dtype)
     if now == column.kind:

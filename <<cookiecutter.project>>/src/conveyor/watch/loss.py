@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from conveyor.core.git import GitError
 from conveyor.core.project import Project
 from conveyor.core.tasks import Task
 from conveyor.data import columns, formats, source, units
+from conveyor.data.hashing import utc
 from conveyor.data.split import SplitRule
 from conveyor.gate.metrics import of_task
 from conveyor.gate.spread import Floats
@@ -67,8 +67,7 @@ def block_of(rule: params.Gate) -> params.Block:
 
 def a_year(block: params.Block) -> int:
     """How many blocks a year has."""
-    hours = {"day": 24, "week": 7 * 24}.get(block, block) if isinstance(block, str) else block
-    return max(1, round(365 * 24 / int(hours)))
+    return max(1, round(365 * 24 / units.hours(block)))
 
 
 def _means(number: NDArray[np.int64], loss: Floats) -> Blocks:
@@ -87,15 +86,14 @@ def promised(project: Project, champion: Champion, bundle: Bundle) -> Blocks:
         raise Untold("data.time is null: a holdout without time does not tell how much days differ")
     try:
         frame = _data_of(project, champion, bundle)
-        held_out = frame[~SplitRule.read(bundle.path).trained_on(frame)]
-        with of_own_bundle(project, bundle, columns.features(held_out, data)) as scored:
+        held = ~SplitRule.read(bundle.path).trained_on(frame)
+        with of_own_bundle(project, bundle, columns.features(frame[held], data)) as scored:
             predicted = scored.predictions
-        y = columns.labels(frame, data)[~SplitRule.read(bundle.path).trained_on(frame)]
+        y = columns.labels(frame, data)[held]
     except Misuse as error:
         raise Untold(f"the holdout of the champion cannot be scored: {error}") from None
-    times = held_out[data.time]
-    times = times.dt.tz_localize("UTC") if times.dt.tz is None else times
-    return _means(units.blocks(times, block_of(project.params.gate)), of_rows(data.task, y, predicted))
+    number = units.blocks(utc(frame[data.time][held]), block_of(project.params.gate))
+    return _means(number, of_rows(data.task, y, predicted))
 
 
 def _data_of(project: Project, champion: Champion, bundle: Bundle) -> pd.DataFrame:
@@ -165,8 +163,5 @@ def _merged(blocks: Blocks) -> Blocks:
         if rows >= ROWS:
             found.append((total / rows, int(number), rows))
             total, rows = 0.0, 0
-    columns_of: list[Any] = [list(column) for column in zip(*found, strict=True)] or [[], [], []]
-    losses, numbers, counts = columns_of
-    return Blocks(
-        np.array(losses, dtype=np.float64), np.array(numbers, dtype=np.int64), np.array(counts, dtype=np.int64)
-    )
+    losses, numbers, counts = np.array(found).reshape(-1, 3).T
+    return Blocks(losses, numbers.astype(np.int64), counts.astype(np.int64))

@@ -148,11 +148,9 @@ def _text(seen: Watch, name: str, block: str | int, budget: float) -> list[str]:
     ):
         bounds = "too few blocks" if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
         text.append(f"| {what} | {window.blocks} | {window.mean:.4g} | {bounds} |")
-    text += [
-        "",
-        f"- A block is one {unit}. Evidence {seen.evidence:.2f} of {seen.threshold:.2f}, as decimal logarithms:",
-    ]
-    text[-1] += f" at most {budget:.0%} of the years without a change have an alarm"
+    evidence = f"Evidence {seen.evidence:.2f} of {seen.threshold:.2f}, as decimal logarithms"
+    promise = f"at most {budget:.0%} of the years without a change have an alarm"
+    text += ["", f"- A block is one {unit}. {evidence}: {promise}"]
     if seen.visible is not None and seen.state != "alarm":
         text.append(
             f"- A lasting rise of {seen.visible:.3g} since it is live would show by now in about half of the cases"

@@ -21,7 +21,7 @@ from conveyor.core.environment import data_options
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
 from conveyor.deploy.docker_engine import connected
-from conveyor.deploy.host import Host
+from conveyor.deploy.host import Host, log_of
 from conveyor.ledger.permission import TARGET
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def read(project: Project, wanted: tuple[str, ...], several: bool, now: pd.Times
         NoLog: nothing is deployed, or no log is kept.
         Misuse: the log cannot be read.
     """
-    given = project.environment.prediction_log
-    place = project.params.serve.log if given is None else given
+    place = log_of(project)
     if not place:
         raise NoLog("serve.log: is null, so no prediction is kept; name a folder of the containers, or a URL")
     files = _of_store(place) if "://" in place else _of_host(project, place)
