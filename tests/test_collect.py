@@ -10,9 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from decimal import Decimal
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +103,11 @@ def named(path: Path, content: bytes, quoted: bool = False) -> str:
     return shlex.quote(str(path)) if quoted else str(path)
 
 
+def at(place: Path, rows: pd.DataFrame) -> dict[str, str]:
+    """A source with these rows as CSV."""
+    return {"url": named(place / "n.csv", rows.to_csv(index=False).encode())}
+
+
 def sql(rows: pd.DataFrame, place: Path) -> dict[str, str]:
     as_sqlite(rows, place / "rows.db")
     return {"sql": f"sqlite:///{place}/rows.db", "query": "SELECT * FROM departures WHERE scheduled >= :since"}
@@ -171,6 +179,18 @@ def test_data_at_a_url_get_a_new_file_because_main_still_reads_the_old_one(proje
     third = load(project.path / "params.yaml").data.path
     assert len(pinned(project)) == ALL and len({plain, second, third}) == 3
     assert Path(third).name.count("-") == 1, "one digest in a name"
+
+
+def test_a_broken_contract_leaves_nothing_at_a_url(project, flights, tmp_path, one_line):
+    folder = tmp_path / "store"
+    project.set_param(
+        "data.path", f"file://{named(folder / 'rows.csv', flights.head(KNOWN).to_csv(index=False).encode())}"
+    )
+    project.cli("data-lock")
+    asks(project, **at(tmp_path, flights.assign(temp="451.0")))
+    before = tree(project)
+    one_line(project.cli("collect", check=False), 1, "with the new rows, .*; nothing was changed")
+    assert tree(project) == before and [file.name for file in folder.iterdir()] == ["rows.csv"]
 
 
 def test_what_is_known_waits_or_is_left_out_is_counted_and_stays_as_it_is(project, flights, tmp_path):
@@ -273,38 +293,27 @@ FAULTS = {
         ".*n.csv.gz: damaged.*fetch the file again",
     ),
     "fewer-columns": (
-        lambda rows, place: {
-            "url": named(place / "n.csv", rows.drop(columns=["temp", "dest"]).to_csv(index=False).encode())
-        },
+        lambda rows, place: at(place, rows.drop(columns=["temp", "dest"])),
         2,
         ".*n.csv: has no column dest, temp, which the data have; it has .*; mend data.source",
     ),
     "other-type": (
-        lambda rows, place: {"url": named(place / "n.csv", rows.assign(temp="warm").to_csv(index=False).encode())},
+        lambda rows, place: at(place, rows.assign(temp="warm")),
         2,
         ".*column 'temp' is text there, as 'warm', and number in the data; bring it to number there",
     ),
     "no-zone": (
-        lambda rows, place: {
-            "url": named(
-                place / "n.csv",
-                rows.assign(scheduled=rows["scheduled"].str.removesuffix("Z")).to_csv(index=False).encode(),
-            )
-        },
+        lambda rows, place: at(place, rows.assign(scheduled=rows["scheduled"].str.removesuffix("Z"))),
         2,
         ".*column 'scheduled': the data have a zone and it has none; write the zone.*",
     ),
     "contract": (
-        lambda rows, place: {"url": named(place / "n.csv", rows.assign(temp="451.0").to_csv(index=False).encode())},
+        lambda rows, place: at(place, rows.assign(temp="451.0")),
         1,
         r"with the new rows, which begin at row 2001, data/flights.*: column 'temp': .* 500 of .*; nothing was changed",
     ),
     "contradicting": (
-        lambda rows, place: {
-            "url": named(
-                place / "n.csv", pd.concat([rows, rows.tail(2).assign(temp="1.0")]).to_csv(index=False).encode()
-            )
-        },
+        lambda rows, place: at(place, pd.concat([rows, rows.tail(2).assign(temp="1.0")])),
         2,
         r".*2 rows repeat the key \(scheduled, carrier, flight, origin\) of a row before them .*, such as row 2501.*",
     ),
@@ -347,6 +356,11 @@ FAULTS = {
         lambda rows, place: {"sql": "postgresql+psycopg://me:secret@h/x", "query": "SELECT 1"},
         2,
         "params.yaml: data.source.sql: a password has no place in this file; leave it out and set SOURCE_PASSWORD",
+    ),
+    "no-words": (
+        lambda rows, place: {"command": " "},
+        2,
+        "params.yaml: data.source.command: .*",
     ),
     "two-ways": (
         lambda rows, place: {"url": "a.csv", "command": "b"},
@@ -495,6 +509,29 @@ def test_a_target_of_true_and_false_may_wait_too(project):
     assert "2 new rows" in done.stdout and "1 without a target yet" in done.stdout
 
 
+@pytest.mark.parametrize("gaps_before", [False, True])
+def test_a_feature_of_true_and_false_may_have_gaps_before_and_after(project, gaps_before):
+    rows = [f"{n},{'' if gaps_before and n % 50 == 0 else str(n % 3 == 0).lower()},{n % 2}" for n in range(400)]
+    small(project, "\n".join(["id,x,y", *rows, ""]).encode(), key="id")
+    assert "3 new rows" in answers(project, "900,true,1", "901,,0", "902,false,1", header="id,x,y").stdout
+    assert pinned(project)["x"].tolist()[-3:] == [True, None, False]
+
+
+def test_rows_of_the_newest_day_come_from_sqlite_where_days_are_texts(project):
+    days = pd.date_range("2024-01-01", periods=100).repeat(4)
+    rows = [f"{n},{day:%Y-%m-%d},{n % 7},{n % 2}" for n, day in enumerate(days)]
+    small(project, "\n".join(["id,day,x,y", *rows, ""]).encode(), key="id", time="day")
+    newest, later = (f"{days[-1] + pd.Timedelta(days=more):%Y-%m-%d}" for more in (0, 1))
+    with sqlite3.connect(project.path / "rows.db") as base:
+        base.execute("CREATE TABLE rows (id INTEGER, day TEXT, x INTEGER, y INTEGER)")
+        base.executemany(
+            "INSERT INTO rows VALUES (?, ?, ?, ?)", [(900, newest, 1, 0), (901, later, 2, 1), (902, "2023-01-01", 2, 1)]
+        )
+    base.close()
+    asks(project, sql="sqlite:///rows.db", query="SELECT * FROM rows WHERE day >= :since")
+    assert "2 new rows" in project.cli("collect").stdout
+
+
 def test_a_year_stays_a_time(project):
     rows = [
         f"{year},{land},{(year * 7 + k) % 11},{(year + k) % 2}"
@@ -572,6 +609,50 @@ def test_what_was_changed_after_a_kill_is_not_written_over(project, flights, tmp
     assert "drops the files of an earlier run, which was killed: params.yaml has changed since" in told
     assert load(project.path / "params.yaml").model.seed == 8 and len(pinned(project)) == ALL
     assert not (project.path / "build" / "adopt").exists()
+
+
+def test_what_a_colleague_has_committed_after_a_kill_is_not_taken_back(project, flights, tmp_path):
+    asks(project, url=named(tmp_path / "new.csv", flights.to_csv(index=False).encode()))
+    project.git("commit", "--quiet", "--all", "--message", "a source")
+    project.run(sys.executable, "-c", KILLED, "1", check=False, env={"PYTHONPATH": "src"})
+    project.git("checkout", "--quiet", "--", ".")
+    flights.head(KNOWN + 2).to_csv(project.path / "data/flights.csv.gz", index=False, compression={"method": "gzip"})
+    project.cli("data-lock")
+    project.git("commit", "--quiet", "--all", "--message", "two rows of a colleague")
+    before = (project.path / "data/flights.csv.gz").read_bytes()
+    told = project.cli("collect").stdout
+    assert "drops the files of an earlier run" in told and "498 new rows" in told
+    assert (project.path / "data/flights.csv.gz").read_bytes().startswith(before) and len(pinned(project)) == ALL
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A server that refuses by the status in the path."""
+
+    def do_GET(self):
+        self.send_response(int(self.path.rpartition("/")[2].partition(".")[0]))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Nothing on standard error."""
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR])
+def test_what_a_server_of_files_says_is_told_without_the_secret_in_its_address(project, one_line, status):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/{status.value}.csv"
+            asks(project, url=f"{url}?token=secret")
+            done = project.cli("collect", check=False)
+        finally:
+            server.shutdown()
+            thread.join()
+    one_line(
+        done, 2, f"{url}: .*{status.value}.*{status.phrase}.*; check data.source in params.yaml and its credentials"
+    )
+    assert "secret" not in done.stdout + done.stderr
 
 
 def test_data_that_change_while_the_source_answers_are_kept(project, flights, tmp_path, one_line):

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +17,7 @@ from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
 from conveyor.core.frozen import shown
 from conveyor.data import formats
-from conveyor.model.rows import kind_of
+from conveyor.model.rows import kind_of_values
 
 
 def appended(files: dict[str, bytes], where: str, known: pd.DataFrame, new: pd.DataFrame) -> dict[str, bytes]:
@@ -56,7 +55,7 @@ def appended(files: dict[str, bytes], where: str, known: pd.DataFrame, new: pd.D
 def _in_folders(files: dict[str, bytes], where: str, new: pd.DataFrame) -> dict[str, bytes]:
     """A new file for the rows of each folder, in the folders whose names tell columns (``month=7``)."""
     first, like = next(iter(files.items()))
-    told = [part.partition("=")[0] for part in PurePosixPath(first).parts[:-1] if "=" in part]
+    told = list(formats.partition(first))
     found = {}
     groups = new.groupby(told, dropna=False, sort=True) if told else [((), new)]
     for values, rows in groups:
@@ -95,7 +94,7 @@ def has_all(columns: list[str], known: pd.DataFrame, where: str) -> None:
 
 
 def _alike(values: pd.Series, known: pd.Series, where: str, name: str) -> pd.Series:
-    now, wanted = _kind(values), _kind(known)
+    now, wanted = kind_of_values(values), kind_of_values(known)
     if values.isna().all() or known.isna().all():
         return values
     if wanted == "time" and now == "number" and _years(values, known):
@@ -125,12 +124,6 @@ def _alike(values: pd.Series, known: pd.Series, where: str, name: str) -> pd.Ser
     )
 
 
-def _kind(values: pd.Series) -> str:
-    """The kind of a column's values; truth with gaps is truth."""
-    kind, present = kind_of(str(values.dtype)), values[values.notna()]
-    return "truth" if kind == "text" and len(present) and present.map(type).eq(bool).all() else kind
-
-
 def _years(values: pd.Series, known: pd.Series) -> bool:
     """Whether whole numbers are years, which `adopt` has made times of: then these are first days of years."""
     first = known.dropna().dt.strftime("%m-%d %H:%M:%S").eq("01-01 00:00:00").all()
@@ -140,7 +133,7 @@ def _years(values: pd.Series, known: pd.Series) -> bool:
 def _written(known: pd.Series, new: pd.Series) -> list[str]:
     """The cells of a column as a CSV holds them; a gap is empty."""
     write: Callable[[Any], str] = str
-    kind = _kind(new)
+    kind = kind_of_values(new)
     if kind == "time":
         days = all((times.dropna() == times.dropna().dt.normalize()).all() for times in (known, new))
         write = _day if days and known.dt.tz is None else _time
@@ -179,14 +172,14 @@ def _read(content: bytes) -> Any:
 
 
 def _table(like: bytes, where: str, new: pd.DataFrame) -> Any:
-    """The rows as a table of the types of a Parquet file. What its folders tell is a column of the file here."""
+    """The rows as a table of the types of a Parquet file; a column that only other files have keeps its own."""
     import pyarrow as pa
 
     schema = _read(like).schema
     fields, columns = [], []
     for name in [*schema.names, *(name for name in new.columns if name not in schema.names)]:
         values = arrow(new[name])
-        kind = schema.field(name).type if name in schema.names else pa.string()
+        kind = schema.field(name).type if name in schema.names else values.type
         mend = f"bring it to {kind} at the source, or write the data anew with another type"
         if values.null_count and name in schema.names and not schema.field(name).nullable:
             raise Misuse(f"{where}: column {name!r} of the new rows has a gap, and the file takes none there; {mend}")

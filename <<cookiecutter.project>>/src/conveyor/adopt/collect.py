@@ -21,7 +21,7 @@ from conveyor.data import formats, source
 from conveyor.data.contract import SUITE, read_suite, validate
 from conveyor.data.hashing import row_hash
 from conveyor.github.propose import PROPOSAL
-from conveyor.model.rows import kind_of
+from conveyor.model.rows import kind_of_values
 from conveyor.steps.validate import failures
 
 BRANCH = "collect"
@@ -76,15 +76,20 @@ def run(project: Project, say: Callable[[str], None] = print) -> str:
     if not len(answer.new):
         return _told(project, f"nothing new at {place}{besides}")
     changed = append.appended(files, data.path, known, answer.new)
-    path, changes = _changes(project, files, changed)
-    _checked(project, path, {**files, **changed}, known, answer.new)
+    path, whole = _path(data.path, files, changed), dict(sorted({**files, **changed}.items()))
+    _checked(project, path, whole, known, answer.new)
     text = (project.root / "params.yaml").read_text(encoding="utf-8")
-    values = {"data.path": path, "data.sha256": source.pin(dict(sorted({**files, **changed}.items())))}
-    changes["params.yaml"] = edit.with_values(text, values).encode()
+    settings = edit.with_values(text, {"data.path": path, "data.sha256": source.pin(whole)}).encode()
+    if "://" in path:
+        _store(path, changed[""])
+        changes: dict[str, bytes | None] = {"params.yaml": settings}
+    else:
+        if source.pin(source.fetch(path, project.root)) != data.sha256:
+            raise Misuse(f"{path}: has changed while {place} answered; nothing was changed, run it again")
+        changes = {f"{path.rstrip('/')}/{name}" if name else path: content for name, content in changed.items()}
+        changes["params.yaml"] = settings
     _propose(project, answer, place, known, list(changes), path)
-    if source.pin(source.fetch(data.path, project.root)) != data.sha256:
-        raise Misuse(f"{data.path}: has changed while {place} answered; nothing was changed, run it again")
-    plan.carry_out(project, dict(changes))
+    plan.carry_out(project, changes)
     outputs(project.environment, collected="true")
     rows = f"{_rows(answer)} from {place}{_span(project, answer.new)}{besides}"
     return f"{rows}; {path} has {len(known) + len(answer.new):,} rows now, and the pin says so; next: make pipeline"
@@ -97,8 +102,8 @@ def _told(project: Project, text: str) -> str:
 
 def _read(project: Project, files: dict[str, bytes], place: str, known: pd.DataFrame) -> pd.DataFrame | None:
     """The answer as rows, read as the data are read; None: it has no row."""
-    kinds = {name: kind_of(str(known[name].dtype)) for name in known.columns if known[name].notna().any()}
-    codes, data = tuple(name for name, kind in kinds.items() if kind == "text"), project.params.data
+    named = [name for name in known.columns if known[name].notna().any()]
+    codes, data = tuple(name for name in named if kind_of_values(known[name]) == "text"), project.params.data
     try:
         return sniff.read(files, place, None, data.text, data.numbers, codes, _way(project)).frame
     except formats.NoRows as none:
@@ -164,25 +169,31 @@ def sort(answer: pd.DataFrame | None, known: pd.DataFrame, data: params.Data, pl
     return Sorted(new, int(same.sum()), int((is_known & ~same).sum()), int((~complete).sum()), left_out)
 
 
-def _changes(project: Project, files: dict[str, bytes], changed: dict[str, bytes]) -> tuple[str, dict[str, bytes]]:
-    """data.path, and the files of the repository that change. At a URL nothing is written over: its pin is in use."""
-    path = project.params.data.path
+def _path(path: str, files: dict[str, bytes], changed: dict[str, bytes]) -> str:
+    """data.path with the new rows. At a URL nothing is written over, for main reads that: another name has a digest."""
     if "://" not in path:
-        return path, {f"{path.rstrip('/')}/{name}" if name else path: content for name, content in changed.items()}
-    import fsspec
-
-    [content] = changed.values()
+        return path
     folder, _, name = path.rpartition("/")
     stem, *endings = name.split(".")
     stem = stem.removesuffix(f"-{sha256(files[''])[:12]}")
-    new = f"{folder}/{'.'.join([f'{stem}-{sha256(content)[:12]}', *endings])}"
+    marked = f"{stem}-{sha256(changed[''])[:12]}"
+    return f"{folder}/{'.'.join([marked, *endings])}"
+
+
+def _store(url: str, content: bytes) -> None:
+    """Write an object.
+
+    Raises:
+        Misuse: the store does not take it.
+    """
+    import fsspec
+
     try:
-        with fsspec.open(new, "wb", **data_options()) as out:
+        with fsspec.open(url, "wb", **data_options()) as out:
             out.write(content)
     except Exception as error:  # each file system raises its own library's
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Misuse(f"{new}: cannot be written: {reason}; DATA_OPTIONS must let it write there") from None
-    return new, {}
+        raise Misuse(f"{url}: cannot be written: {reason}; DATA_OPTIONS must let it write there") from None
 
 
 def _checked(project: Project, path: str, files: dict[str, bytes], known: pd.DataFrame, new: pd.DataFrame) -> None:
@@ -193,10 +204,10 @@ def _checked(project: Project, path: str, files: dict[str, bytes], known: pd.Dat
         Misuse: the new rows change the type of a column.
     """
     data = project.params.data
-    whole = formats.read(dict(sorted(files.items())), path, data.text, data.numbers)
+    whole = formats.read(files, path, data.text, data.numbers)
     for name in known.columns:
-        before, now = str(known[name].dtype), str(whole[name].dtype)
-        if kind_of(before) != kind_of(now) and known[name].notna().any():
+        before, now = kind_of_values(known[name]), kind_of_values(whole[name])
+        if before != now and known[name].notna().any():
             mend = "name it in data.text or data.numbers, or mend it at the source"
             raise Misuse(f"{path}: column {name!r} is {before}, and with the new rows it would be {now}; {mend}")
     wanted = np.sort(np.concatenate([row_hash(known), row_hash(new)]))

@@ -145,7 +145,7 @@ def _bound(backend: str, newest: pd.Timestamp) -> Any:
 
 
 def _cell(value: Any) -> Any:
-    """A value as a file of rows could hold it: others, as ids or lists, become text; no number becomes a gap."""
+    """A value as a file of rows could hold it. Ids, lists and the like become text, a decimal without value a gap."""
     if isinstance(value, Decimal):
         return value if value.is_finite() else None
     return value if value is None or isinstance(value, PLAIN) else str(value)

@@ -81,7 +81,7 @@ def read(
         place = _place(where, name)
         packed = content.startswith(PARQUET)
         table = _parquet(content, place) if packed else _csv(content, place, text, numbers, dialect)
-        for column, value in _partition(name).items():
+        for column, value in partition(name).items():
             if column not in table.column_names:
                 table = table.append_column(column, pa.array([value] * len(table), pa.string()))
                 parts.add(column)
@@ -139,7 +139,7 @@ def _place(where: str, name: str) -> str:
     return f"{where.rstrip('/')}/{name}" if name else where
 
 
-def _partition(name: str) -> dict[str, str | None]:
+def partition(name: str) -> dict[str, str | None]:
     """The columns that the folders of a path tell."""
     told = [part.partition("=") for part in PurePosixPath(name).parts[:-1]]
     return {unquote(key): None if value == NO_VALUE else unquote(value) for key, is_key, value in told if is_key}

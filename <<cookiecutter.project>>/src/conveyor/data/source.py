@@ -42,6 +42,7 @@ def fetch(path: str, root: Path, key: str = "data.path in params.yaml") -> dict[
         Misuse: nothing is there, or it cannot be read.
     """
     is_url = "://" in path
+    where = path.partition("?")[0] if is_url else path  # what follows may be a secret
     try:
         if not is_url:
             place = root / path
@@ -53,10 +54,10 @@ def fetch(path: str, root: Path, key: str = "data.path in params.yaml") -> dict[
             wanted = _wanted(found, path)
             if not wanted:
                 mend = f"put the data there or mend {key}"
-                raise Misuse(f"{path}: holds no file that ends in .parquet; {mend}")
+                raise Misuse(f"{where}: holds no file that ends in .parquet; {mend}")
             for name in wanted:
                 if (place / name).is_dir():
-                    raise Misuse(f"{path}: {name} is a link to a folder; put the files themselves there")
+                    raise Misuse(f"{where}: {name} is a link to a folder; put the files themselves there")
             return {name: (place / name).read_bytes() for name in wanted}
         import fsspec
 
@@ -67,22 +68,25 @@ def fetch(path: str, root: Path, key: str = "data.path in params.yaml") -> dict[
         wanted = _wanted([str(name).removeprefix(folder).lstrip("/") for name in store.find(folder)], path)
         if not wanted:  # a store that does not answer has an empty list, too
             mend = f"check {key} and its credentials"
-            raise NoAccess(f"{path}: holds no file that ends in .parquet, or none for whoever asks; {mend}")
+            raise NoAccess(f"{where}: holds no file that ends in .parquet, or none for whoever asks; {mend}")
         return {name: store.cat_file(f"{folder.rstrip('/')}/{name}") for name in wanted}
     except FileNotFoundError as error:
         if is_url and not path.startswith("file://"):
             # Stores give the same answer for a missing object and for a forbidden one. A server of files may say more.
-            said = " ".join(str(error.__cause__ or "").split()).partition(", url=")[0][:200]
-            why = said or "it is not there, or not for whoever asks"
-            raise NoAccess(f"{path}: cannot be read: {why}; check {key} and its credentials") from None
-        raise Misuse(f"{path}: no such file; put the data there or mend {key}") from None
+            first: BaseException = error
+            while first.__cause__:
+                first = first.__cause__
+            said = "" if first is error else " ".join(str(first).split()).partition(", url=")[0][:200]
+            why = said.replace(path, where) or "it is not there, or not for whoever asks"
+            raise NoAccess(f"{where}: cannot be read: {why}; check {key} and its credentials") from None
+        raise Misuse(f"{where}: no such file; put the data there or mend {key}") from None
     except Misuse:
         raise
     except Exception as error:
         # Each file system raises its own library's exceptions when access is denied.
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].replace(path, where)[:200] if str(error) else type(error).__name__
         kind = NoAccess if is_url else Misuse
-        raise kind(f"{path}: cannot be read: {reason}; check {key} and its credentials") from None
+        raise kind(f"{where}: cannot be read: {reason}; check {key} and its credentials") from None
 
 
 def _wanted(names: list[str], path: str) -> list[str]:
