@@ -187,9 +187,10 @@ lines of this page are of several runs.
 """
 FIRST = """
 *what* is what is special about the file. *gate* is the metric of the first model on the held out rows, with its
-interval, *constant* the same of the best answer without features. *edits* are lines that a person had to change.
-*tests* is the last line of the repository's own tests. *adopt*, *pipeline* and *fit* are seconds of one run each, on a
-machine that others used at the time. The last one is of the model's fit alone, which `adopt` and `pipeline` contain.
+interval, *constant* the same of the best answer without features. *edits* is 0 where each step ended well though nobody
+edited a line, else "not green". *tests* is the last line of the repository's own tests. *adopt*, *pipeline* and *fit*
+are seconds of one run each, on a machine that others used at the time. *fit* is the model's fit alone, which `adopt`
+and `pipeline` contain.
 """
 SECOND = """
 ## What the drafted contract lets through
@@ -197,7 +198,7 @@ SECOND = """
 The contract is drafted on a random half of the rows and tried on the other one, {splits} times; *held* is how often
 it holds there. *later* is whether that of the earlier half of the time holds on the later one. Then the contract of
 all rows meets faults, each in every column that can have it, one at a time; a cell holds in how many it is seen, of how
-many. A column with fewer than {rows} values, or values other than zero, has no fault of its gaps or its size.
+many. A column with fewer than {rows} values, or fewer that are not zero, has no fault of its gaps or its size.
 
 - *gone*: a column is missing, or all are in another order; *rows*: a tenth of the rows; *key*: three rows come twice;
   *target*: a tenth of the targets is missing, or half of them are a new class
@@ -242,7 +243,7 @@ def of_cost(found: dict[str, float]) -> str:
     shape = f"{found['columns']:.0f} columns and {found['rows']:,.0f} rows"
     return (
         f"Many columns: of {shape} (pixels of the digits in noisy copies) `train` took {found['train']:.1f} s,\n"
-        f"and the fit alone {found['fit']:.1f} s, of CPU in one run. It may take half as long again, and {FIXED} s."
+        f"and the fit alone {found['fit']:.1f} s, of CPU in one run. It may take 1.5 times the fit, and {FIXED} s."
     )
 
 

@@ -164,7 +164,8 @@ def year_2013() -> list[str]:
         *table,
         "",
         "Weather moves the loss of whole days, so these days cannot show a small rise. It moves the loss of any"
-        " forecast. Less the loss of one that says the same of each row (`scale` of `watch`), the deviation of a day of"
+        " forecast. Less the loss of one that says the same of each row (`scale` of `watch`, which `make monitor` does"
+        " not use yet), the deviation of a day of"
         f" the holdout falls from {loss[:begin].std():.3f} to {gained[:begin].std():.3f}, and the rise that is visible"
         f" by the end of the year from +{found.visible:.2f} to +{paired.visible:.2f}. It is then {paired.state}, with"
         f" evidence {paired.evidence:.1f} of {paired.threshold:.1f}: the forest gains {-gained[:begin].mean():.3f} on"

@@ -203,7 +203,7 @@ def run(step: Step, project: Project) -> str:
             (project.build / name).unlink(missing_ok=True)
     began = time.monotonic()
     message: str = _module(step).run(project)
-    seconds = round(time.monotonic() - began, 1)
+    seconds = round(time.monotonic() - began, 3)
     writes = {name: digest(project.build / name) for name in step.writes}
     write_json(record, {**project.header(), "reads": reads, "writes": writes, "message": message, "seconds": seconds})
     return message
