@@ -25,7 +25,8 @@ class Joined:
     """Predictions with their labels.
 
     Attributes:
-        rows: those of the log that have a label, with the column ``y``: the number of the class, or a number.
+        rows: those of the log that have a label, by its index, with the column ``y``: the number of the class, or a
+            number.
         waiting: predictions without a label.
         unknown: labels without a prediction.
         repeated: labels that were said before, equally.
@@ -88,7 +89,7 @@ def joined(predictions: pd.DataFrame, labels: pd.DataFrame, data: params.Data, c
     is_torn = names.isin(set(distinct.loc[torn, "name"]))
     rows = predictions[found.notna()].assign(y=found[found.notna()])
     return Joined(
-        rows=rows.reset_index(drop=True),
+        rows=rows,
         waiting=int((found.isna() & ~is_torn).sum()),
         unknown=int((~one.index.isin(names)).sum()),
         repeated=len(said) - len(distinct),

@@ -75,8 +75,25 @@ def _means(number: NDArray[np.int64], loss: Floats) -> Blocks:
     return Blocks(np.bincount(place, weights=loss) / rows, found, rows)
 
 
-def promised(project: Project, champion: Champion, bundle: Bundle) -> Blocks:
-    """The champion's loss on its holdout, which it was promoted for.
+@dataclass(frozen=True)
+class Then:
+    """What a champion was trained and judged on, and what it predicts of its holdout.
+
+    Attributes:
+        frame: all rows of the data at its commit, in the order of the file.
+        held: which of them (n,) are the holdout.
+        predicted: its predictions of the holdout.
+        y: the labels of the holdout.
+    """
+
+    frame: pd.DataFrame
+    held: NDArray[np.bool_]
+    predicted: Floats
+    y: NDArray[np.generic]
+
+
+def then(project: Project, champion: Champion, bundle: Bundle) -> Then:
+    """The data of a champion, with its predictions of the holdout.
 
     Raises:
         Untold: the data have no time, or those of then cannot be read or scored.
@@ -92,8 +109,14 @@ def promised(project: Project, champion: Champion, bundle: Bundle) -> Blocks:
         y = columns.labels(frame, data)[held]
     except Misuse as error:
         raise Untold(f"the holdout of the champion cannot be scored: {error}") from None
-    number = units.blocks(utc(frame[data.time][held]), block_of(project.params.gate))
-    return _means(number, of_rows(data.task, y, predicted))
+    return Then(frame, held, predicted, y)
+
+
+def promised(project: Project, of: Then) -> Blocks:
+    """The champion's loss on its holdout, which it was promoted for."""
+    data = project.params.data
+    number = units.blocks(utc(of.frame[data.time][of.held]), block_of(project.params.gate))
+    return _means(number, of_rows(data.task, of.y.astype(np.float64), of.predicted))
 
 
 def _data_of(project: Project, champion: Champion, bundle: Bundle) -> pd.DataFrame:
@@ -127,9 +150,7 @@ def _data_of(project: Project, champion: Champion, bundle: Bundle) -> pd.DataFra
 
 
 def live(joined: Joined, log: pd.DataFrame, model: str, task: Task, block: params.Block) -> Blocks:
-    """The loss of a model on the rows that have labels.
-
-    A block of few rows waits for the next one. The newest blocks wait until their labels have come.
+    """The loss of a model on the rows that have labels, see ``labelled``. A block of few rows waits for the next one.
 
     Args:
         joined: predictions with labels.
@@ -137,21 +158,28 @@ def live(joined: Joined, log: pd.DataFrame, model: str, task: Task, block: param
         model: the key of the model.
         block: the length of a block of time.
     """
+    rows = labelled(joined, log, model, task, block)
+    return _merged(_means(units.blocks(rows["time"], block), rows["loss"].to_numpy(dtype=np.float64)))
+
+
+def labelled(joined: Joined, log: pd.DataFrame, model: str, task: Task, block: params.Block) -> pd.DataFrame:
+    """The rows of a model that have labels, with the column ``loss``; see ``live``.
+
+    The newest blocks are left out until their labels have come: those that come first may be of another kind.
+    """
     rows, all_rows = joined.rows[joined.rows["model"] == model], log[log["model"] == model]
-    empty = np.zeros(0, dtype=np.int64)
     if not len(rows):
-        return Blocks(np.zeros(0), empty, empty)
+        return rows.assign(loss=np.zeros(0))
     number = units.blocks(rows["time"], block)
     asked = dict(zip(*np.unique(units.blocks(all_rows["time"], block), return_counts=True), strict=True))
     found, counts = np.unique(number, return_counts=True)
     share = counts / np.array([asked[each] for each in found])
     incomplete = share < COMPLETE * share.max()
     # Only at the end: an earlier block whose labels never came stays as small as it is.
-    last = found[~incomplete].max()
-    keep = number <= last
+    keep = number <= found[~incomplete].max()
     predicted = np.stack(rows["prediction"].to_list()).astype(np.float64)
     loss = of_rows(task, rows["y"].to_numpy(dtype=np.float64), predicted)
-    return _merged(_means(number[keep], loss[keep]))
+    return rows.assign(loss=loss)[keep]
 
 
 def _merged(blocks: Blocks) -> Blocks:

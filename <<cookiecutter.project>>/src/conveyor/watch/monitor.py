@@ -17,8 +17,9 @@ from conveyor.github.issue import close, tell
 from conveyor.ledger.events import Champion
 from conveyor.ledger.ledger import ledger_of
 from conveyor.report.wording import escape
-from conveyor.watch import labels, loss, predictions
+from conveyor.watch import explained, labels, loss, predictions, words
 from conveyor.watch.alarm import State, Watch, Window, watch
+from conveyor.watch.explained import Explained
 
 TITLE = "The live loss has risen"
 AGAIN = timedelta(days=14)  # an alarm that comes back so soon is the same one
@@ -46,11 +47,13 @@ class Told:
         state: that of the alarm; None: the loss is not known.
         line: in one line.
         text: as Markdown.
+        explained: what may explain it; None: there is no log.
     """
 
     state: State | None
     line: str
     text: str
+    explained: Explained | None = None
 
 
 def run(project: Project, issue: bool = False, say: Callable[[str], None] = print) -> str:
@@ -69,7 +72,7 @@ def run(project: Project, issue: bool = False, say: Callable[[str], None] = prin
     except Misuse as error:  # what is live is told all the same
         deployment.run(project, _section(f"Not known: {escape(str(error))}"))
         raise
-    said = deployment.run(project, _section(live.text) if live else "")
+    said = deployment.run(project, _sections(live) if live else "")
     if live is None:
         return said
     if live.state == "alarm":
@@ -78,8 +81,15 @@ def run(project: Project, issue: bool = False, say: Callable[[str], None] = prin
     return f"{said}; {live.line}{told}"
 
 
-def _section(text: str) -> str:
-    return f"\n## Live loss\n\n{text}\n"
+def _section(text: str, title: str = "Live loss") -> str:
+    return f"\n## {title}\n\n{text}\n"
+
+
+def _sections(live: Told) -> str:
+    if live.explained is None:
+        return _section(live.text)
+    moved, segments = words.moved(live.explained), words.segments(live.explained)
+    return _section(live.text) + _section(moved, "What moved") + _section(segments, "Segments")
 
 
 def _kept(project: Project, live: Told) -> str:
@@ -101,30 +111,44 @@ def _live(project: Project, say: Callable[[str], None]) -> Told | None:
     if champion is None:
         return None
     try:
-        state, line, text = _told(project, champion, say)
-    except (predictions.NoLog, loss.Untold) as why:
-        state, line, text = None, f"its live loss is not known: {why}", [f"Not known: {escape(str(why))}"]
-    return Told(state, line, "\n".join(text))
+        return _told(project, champion, say)
+    except predictions.NoLog as why:
+        return _unknown(str(why))
 
 
-def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> tuple[State | None, str, list[str]]:
+def _unknown(why: str, more: list[str] | None = None, found: Explained | None = None) -> Told:
+    return Told(
+        None, f"its live loss is not known: {why}", "\n".join([f"Not known: {escape(why)}.", *(more or [])]), found
+    )
+
+
+def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> Told:
+    """Raises NoLog: there is no log, or nothing in it."""
     data, rule = project.params.data, project.params.monitor
     bundle = ledger_of(project).bundle(champion)
     asked, now = bundle.asked, pd.Timestamp.now("UTC")
     given = labels.read(project) if rule.labels else None
     by = data.key if given is None else labels.key_columns(given)
-    log = predictions.read(project, by, asked["task"] == "multiclass", now)
+    log = predictions.read(project, by, asked["task"] == "multiclass", now, explained.wanted(project, bundle))
     if not len(log.rows):
         raise predictions.NoLog("the log holds no prediction")
     found = labels.joined(log.rows, labels.read(project) if given is None else given, data, asked["classes"])
-    counts = _counts(log, found, told_apart=rule.labels is not None)
     block = loss.block_of(project.params.gate)
     live = loss.live(found, log.rows, champion.key, asked["task"], block)
+    then: loss.Then | loss.Untold
+    try:
+        say("monitor   scores the holdout of the champion, to compare (some seconds)")
+        then = loss.then(project, champion, bundle)
+    except loss.Untold as untold:
+        then = untold
+    about = explained.explain(project, champion, bundle, log, found, then, now)
+    counts = ["", *words.few(about), *_counts(log, found, told_apart=rule.labels is not None)]
     if not len(live.loss):
         why = f"{len(log.rows):,} predictions, and fewer than {loss.ROWS} of this model have a label"
-        return None, f"its live loss is not known: {why}", [f"Not known: {why}.", "", *counts]
-    say("monitor   scores the holdout of the champion, to compare (some seconds)")
-    promise = loss.promised(project, champion, bundle)
+        return _unknown(why, counts, about)
+    if isinstance(then, loss.Untold):
+        return _unknown(str(then), counts, about)
+    promise = loss.promised(project, then)
     seen = watch(
         promise.loss,
         live.loss,
@@ -135,7 +159,8 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> t
     )
     name = loss.metric_of(asked["task"])
     line = f"its {name} {SAYS[seen.state]} ({_window(seen.recent[-1])}; promised {_window(seen.promised)})"
-    return seen.state, line, [*_text(seen, name, block, rule.false_alarms), "", *counts]
+    text = "\n".join([*_text(seen, name, block, rule.false_alarms), *counts])
+    return Told(seen.state, line, text, about)
 
 
 def _text(seen: Watch, name: str, block: str | int, budget: float) -> list[str]:

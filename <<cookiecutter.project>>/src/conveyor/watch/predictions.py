@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import PurePosixPath
 from tempfile import SpooledTemporaryFile
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 PREFIX, ENDING = "predictions-", ".jsonl"
 FUTURE = pd.Timedelta(minutes=5)  # two clocks may differ by so much
+RECENT = pd.Timedelta(days=28)  # up to the newest line: so long features are kept
+OWN = "feature "  # before the name of a recent feature, which may be called like a column of the log
 IN_MEMORY = 50_000_000  # bytes of an archive of the volume; more of it waits on the disk
 
 
@@ -42,6 +46,9 @@ class Read:
 
     Attributes:
         rows: ``id``, ``row``, ``time`` (UTC), ``model``, ``prediction`` and, as text, the features that were asked for.
+        features: of the rows of the last ``RECENT`` days of the log, by their index: what was asked for as recent.
+            Numbers are floats, infinite where a value is no number; all other values are text. A column that none of
+            these lines has is left out.
         files: how many were read.
         repeated: lines with the id and row of another one; each counts once.
         damaged: what is no line, as the end of one that is being written.
@@ -49,19 +56,27 @@ class Read:
     """
 
     rows: pd.DataFrame
+    features: pd.DataFrame
     files: int
     repeated: int
     damaged: int
     future: int
 
 
-def read(project: Project, wanted: tuple[str, ...], several: bool, now: pd.Timestamp) -> Read:
+def read(
+    project: Project,
+    wanted: tuple[str, ...],
+    several: bool,
+    now: pd.Timestamp,
+    recent: Mapping[str, str] = MappingProxyType({}),
+) -> Read:
     """All predictions of production that the log has.
 
     Args:
         wanted: features to read, as those of the key.
         several: whether a prediction is a list, of the probability of each class.
         now: the present time.
+        recent: features of which only the last days are kept, and the kind of each.
 
     Raises:
         NoLog: nothing is deployed, or no log is kept.
@@ -71,62 +86,143 @@ def read(project: Project, wanted: tuple[str, ...], several: bool, now: pd.Times
     if not place:
         raise NoLog("serve.log: is null, so no prediction is kept; name a folder of the containers, or a URL")
     files = _of_store(place) if "://" in place else _of_host(project, place)
-    return parsed(files, wanted, several, now)
+    return parsed(files, wanted, several, now, recent)
 
 
-def parsed(files: Iterator[tuple[str, bytes]], wanted: tuple[str, ...], several: bool, now: pd.Timestamp) -> Read:
+def parsed(
+    files: Iterator[tuple[str, bytes]],
+    wanted: tuple[str, ...],
+    several: bool,
+    now: pd.Timestamp,
+    recent: Mapping[str, str] = MappingProxyType({}),
+) -> Read:
     """The rows of files by their name and content; see ``read``."""
     import pyarrow as pa
 
-    count, damaged, tables = 0, 0, [_table([], wanted, several)]
+    asked = _Asked(wanted, several, recent)
+    count, damaged, seen, swept = 0, 0, set[str](), pd.Timestamp(0, tz="UTC")
+    newest = swept
+    tables = [_Part(_table([], asked), swept, set())]
     for name, content in files:
         base = PurePosixPath(name).name
         if base.startswith(PREFIX) and base.endswith(ENDING):
-            rows, bad = _lines(content, wanted, several)
-            tables.append(_table(rows, wanted, several))
-            count, damaged = count + 1, damaged + bad
-    frame = pa.concat_tables(tables).to_pandas()
+            rows, names, bad = _lines(content, asked)
+            tables.append(_Part(_table(rows, asked), _last(rows, now), names))
+            count, damaged, newest = count + 1, damaged + bad, max(newest, tables[-1].last)
+            if recent and newest - swept > pd.Timedelta(days=1):
+                tables, swept = [part.without_features(newest - RECENT) for part in tables], newest
+    tables = [part.without_features(newest - RECENT) for part in tables]
+    seen.update(*(part.names for part in tables))
+    frame = pa.concat_tables([part.table for part in tables]).to_pandas()
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
     no_time, later = frame["time"].isna(), frame["time"] > now + FUTURE
     frame = frame[~no_time & ~later].sort_values("time", kind="stable")
     again = frame.duplicated(["id", "row"])
-    rows = frame[~again].reset_index(drop=True)
-    return Read(rows, count, int(again.sum()), damaged + int(no_time.sum()), int(later.sum()))
+    frame = frame[~again].reset_index(drop=True)
+    own = {f"{OWN}{name}": name for name in recent if name in seen}
+    features = frame.loc[frame["time"] > newest - RECENT, list(own)].rename(columns=own)
+    rows = frame[[name for name in frame if not str(name).startswith(OWN)]]
+    return Read(rows, features, count, int(again.sum()), damaged + int(no_time.sum()), int(later.sum()))
 
 
-def _table(rows: list[tuple[Any, ...]], wanted: tuple[str, ...], several: bool) -> pa.Table:
+@dataclass(frozen=True)
+class _Asked:
+    """What is read of each line, see ``read``."""
+
+    wanted: tuple[str, ...]
+    several: bool
+    recent: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file: its rows, the time of the last one that is not in the future, and the names of features it has."""
+
+    table: pa.Table
+    last: pd.Timestamp
+    names: set[str]
+
+    def without_features(self, since: pd.Timestamp) -> _Part:
+        """The same, without recent features if all rows are older."""
+        import pyarrow as pa
+
+        table = self.table
+        if self.last > since or not self.names:
+            return self
+        for place, name in enumerate(table.schema.names):
+            if name.startswith(OWN):
+                table = table.set_column(
+                    place, table.schema.field(place), pa.nulls(len(table), table.schema.types[place])
+                )
+        return _Part(table, self.last, set())
+
+
+def _last(rows: list[tuple[Any, ...]], now: pd.Timestamp) -> pd.Timestamp:
+    times = pd.to_datetime(
+        pd.Series([row[2] for row in rows], dtype=object), format="ISO8601", utc=True, errors="coerce"
+    )
+    last = times[times <= now + FUTURE].max()
+    return pd.Timestamp(0, tz="UTC") if pd.isna(last) else last
+
+
+def _table(rows: list[tuple[Any, ...]], asked: _Asked) -> pa.Table:
     """Arrow holds a file in a tenth of what Python needs."""
     import pyarrow as pa
 
-    number = pa.float64()
-    fields = [
-        ("id", pa.string()),
-        ("row", pa.int64()),
-        ("time", pa.string()),
-        ("model", pa.dictionary(pa.int32(), pa.string())),
-    ]
-    fields += [("prediction", pa.list_(number) if several else number), *((name, pa.string()) for name in wanted)]
+    number, words = pa.float64(), pa.dictionary(pa.int32(), pa.string())
+    fields = [("id", pa.string()), ("row", pa.int64()), ("time", pa.string()), ("model", words)]
+    fields += [("prediction", pa.list_(number) if asked.several else number)]
+    fields += [(name, pa.string()) for name in asked.wanted]
+    fields += [(f"{OWN}{name}", number if kind == "number" else words) for name, kind in asked.recent.items()]
     columns = list(zip(*rows, strict=True)) or [()] * len(fields)
     return pa.table(
         [pa.array(cells, kind) for cells, (_, kind) in zip(columns, fields, strict=True)], pa.schema(fields)
     )
 
 
-def _lines(content: bytes, wanted: tuple[str, ...], several: bool) -> tuple[list[tuple[Any, ...]], int]:
-    """The lines of one file, and how many of them are none."""
+def _lines(content: bytes, asked: _Asked) -> tuple[list[tuple[Any, ...]], set[str], int]:
+    """The lines of one file, the recent features that one of them has, and how many lines are none."""
     rows, bad = [], 0
+    names = set[str]()
+    recent = [(name, _number if kind == "number" else _text) for name, kind in asked.recent.items()]
     for line in content.split(b"\n"):
         if not line.strip():
             continue
         try:
             told = json.loads(line)
             features, prediction = told["features"], told["prediction"]
-            asked = [None if (cell := dict.get(features, name)) is None else _text(cell) for name in wanted]
-            given = [float(part) for part in prediction] if several else float(prediction)
-            rows.append((str(told["id"]), int(told["row"]), str(told["time"]), str(told["model"]), given, *asked))
+            found: list[Any] = [
+                None if (cell := dict.get(features, name)) is None else _text(cell) for name in asked.wanted
+            ]
+            found += [None if (cell := dict.get(features, name)) is None else read(cell) for name, read in recent]
+            given = [_finite(part) for part in prediction] if asked.several else _finite(prediction)
+            rows.append((str(told["id"]), int(told["row"]), str(told["time"]), str(told["model"]), given, *found))
+            if recent:
+                names.update(features)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             bad += 1
-    return rows, bad
+    return rows, names & asked.recent.keys(), bad
+
+
+def _finite(cell: Any) -> float:
+    """A prediction as a number.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    number = float(cell)
+    if not isfinite(number):
+        raise ValueError("no service answers such a number")
+    return number
+
+
+def _number(cell: Any) -> float:
+    """Infinite: it is none."""
+    if isinstance(cell, bool) or not isinstance(cell, int | float):
+        return float("inf")
+    with suppress(OverflowError):
+        return float(cell)
+    return float("inf")
 
 
 def _text(cell: Any) -> str:

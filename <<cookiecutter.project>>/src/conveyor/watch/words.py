@@ -1,0 +1,152 @@
+"""What may explain the live loss, as Markdown."""
+
+from __future__ import annotations
+
+from conveyor.report.wording import escape
+from conveyor.watch.explained import Explained
+from conveyor.watch.few_labels import Estimate, FewLabels
+from conveyor.watch.moved import SIZE, Change, Column
+from conveyor.watch.segments import ROWS, Segment
+
+MOST = 30  # columns that are told, beside those that have moved
+NO_INTERVAL = "too few days"
+SHARES = {
+    "missing": "missing",
+    "unseen": "not in training",
+    "outside": "outside the range of training",
+    "unreadable": "no number",
+}
+
+
+def moved(found: Explained) -> str:
+    """What moved, the expectations and the traffic."""
+    text = [*_traffic(found)]
+    if found.why:
+        return "\n".join([f"Not known: {escape(found.why, 500)}.", "", *text])
+    changed = [column.name for column in (*found.scores, *found.columns) if column.moved]
+    head = f"**{len(changed)} of {len(found.scores) + len(found.columns)} have moved**"
+    head += f": {', '.join(escape(name) for name in changed[:MOST])}" if changed else ""
+    table = ["| | moved | difference | 95 % interval | more |", "|---|---|---|---|---|"]
+    listed = [*found.scores, *found.columns]
+    told = [column for place, column in enumerate(listed) if column.moved or place < MOST]
+    table += [_row(column) for column in told]
+    text = [
+        f"The last {found.days} days of the log: {found.rows:,} predictions of {found.live_days} days, beside the rows"
+        " that the champion learnt from. The prediction is compared with that of the holdout.",
+        "",
+        head,
+        "",
+        *table,
+        "",
+        "- Pairs: the share of pairs in which the live value is larger than that of training, less .5. Moved: the"
+        f" difference is shown, at 95 % for all columns together, and is {SIZE:.2f} of the pairs or {SIZE:.0%} of the"
+        " rows, or more",
+        *([f"- {len(listed) - len(told)} more columns differ less"] if len(listed) > len(told) else []),
+        *([f"- {found.private} private features are not logged"] if found.private else []),
+        *_contract(found),
+        *text,
+    ]
+    return "\n".join(text)
+
+
+def _row(column: Column) -> str:
+    if column.gone:
+        return f"| {escape(column.name)} | **yes** | gone from the log | | |"
+    main = column.change("pairs") or column.change("category")
+    said, bounds = "", ""
+    if main is not None:
+        said = f"pairs {main.value:+.2f}" if main.what == "pairs" else f"{escape(main.category)} {_shift(main)}"
+        bounds = _interval(main, share=main.what == "category")
+    more = [
+        f"{SHARES[change.what]} {_shift(change)} ({_interval(change, share=True)})"
+        for change in column.changes
+        if change.what in SHARES and change.value
+    ]
+    deviations = column.change("deviations")
+    if deviations is not None:
+        more.insert(0, f"mean {deviations.value:+.2f} deviations ({_interval(deviations, share=False)})")
+    if column.distance is not None:
+        more.insert(0, f"total variation {column.distance:.2f}")
+    if column.unseen:
+        more.append(f"new: {', '.join(escape(each) for each in column.unseen)}")
+    more += [f"one value only ({' and '.join(column.constant)})"] if column.constant else []
+    return f"| {escape(column.name)} | {'**yes**' if column.moved else 'no'} | {said} | {bounds} | {'; '.join(more)} |"
+
+
+def _shift(change: Change) -> str:
+    return f"{change.before:.1%} → {change.now:.1%}"
+
+
+def _interval(change: Change, share: bool) -> str:
+    if change.low is None or change.high is None:
+        return NO_INTERVAL
+    low, high = (f"{100 * each:+.1f}" if share else f"{each:+.2f}" for each in (change.low, change.high))
+    return f"{low} to {high}{' points' if share else ''}"
+
+
+def _contract(found: Explained) -> list[str]:
+    if found.contract.why:
+        return [f"- The contract of training was not checked: {escape(found.contract.why)}"]
+    failing = found.contract.failing
+    if not failing:
+        return [f"- The contract of training: {found.contract.count} expectations hold on live rows"]
+    return [
+        f"- The contract of training: {len(failing)} of {found.contract.count} expectations fail on live rows",
+        *(f"  - {escape(line, 300)}" for line in failing[:MOST]),
+    ]
+
+
+def _traffic(found: Explained) -> list[str]:
+    seen = found.traffic
+    if seen is None:
+        return ["- Traffic: the log has no complete day"]
+    empty = f"{seen.empty} days without any" if seen.empty else "no day without any"
+    last = f"the last one was {seen.idle:,} days ago" if seen.idle else "the last one was today"
+    return [
+        f"- Traffic: a median of {seen.median:,.0f} predictions a day in {seen.days} complete days, {seen.last:,} in"
+        f" the last of them, {empty}; {last}. The log has no refused request: `/metrics` counts them"
+    ]
+
+
+def segments(found: Explained) -> str:
+    """The live loss of each segment."""
+    if found.why:
+        return f"Not known: {escape(found.why, 500)}."
+    if not found.segments:
+        return f"No column of `gate.guards.segments` has a value with {ROWS} labelled rows, live and in the holdout."
+    text = ["| segment | live rows | live loss | holdout | difference | 95 % interval |", "|---|--:|--:|--:|--:|---|"]
+    text += [_segment(each) for each in found.segments]
+    return "\n".join([*text, "", f"The last {found.days} days. It explains the loss; the alarm does not look at it."])
+
+
+def _segment(each: Segment) -> str:
+    bounds = NO_INTERVAL if each.low is None or each.high is None else f"{each.low:+.3g} to {each.high:+.3g}"
+    name = f"{escape(each.column)} {escape(each.value)}"
+    return f"| {name} | {each.rows:,} | {each.live:.4g} | {each.then:.4g} | {each.difference:+.3g} | {bounds} |"
+
+
+def few(found: Explained) -> list[str]:
+    """Lines on the live loss where few rows have a label."""
+    if found.few_why:
+        return [f"- Few rows have a label: {found.few_why}"]
+    if found.few is None:
+        return []
+    return _few(found.few, found.days)
+
+
+def _few(few: FewLabels, days: int) -> list[str]:
+    text = [
+        f"- {few.labelled:,} of {few.rows:,} predictions of the last {days} days have a label: their mean loss is"
+        f" {_estimate(few.alone)}"
+    ]
+    if few.narrower:
+        text.append(
+            f"- With the predictions that have none it is {_estimate(few.corrected)} (prediction-powered inference,"
+            f" weight {few.weight:.2f}), if rows with a label are a random sample of the predictions"
+        )
+    text.append(f"- If calibration still holds, the loss of all of them is {_estimate(few.calibrated)}")
+    return text
+
+
+def _estimate(of: Estimate) -> str:
+    return f"{of.value:.4g} ({NO_INTERVAL if of.low is None else f'{of.low:.4g} to {of.high:.4g}'})"
