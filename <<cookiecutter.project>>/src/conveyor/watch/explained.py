@@ -67,7 +67,7 @@ class Explained:
     """
 
     why: str | None
-    days: int
+    days: int = predictions.RECENT.days
     rows: int = 0
     live_days: int = 0
     columns: tuple[moved.Column, ...] = ()
@@ -109,10 +109,10 @@ def explain(
     """
     window = log.rows.loc[log.features.index]
     window = window[window["model"] == champion.key]
-    days = predictions.RECENT.days
-    traffic = moved.traffic(log.rows["time"], now, days)
+    traffic = moved.traffic(log.rows["time"], now, predictions.RECENT.days)
     if not len(window):
-        return Explained(f"the last {days} days of the log hold no prediction of this model", days, traffic=traffic)
+        why = f"the last {predictions.RECENT.days} days of the log hold no prediction of this model"
+        return Explained(why, traffic=traffic)
     asked, day = bundle.asked, units.blocks(window["time"], "day")
     labelled = loss.labelled(found, log.rows, champion.key, asked["task"], loss.block_of(project.params.gate))
     labelled = labelled[labelled.index.isin(window.index)]
@@ -127,7 +127,7 @@ def explain(
     about: dict[str, Any] = dict(rows=len(window), live_days=len(np.unique(day)), traffic=traffic)
     about |= dict(few=few, few_why=few_why)
     if isinstance(then, loss.Untold):
-        return Explained(str(then), days, **about)
+        return Explained(str(then), **about)
     kinds = {column.name: column.kind for column in columns_of(bundle)}
     private = sum(name in project.params.data.private for name in kinds)
     kinds = {name: kind for name, kind in kinds.items() if name not in project.params.data.private}
@@ -136,7 +136,6 @@ def explain(
     scores, columns = _moved(project, then, live, day, predicted, cast(Mapping[str, moved.Kind], kinds), asked)
     return Explained(
         None,
-        days,
         **about,
         private=private,
         columns=tuple(sorted(columns, key=lambda column: (-column.size, column.name))),

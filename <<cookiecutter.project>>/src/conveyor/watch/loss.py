@@ -103,6 +103,11 @@ def then(project: Project, champion: Champion, bundle: Bundle) -> Then:
         raise Untold("data.time is null: a holdout without time does not tell how much days differ")
     try:
         frame = _data_of(project, champion, bundle)
+        for name in (data.time, data.target):
+            if name not in frame:
+                raise Misuse(f"the data of then have no column {name!r}")
+        if not pd.api.types.is_datetime64_any_dtype(frame[data.time]):
+            raise Misuse(f"column {data.time!r} of the data of then is no time")
         held = ~SplitRule.read(bundle.path).trained_on(frame)
         with of_own_bundle(project, bundle, columns.features(frame[held], data)) as scored:
             predicted = scored.predictions

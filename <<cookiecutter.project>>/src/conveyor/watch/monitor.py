@@ -47,13 +47,13 @@ class Told:
         state: that of the alarm; None: the loss is not known.
         line: in one line.
         text: as Markdown.
-        explained: what may explain it; None: there is no log.
+        explained: what may explain it.
     """
 
     state: State | None
     line: str
     text: str
-    explained: Explained | None = None
+    explained: Explained
 
 
 def run(project: Project, issue: bool = False, say: Callable[[str], None] = print) -> str:
@@ -68,7 +68,7 @@ def run(project: Project, issue: bool = False, say: Callable[[str], None] = prin
         Misuse: the ledger is damaged or cannot be read, log or labels are named and cannot be read, or GitHub says no.
     """
     try:
-        live = _live(project, say)
+        live = look(project, say)
     except Misuse as error:  # what is live is told all the same
         deployment.run(project, _section(f"Not known: {escape(str(error))}"))
         raise
@@ -86,10 +86,8 @@ def _section(text: str, title: str = "Live loss") -> str:
 
 
 def _sections(live: Told) -> str:
-    if live.explained is None:
-        return _section(live.text)
-    moved, segments = words.moved(live.explained), words.segments(live.explained)
-    return _section(live.text) + _section(moved, "What moved") + _section(segments, "Segments")
+    text = _section(live.text) + _section(words.moved(live.explained), "What moved")
+    return text if live.explained.why else text + _section(words.segments(live.explained), "Segments")
 
 
 def _kept(project: Project, live: Told) -> str:
@@ -102,8 +100,12 @@ def _kept(project: Project, live: Told) -> str:
     return "its issue is closed" if closed else "no issue is open"
 
 
-def _live(project: Project, say: Callable[[str], None]) -> Told | None:
-    """None: nothing is live."""
+def look(project: Project, say: Callable[[str], None]) -> Told | None:
+    """The live loss and what may explain it; None: nothing is live.
+
+    Raises:
+        Misuse: log or labels are named and cannot be read.
+    """
     try:
         champion = ledger_of(project).champion()
     except Misuse:
@@ -113,13 +115,11 @@ def _live(project: Project, say: Callable[[str], None]) -> Told | None:
     try:
         return _told(project, champion, say)
     except predictions.NoLog as why:
-        return _unknown(str(why))
+        return _unknown(str(why), [], Explained(str(why)))
 
 
-def _unknown(why: str, more: list[str] | None = None, found: Explained | None = None) -> Told:
-    return Told(
-        None, f"its live loss is not known: {why}", "\n".join([f"Not known: {escape(why)}.", *(more or [])]), found
-    )
+def _unknown(why: str, more: list[str], about: Explained) -> Told:
+    return Told(None, f"its live loss is not known: {why}", "\n".join([f"Not known: {escape(why)}.", *more]), about)
 
 
 def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> Told:

@@ -17,6 +17,7 @@ from tempfile import SpooledTemporaryFile
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from conveyor.core.environment import data_options
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 PREFIX, ENDING = "predictions-", ".jsonl"
 FUTURE = pd.Timedelta(minutes=5)  # two clocks may differ by so much
 RECENT = pd.Timedelta(days=28)  # up to the newest line: so long features are kept
-OWN = "feature "  # before the name of a recent feature, which may be called like a column of the log
 IN_MEMORY = 50_000_000  # bytes of an archive of the volume; more of it waits on the disk
 
 
@@ -100,29 +100,67 @@ def parsed(
     import pyarrow as pa
 
     asked = _Asked(wanted, several, recent)
-    count, damaged, seen, swept = 0, 0, set[str](), pd.Timestamp(0, tz="UTC")
-    newest = swept
-    tables = [_Part(_table([], asked), swept, set())]
+    count, damaged, begin = 0, 0, 0
+    newest = swept = pd.Timestamp(0, tz="UTC")
+    tables, kept = [_table([], asked.fields)], list[_Features]()
     for name, content in files:
         base = PurePosixPath(name).name
         if base.startswith(PREFIX) and base.endswith(ENDING):
-            rows, names, bad = _lines(content, asked)
-            tables.append(_Part(_table(rows, asked), _last(rows, now), names))
-            count, damaged, newest = count + 1, damaged + bad, max(newest, tables[-1].last)
-            if recent and newest - swept > pd.Timedelta(days=1):
-                tables, swept = [part.without_features(newest - RECENT) for part in tables], newest
-    tables = [part.without_features(newest - RECENT) for part in tables]
-    seen.update(*(part.names for part in tables))
-    frame = pa.concat_tables([part.table for part in tables]).to_pandas()
+            rows, features, names, bad = _lines(content, asked)
+            tables.append(_table(rows, asked.fields))
+            last = _last(rows, now)
+            newest = max(newest, last)
+            if recent and rows:
+                kept.append(_Features(_table(features, asked.recent_fields), begin, last, names))
+            if newest - swept > pd.Timedelta(days=1):
+                kept, swept = [each for each in kept if each.last > newest - RECENT], newest
+            count, damaged, begin = count + 1, damaged + bad, begin + len(rows)
+    frame = pa.concat_tables(tables).to_pandas()
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
     no_time, later = frame["time"].isna(), frame["time"] > now + FUTURE
     frame = frame[~no_time & ~later].sort_values("time", kind="stable")
     again = frame.duplicated(["id", "row"])
-    frame = frame[~again].reset_index(drop=True)
-    own = {f"{OWN}{name}": name for name in recent if name in seen}
-    features = frame.loc[frame["time"] > newest - RECENT, list(own)].rename(columns=own)
-    rows = frame[[name for name in frame if not str(name).startswith(OWN)]]
-    return Read(rows, features, count, int(again.sum()), damaged + int(no_time.sum()), int(later.sum()))
+    frame = frame[~again]
+    is_recent = (frame["time"] > newest - RECENT).to_numpy()
+    found = _joined([each for each in kept if each.last > newest - RECENT]).reindex(frame.index[is_recent])
+    rows = frame.reset_index(drop=True)
+    return Read(
+        rows=rows,
+        features=found.set_axis(rows.index[is_recent]),
+        files=count,
+        repeated=int(again.sum()),
+        damaged=damaged + int(no_time.sum()),
+        future=int(later.sum()),
+    )
+
+
+@dataclass(frozen=True)
+class _Features:
+    """The recent features of a file.
+
+    Attributes:
+        table: of each of its rows.
+        begin: how many rows the files before it have.
+        last: the time of the newest row that is not in the future.
+        names: what a row has.
+    """
+
+    table: pa.Table
+    begin: int
+    last: pd.Timestamp
+    names: set[str]
+
+
+def _joined(kept: list[_Features]) -> pd.DataFrame:
+    """The features of several files by the place of the row in all of them, without those that no row has."""
+    import pyarrow as pa
+
+    if not kept:
+        return pd.DataFrame()
+    names = set[str]().union(*(each.names for each in kept))
+    table = pa.concat_tables([each.table for each in kept])
+    frame = table.select([name for name in table.schema.names if name in names]).to_pandas()
+    return frame.set_axis(np.concatenate([np.arange(each.begin, each.begin + len(each.table)) for each in kept]))
 
 
 @dataclass(frozen=True)
@@ -133,28 +171,26 @@ class _Asked:
     several: bool
     recent: Mapping[str, str]
 
-
-@dataclass(frozen=True)
-class _Part:
-    """A file: its rows, the time of the last one that is not in the future, and the names of features it has."""
-
-    table: pa.Table
-    last: pd.Timestamp
-    names: set[str]
-
-    def without_features(self, since: pd.Timestamp) -> _Part:
-        """The same, without recent features if all rows are older."""
+    @property
+    def fields(self) -> list[tuple[str, Any]]:
         import pyarrow as pa
 
-        table = self.table
-        if self.last > since or not self.names:
-            return self
-        for place, name in enumerate(table.schema.names):
-            if name.startswith(OWN):
-                table = table.set_column(
-                    place, table.schema.field(place), pa.nulls(len(table), table.schema.types[place])
-                )
-        return _Part(table, self.last, set())
+        number = pa.list_(pa.float64()) if self.several else pa.float64()
+        own = [("id", pa.string()), ("row", pa.int64()), ("time", pa.string()), ("model", _words())]
+        return [*own, ("prediction", number), *((name, pa.string()) for name in self.wanted)]
+
+    @property
+    def recent_fields(self) -> list[tuple[str, Any]]:
+        import pyarrow as pa
+
+        return [(name, pa.float64() if kind == "number" else _words()) for name, kind in self.recent.items()]
+
+
+def _words() -> Any:
+    """Texts of which many are equal."""
+    import pyarrow as pa
+
+    return pa.dictionary(pa.int32(), pa.string())
 
 
 def _last(rows: list[tuple[Any, ...]], now: pd.Timestamp) -> pd.Timestamp:
@@ -165,43 +201,46 @@ def _last(rows: list[tuple[Any, ...]], now: pd.Timestamp) -> pd.Timestamp:
     return pd.Timestamp(0, tz="UTC") if pd.isna(last) else last
 
 
-def _table(rows: list[tuple[Any, ...]], asked: _Asked) -> pa.Table:
+def _table(rows: list[tuple[Any, ...]], fields: list[tuple[str, Any]]) -> pa.Table:
     """Arrow holds a file in a tenth of what Python needs."""
     import pyarrow as pa
 
-    number, words = pa.float64(), pa.dictionary(pa.int32(), pa.string())
-    fields = [("id", pa.string()), ("row", pa.int64()), ("time", pa.string()), ("model", words)]
-    fields += [("prediction", pa.list_(number) if asked.several else number)]
-    fields += [(name, pa.string()) for name in asked.wanted]
-    fields += [(f"{OWN}{name}", number if kind == "number" else words) for name, kind in asked.recent.items()]
     columns = list(zip(*rows, strict=True)) or [()] * len(fields)
-    return pa.table(
-        [pa.array(cells, kind) for cells, (_, kind) in zip(columns, fields, strict=True)], pa.schema(fields)
-    )
+    return pa.table([_array(cells, kind) for cells, (_, kind) in zip(columns, fields, strict=True)], pa.schema(fields))
 
 
-def _lines(content: bytes, asked: _Asked) -> tuple[list[tuple[Any, ...]], set[str], int]:
-    """The lines of one file, the recent features that one of them has, and how many lines are none."""
-    rows, bad = [], 0
+def _array(cells: tuple[Any, ...], kind: Any) -> pa.Array:
+    """Cells of one type; where one is of another, each is read by itself, which is slower."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(cells, kind)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        of = _number if pa.types.is_floating(kind) else _text
+        return pa.array([None if cell is None else of(cell) for cell in cells], kind)
+
+
+def _lines(content: bytes, asked: _Asked) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], set[str], int]:
+    """The lines of one file, their recent features, which of these one has, and how many lines are none."""
+    rows, recent, bad = [], [], 0
     names = set[str]()
-    recent = [(name, _number if kind == "number" else _text) for name, kind in asked.recent.items()]
     for line in content.split(b"\n"):
         if not line.strip():
             continue
         try:
             told = json.loads(line)
             features, prediction = told["features"], told["prediction"]
-            found: list[Any] = [
-                None if (cell := dict.get(features, name)) is None else _text(cell) for name in asked.wanted
-            ]
-            found += [None if (cell := dict.get(features, name)) is None else read(cell) for name, read in recent]
+            found = [None if (cell := dict.get(features, name)) is None else _text(cell) for name in asked.wanted]
             given = [_finite(part) for part in prediction] if asked.several else _finite(prediction)
-            rows.append((str(told["id"]), int(told["row"]), str(told["time"]), str(told["model"]), given, *found))
-            if recent:
+            row = (str(told["id"]), int(told["row"]), str(told["time"]), str(told["model"]), given, *found)
+            if asked.recent:
+                cells = tuple(map(features.get, asked.recent))
                 names.update(features)
+                recent.append(cells)
+            rows.append(row)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             bad += 1
-    return rows, names & asked.recent.keys(), bad
+    return rows, recent, names, bad
 
 
 def _finite(cell: Any) -> float:
@@ -218,15 +257,13 @@ def _finite(cell: Any) -> float:
 
 def _number(cell: Any) -> float:
     """Infinite: it is none."""
-    if isinstance(cell, bool) or not isinstance(cell, int | float):
-        return float("inf")
     with suppress(OverflowError):
-        return float(cell)
+        return float(cell) if isinstance(cell, int | float) else float("inf")
     return float("inf")
 
 
 def _text(cell: Any) -> str:
-    return cell if isinstance(cell, str) else json.dumps(cell)
+    return cell.encode(errors="replace").decode() if isinstance(cell, str) else json.dumps(cell)
 
 
 def _of_store(url: str) -> Iterator[tuple[str, bytes]]:

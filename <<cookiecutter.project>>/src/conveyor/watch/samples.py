@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from conveyor.gate.spread import Floats, Spread, from_left_out
+from conveyor.gate.spread import FEWEST, Floats, Spread, from_left_out
 
 CONFIDENCE = 0.95  # of intervals, both bounds together
+ROUNDING = 1e-12  # of a value: a smaller difference of two means is none
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ def between(value: float, before: Floats, before_days: Days, now: Floats, now_da
         value: of all rows, such as a mean now minus one before.
         before, now: the value without each day of the one sample and of the other (d,).
     """
-    one = from_left_out(value, before, before_days.shares, len(before))
-    other = from_left_out(value, now, now_days.shares, len(now))
+    one, other = _own(value, before, before_days), _own(value, now, now_days)
     if not (one.known and other.known):
         return Spread(value, np.inf, 0)
     squares = one.error**2, other.error**2
@@ -77,6 +77,14 @@ def between(value: float, before: Floats, before_days: Days, now: Floats, now_da
     # B. Welch, "The generalization of Student's problem", Biometrika 34 (1947).
     parts = sum(square**2 / each.freedom for square, each in zip(squares, (one, other), strict=True))
     return Spread(value, float(np.sqrt(total)), total**2 / parts if parts else np.inf)
+
+
+def _own(value: float, left_out: Floats, days: Days) -> Spread:
+    """The part of the spread that comes from one of the samples."""
+    if len(left_out) >= FEWEST and np.ptp(left_out) <= ROUNDING * max(abs(value), 1.0):
+        # Days that are all equal differ by rounding, in which neighbours are alike.
+        return Spread(value, 0.0, len(left_out) - 1)
+    return from_left_out(value, left_out, days.shares, len(left_out))
 
 
 def difference(before: Floats, before_days: Days, now: Floats, now_days: Days) -> Spread:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conveyor.gate.spread import FEWEST
 from conveyor.report.wording import escape
 from conveyor.watch.explained import Explained
 from conveyor.watch.few_labels import Estimate, FewLabels
@@ -9,7 +10,7 @@ from conveyor.watch.moved import SIZE, Change, Column
 from conveyor.watch.segments import ROWS, Segment
 
 MOST = 30  # columns that are told, beside those that have moved
-NO_INTERVAL = "too few days"
+NO_INTERVAL = "no interval"  # days are fewer than ten, or too much alike
 SHARES = {
     "missing": "missing",
     "unseen": "not in training",
@@ -22,9 +23,9 @@ def moved(found: Explained) -> str:
     """What moved, the expectations and the traffic."""
     text = [*_traffic(found)]
     if found.why:
-        return "\n".join([f"Not known: {escape(found.why, 500)}.", "", *text])
+        return "\n".join([f"Not known: {escape(found.why)}.", *(["", *text] if found.traffic else [])])
     changed = [column.name for column in (*found.scores, *found.columns) if column.moved]
-    head = f"**{len(changed)} of {len(found.scores) + len(found.columns)} have moved**"
+    head = f"**{len(changed)} of {len(found.scores) + len(found.columns)} columns have moved**"
     head += f": {', '.join(escape(name) for name in changed[:MOST])}" if changed else ""
     table = ["| | moved | difference | 95 % interval | more |", "|---|---|---|---|---|"]
     listed = [*found.scores, *found.columns]
@@ -41,12 +42,20 @@ def moved(found: Explained) -> str:
         "- Pairs: the share of pairs in which the live value is larger than that of training, less .5. Moved: the"
         f" difference is shown, at 95 % for all columns together, and is {SIZE:.2f} of the pairs or {SIZE:.0%} of the"
         " rows, or more",
+        f"- {NO_INTERVAL[:1].upper()}{NO_INTERVAL[1:]}: {_why(found)}",
         *([f"- {len(listed) - len(told)} more columns differ less"] if len(listed) > len(told) else []),
-        *([f"- {found.private} private features are not logged"] if found.private else []),
+        *([f"- {found.private} features are not logged, because they are private"] if found.private else []),
         *_contract(found),
         *text,
     ]
     return "\n".join(text)
+
+
+def _why(found: Explained) -> str:
+    """Why an interval may be missing."""
+    if found.live_days < FEWEST:
+        return f"too few days, {found.live_days} of at least {FEWEST}"
+    return "days resemble those around them or a week apart too much, as temperatures and weekdays do, or are too few"
 
 
 def _row(column: Column) -> str:
@@ -109,9 +118,7 @@ def _traffic(found: Explained) -> list[str]:
 
 
 def segments(found: Explained) -> str:
-    """The live loss of each segment."""
-    if found.why:
-        return f"Not known: {escape(found.why, 500)}."
+    """The live loss of each segment, if the holdout is known."""
     if not found.segments:
         return f"No column of `gate.guards.segments` has a value with {ROWS} labelled rows, live and in the holdout."
     text = ["| segment | live rows | live loss | holdout | difference | 95 % interval |", "|---|--:|--:|--:|--:|---|"]
