@@ -334,11 +334,13 @@ def test_the_monitor_tells_what_moved_by_the_end_of_the_year_and_never_what_is_p
     text = monitor(project, tmp_path / "log")
     what = text.split("## What moved")[1].split("## Segments")[0]
     lines = {row.split("|")[1].strip(): row for row in what.splitlines() if row.startswith("| ")}
+    assert " predictions of 28 days, beside the rows" in what
+    assert "**The log_loss has not shown to be higher" in text, "what moved is no alarm"
     assert "gone from the log" in lines["pressure"] and "new: MOON" in lines["dest"]
     assert "missing 0.0% → 100.0%" in lines["humid"] and "one value only (live)" in lines["visib"]
     assert "| **yes** |" in lines["dest"] and "| no |" in lines["distance"]
     assert "column 'visib': expected values between 0 and 20" in what and "in row" not in what
-    assert "1 features are not logged, because they are private" in what and "carrier" not in what
+    assert "Private features, which are not logged: 1" in what and "carrier" not in what
     found = text.split("## Segments")[1]
     assert "| origin = EWR |" in found and "carrier" not in found
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PREFIX, ENDING = "predictions-", ".jsonl"
 FUTURE = pd.Timedelta(minutes=5)  # two clocks may differ by so much
-RECENT = pd.Timedelta(days=28)  # up to the newest line: so long features are kept
+RECENT = pd.Timedelta(days=28)  # whole days up to that of the newest line: so long features are kept
 IN_MEMORY = 50_000_000  # bytes of an archive of the volume; more of it waits on the disk
 
 
@@ -113,7 +113,7 @@ def parsed(
             if recent and rows:
                 kept.append(_Features(_table(features, asked.recent_fields), begin, last, names))
             if newest - swept > pd.Timedelta(days=1):
-                kept, swept = [each for each in kept if each.last > newest - RECENT], newest
+                kept, swept = [each for each in kept if each.last >= _since(newest)], newest
             count, damaged, begin = count + 1, damaged + bad, begin + len(rows)
     frame = pa.concat_tables(tables).to_pandas()
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
@@ -121,8 +121,8 @@ def parsed(
     frame = frame[~no_time & ~later].sort_values("time", kind="stable")
     again = frame.duplicated(["id", "row"])
     frame = frame[~again]
-    is_recent = (frame["time"] > newest - RECENT).to_numpy()
-    found = _joined([each for each in kept if each.last > newest - RECENT]).reindex(frame.index[is_recent])
+    is_recent = (frame["time"] >= _since(newest)).to_numpy()
+    found = _joined([each for each in kept if each.last >= _since(newest)]).reindex(frame.index[is_recent])
     rows = frame.reset_index(drop=True)
     return Read(
         rows=rows,
@@ -132,6 +132,10 @@ def parsed(
         damaged=damaged + int(no_time.sum()),
         future=int(later.sum()),
     )
+
+
+def _since(newest: pd.Timestamp) -> pd.Timestamp:
+    return newest.floor("D") + pd.Timedelta(days=1) - RECENT
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def moved(found: Explained) -> str:
         " rows, or more",
         f"- {NO_INTERVAL[:1].upper()}{NO_INTERVAL[1:]}: {_why(found)}",
         *([f"- {len(listed) - len(told)} more columns differ less"] if len(listed) > len(told) else []),
-        *([f"- {found.private} features are not logged, because they are private"] if found.private else []),
+        *([f"- Private features, which are not logged: {found.private}"] if found.private else []),
         *_contract(found),
         *text,
     ]
@@ -123,7 +123,8 @@ def segments(found: Explained) -> str:
         return f"No column of `gate.guards.segments` has a value with {ROWS} labelled rows, live and in the holdout."
     text = ["| segment | live rows | live loss | holdout | difference | 95 % interval |", "|---|--:|--:|--:|--:|---|"]
     text += [_segment(each) for each in found.segments]
-    return "\n".join([*text, "", f"The last {found.days} days. It explains the loss; the alarm does not look at it."])
+    about = f"The last {found.days} days. Each interval holds alone: of many, some miss zero by chance."
+    return "\n".join([*text, "", about])
 
 
 def _segment(each: Segment) -> str:
