@@ -85,7 +85,7 @@ def promised(project: Project, champion: Champion, bundle: Bundle) -> Blocks:
     if not data.time:
         raise Untold("data.time is null: a holdout without time does not tell how much days differ")
     try:
-        frame = _data_of(project, champion, bundle)
+        frame = data_of(project, champion, bundle)
         held = ~SplitRule.read(bundle.path).trained_on(frame)
         with of_own_bundle(project, bundle, columns.features(frame[held], data)) as scored:
             predicted = scored.predictions
@@ -96,7 +96,7 @@ def promised(project: Project, champion: Champion, bundle: Bundle) -> Blocks:
     return _means(number, of_rows(data.task, y, predicted))
 
 
-def _data_of(project: Project, champion: Champion, bundle: Bundle) -> pd.DataFrame:
+def data_of(project: Project, champion: Champion, bundle: Bundle) -> pd.DataFrame:
     """The data as they were at the commit of a model.
 
     Raises:
