@@ -57,6 +57,7 @@ class GitHub:
         latest: `make_latest` of the last request that made or changed a release.
         dispatches: `workflow`, `ref` and `inputs` of each start of a workflow.
         attestations: `job`, `subject`, `predicate_type` and `predicate` of each.
+        merges: `number`, `head` and `way` of each merge; unmergeable: why GitHub merges nothing, None: it does.
         checks, statuses: commit -> what is said of it, to be set by a test.
         deployments, runs: `environment`, `sha` and `state`, and `workflow` and `sha`, of each, oldest first; see `ran`.
         refs: the branches and tags at which a workflow can be started, to be added to by a test.
@@ -70,7 +71,7 @@ class GitHub:
         self.workflows = {path.name: workflow for path, workflow in read_workflows(project).items()} if project else {}
         self.refs, self.may_open = {"main"}, True
         self.comments, self.issues, self.pulls, self.checks, self.statuses = {}, [], {}, {}, {}
-        self.deployments, self.runs = [], []
+        self.deployments, self.runs, self.merges, self.unmergeable = [], [], [], None
         self.releases, self.dispatches, self.attestations, self.requests, self.violations = [], [], [], [], []
         self.latest, self._faults, self._ids, self._lock = None, [], 0, threading.RLock()
 
@@ -318,6 +319,16 @@ class GitHub:
         for key in ("title", "body", "state"):
             self.pulls[pull_number][key] = request.take(key, self.pulls[pull_number][key])
         return 200, self._pull(pull_number)
+
+    def _pulls_merge(self, request, pull_number):
+        pull, head, way = self.pulls.get(pull_number), request.take("sha"), request.take("merge_method", "merge")
+        if pull is None:
+            raise Refused(404, "Not Found")
+        if self.unmergeable:
+            raise Refused(405, self.unmergeable)
+        pull["state"] = "closed"
+        self.merges.append({"number": pull_number, "head": head, "way": way})
+        return 200, {"sha": head, "merged": True, "message": "Pull Request successfully merged"}
 
     def _checks_list_for_ref(self, request, ref):
         runs = self.checks.get(ref, [])

@@ -242,7 +242,7 @@ def test_a_long_list_comes_in_pages_and_each_names_the_next(double, ask):
         ("DELETE", "issues/7", {}, 501, "not stood in for"),
         ("GET", "issues/seven", {}, 501, "not stood in for"),
         ("GET", "elsewhere", {}, 501, "not stood in for"),
-        ("PUT", "pulls/7/merge", {"body": {}}, 501, "not stood in for"),
+        ("PUT", "pulls/7/update-branch", {"body": {}}, 501, "not stood in for"),
     ],
 )
 def test_what_github_does_not_describe_or_the_double_does_not_know_fails_the_test(

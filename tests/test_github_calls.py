@@ -14,7 +14,6 @@ from github_needs import ACTIONS, COMMANDS, NEEDS
 SPARE = {
     "GET /attestations/{subject_digest}",  # by `gh attestation verify`
     "DELETE /releases/{release_id}",
-    "GET /commits/{ref}/check-runs",
     "GET /commits/{ref}/status",
     "GET /issues/comments/{comment_id}",
     "GET /issues/{issue_number}",
@@ -55,6 +54,7 @@ def test_every_job_may_do_what_it_asks_for_and_is_given_the_token(workflows, cod
         ("generated", "deliver/staging"),
         ("generated", "deliver/production"),
         ("generated", "monitor/live"),
+        ("generated", "monitor/probation"),
         ("generated", "monitor/missed"),
         ("generated", "release/attest"),
         ("generated", "release/publish"),
@@ -90,7 +90,8 @@ def test_every_job_may_do_what_it_asks_for_and_is_given_the_token(workflows, cod
             "release/publish: .* the step has no GITHUB_TOKEN",
         ),
         ("deliver", "attestations: write", "attestations: read", r"POST /attestations \(actions/attest\) needs"),
-        ("monitor", "actions: write", "actions: read", r"monitor/missed: POST /actions/.* \(missed\) needs"),
+        ("monitor", "actions: write", "actions: read", r"monitor/(missed|probation): POST /actions/.* needs"),
+        ("collect", "checks: read", "contents: write", r"collect/bring: GET /commits/.* \(propose\) needs"),
     ],
 )
 def test_a_job_that_loses_a_right_or_the_token_is_named(workflows, code, tmp_path, file, old, new, told):
@@ -240,7 +241,7 @@ def test_the_page_says_who_asks_for_what_with_which_permission_and_on_which_plan
     for row, *parts in (
         (
             "POST /actions/workflows/{workflow_id}/dispatches",
-            "| `actions: write` | approve/record<br>monitor/missed |  |",
+            "| `actions: write` | approve/record<br>monitor/probation<br>monitor/missed |  |",
         ),
         ("GET /issues/{issue_number}/comments", "`issues: read` or `pull-requests: read`", "compare/decide"),
         ("POST /attestations", "deliver/attest<br>release/attest<br>the template's release/attest", "Enterprise Cloud"),

@@ -394,7 +394,7 @@ def test_data_of_then_that_are_gone_are_told_in_a_line(bootstrapped, tmp_path, a
     def gone(*_):
         raise Misuse("the data of commit 0123456789ab are no longer what they were")
 
-    monkeypatch.setattr(loss, "_data_of", gone)
+    monkeypatch.setattr(loss, "data_of", gone)
     monkeypatch.setenv("PREDICTION_LOG", f"file://{folder}")
     told = look(Project(project.path), print)
     assert told.state is None and "are no longer what they were" in told.explained.why

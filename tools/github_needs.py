@@ -103,6 +103,7 @@ NEEDS = {
     "POST /pulls": OPENED,
     "GET /pulls/{pull_number}": Need((PULLS,)),
     "PATCH /pulls/{pull_number}": OPENED,
+    "PUT /pulls/{pull_number}/merge": CONTENTS,
     "GET /releases": Need(CONTENTS.any_of, "drafts are listed to who may write", ("listings for draft releases",)),
     "POST /releases": RELEASED,
     "DELETE /releases/assets/{asset_id}": CONTENTS,

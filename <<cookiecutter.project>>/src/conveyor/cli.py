@@ -99,6 +99,23 @@ def collect() -> None:
 
 
 @app.command()
+def retrain(
+    issue: Annotated[bool, typer.Option(help="In a workflow: tell the open issue about an alarm.")] = False,
+) -> None:
+    """Collect new rows, and where monitor.retrain is set, show whether a model that learns them is better.
+
+    Nothing is promoted: `propose` makes a pull request of the rows.
+    """
+    from conveyor.core.project import Project
+    from conveyor.steps.pipeline import alone
+    from conveyor.watch.retrain import run
+
+    project = Project(Path.cwd())
+    with alone(project), _waited("retrain"):
+        print(f"retrain   {one_line(run(project, issue))}")
+
+
+@app.command()
 def validate(pull: Pull = None) -> None:
     """Check the data against expectations/data.json, before anything is trained."""
     _step("validate", pull)
@@ -257,6 +274,7 @@ ACTS = {
     "ledger-key": "github.ledger_key.run",
     "missed": "github.missed.run",
     "monitor": "watch.monitor.run",
+    "probation": "watch.probation.run",
     "propose": "github.propose.run",
     "prune": "deploy.rollback.prune",
     "publish": "github.release.publish",
@@ -328,6 +346,14 @@ def monitor(issue: Annotated[bool, typer.Option(help="In a workflow: keep one is
 
 
 @app.command()
+def probation(
+    issue: Annotated[bool, typer.Option(help="In a workflow: keep one issue about harm.")] = False, push: Push = False
+) -> None:
+    """Is the champion no worse than the one before, on rows that came after its data? The ledger records it."""
+    _act("probation", push, issue)
+
+
+@app.command()
 def comment() -> None:
     """In a workflow: write build/report.md as the comment on the pull request."""
     _act("comment", False)
@@ -353,7 +379,7 @@ def missed() -> None:
 
 @app.command()
 def propose() -> None:
-    """In a workflow: make a pull request of build/proposal.json, which `collect` has written."""
+    """In a workflow: make a pull request of build/proposal.json, which `collect` or `retrain` has written."""
     _act("propose", False)
 
 

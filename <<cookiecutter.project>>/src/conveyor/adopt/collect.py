@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from conveyor.adopt import append, edit, origin, plan, sniff
 from conveyor.core import params
@@ -38,6 +39,7 @@ class Sorted:
         changed: how many are there with other values; they stay as they are.
         waiting: how many have no target yet.
         left_out: columns that the data do not have.
+        later: how many of the new rows come another time.
     """
 
     new: pd.DataFrame
@@ -45,12 +47,20 @@ class Sorted:
     changed: int
     waiting: int
     left_out: list[str]
+    later: int = 0
 
 
-def run(project: Project, say: Callable[[str], None] = print) -> str:
+def run(
+    project: Project,
+    say: Callable[[str], None] = print,
+    now: Callable[[pd.DataFrame], NDArray[np.bool_]] | None = None,
+) -> str:
     """Add the new rows of ``data.source`` to the data, and move the pin in params.yaml with them.
 
     A row is new if no row has its key. After a kill all is as before, or the next run finishes it.
+
+    Args:
+        now: tells which of the new rows are to come now (n,); the others come another time. None: all.
 
     Raises:
         Refused: with the new rows the data break the contract.
@@ -72,6 +82,9 @@ def run(project: Project, say: Callable[[str], None] = print) -> str:
     if found is not None and "" in files and not files[""].startswith(formats.PARQUET):
         found = found.replace("", None)  # a CSV has no empty text beside a gap
     answer = sort(found, known, project.params.data, place)
+    if now is not None:
+        wanted = now(answer.new)
+        answer = replace(answer, new=answer.new[wanted].reset_index(drop=True), later=int((~wanted).sum()))
     besides = _besides(answer, unended)
     if not len(answer.new):
         return _told(project, f"nothing new at {place}{besides}")
@@ -235,6 +248,7 @@ def _besides(answer: Sorted, unended: bool) -> str:
         (answer.known, f"{answer.known:,} known"),
         (answer.changed, f"{answer.changed:,} with other values than here, where they stay as they are"),
         (answer.waiting, f"{answer.waiting:,} without a target yet"),
+        (answer.later, f"{answer.later:,} that come another time"),
         (unended, "1 in the last line, which has no end: it waits, for it may be cut off"),
     ]
     said = [f"besides {', '.join(found)}"] if (found := [text for count, text in told if count]) else []
@@ -255,6 +269,7 @@ def _propose(project: Project, answer: Sorted, place: str, known: pd.DataFrame, 
         f"| known already, equal | {answer.known:,} |",
         f"| known with other values, which stay as they are here | {answer.changed:,} |",
         f"| without a target yet, which come when they have one | {answer.waiting:,} |",
+        *([f"| newer ones, which come another time | {answer.later:,} |"] if answer.later else []),
         "",
         f"`{path}` holds the new rows behind the others. `{SUITE}` holds with them, and `data.sha256` is their pin.",
     ]

@@ -42,6 +42,7 @@ class Environment(Frozen):
     prediction_log: str | None = None
     kubeconfig: str | None = None
     source_password: str | None = None
+    webhook: str | None = None
 
     def registry_auth(self, image: str) -> dict[str, str | None] | None:
         """The credentials for the Docker SDK to pull and push an image by its name; None: those of `docker login`.
@@ -91,6 +92,7 @@ class Environment(Frozen):
             prediction_log=given.get("PREDICTION_LOG"),
             kubeconfig=given.get("KUBECONFIG_DATA"),
             source_password=given.get("SOURCE_PASSWORD"),
+            webhook=given.get("MONITOR_WEBHOOK"),
         )
 
 

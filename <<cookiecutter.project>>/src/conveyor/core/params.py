@@ -236,6 +236,9 @@ class Monitor(Frozen):
     labels: str | None = Field(default=None, min_length=1)  # None: the data of data.path
     false_alarms: float = Field(default=0.05, gt=0, lt=1)  # in a year
     tolerance: float = Field(default=0.01, ge=0)  # of the loss, in its units
+    rollback: bool = False
+    retrain: Literal["propose", "deliver"] | None = None  # None: `collect` proposes rows as they come
+    retrain_most: int = Field(default=2, ge=1)  # models that come to be live in 30 days
 
 
 class Params(Frozen):

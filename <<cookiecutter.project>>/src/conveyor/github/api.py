@@ -124,3 +124,14 @@ def deliver(environment: Environment) -> str:
     """
     GitHub(environment)("POST", "actions/workflows/deliver.yml/dispatches", {"ref": "main"})
     return "the workflow deliver was asked to run on main"
+
+
+def undo(environment: Environment, to: int, because: str) -> str:
+    """Start the workflow rollback on main.
+
+    Raises:
+        Misuse: see ``GitHub``.
+    """
+    inputs = {"because": because, "to": str(to)}
+    GitHub(environment)("POST", "actions/workflows/rollback.yml/dispatches", {"ref": "main", "inputs": inputs})
+    return f"the workflow rollback was asked to go back to event {to}"

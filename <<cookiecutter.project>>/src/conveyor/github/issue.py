@@ -32,6 +32,18 @@ def tell(github: GitHub, title: str, body: str, again_within: timedelta | None =
     return f"opened {github('POST', 'issues', {'title': title, 'body': body})['html_url']}"
 
 
+def comment(github: GitHub, title: str, text: str) -> str | None:
+    """Add a comment to the open issue of this title; returns its address, None if there is no such issue.
+
+    Raises:
+        Misuse: see ``GitHub``.
+    """
+    for known in _found(github, title, "state=open"):
+        github("POST", f"issues/{known['number']}/comments", {"body": text})
+        return str(known["html_url"])
+    return None
+
+
 def close(github: GitHub, title: str, why: str) -> int:
     """Close the open issues of this title with a comment; returns how many there were.
 

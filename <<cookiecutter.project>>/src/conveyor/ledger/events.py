@@ -33,6 +33,7 @@ class Champion(Frozen):
 Kind = Literal[
     "accepted",
     "live",
+    "confirmed",
     "aborted",
     "kept",
     "blocked",
@@ -50,6 +51,7 @@ class Event(Frozen):
 
     accepted      the gate accepted the model; it does not serve yet
     live          it serves: from now on it is the champion
+    confirmed     rows that came after its data show that the champion is no worse than the champion before it
     aborted       it was accepted and does not come to serve
     kept          the gate did not accept it; the verdict is recorded
     blocked       the gate refused it; the verdict is recorded

@@ -256,6 +256,17 @@ class Ledger(Journal):
         told = {**repeated(event), "commit": self.project.commit, "outcome": "release", "tag": tag}
         return self.release_of(event, tag) or self._append("released", {**told, "reason": f"{tag} is {image}"})
 
+    def confirm(self, champion: Champion, reason: str) -> Event:
+        """Write ``confirmed`` for the champion, unless it is.
+
+        Raises:
+            Moved: another model is champion by now.
+        """
+        if self.champion() != champion:
+            raise Moved
+        told = {**repeated(self.lived[-1]), "outcome": "confirm", "reason": reason}
+        return self.confirmation() or self._append("confirmed", told)
+
     def put_under_quarantine(self, number: int, because: str) -> Event:
         """Write ``quarantined`` for the model of an event, unless it is: it will not be accepted again.
 

@@ -35,6 +35,7 @@ class State:
         self._sketches: dict[str, dict[str, Any]] = {}  # rows and sketch by digest: the first event with them has both
         self._noted: set[tuple[str, str | None]] = set()  # models and rows that the present champion was compared on
         self._approved: dict[tuple[str, str], Event] = {}
+        self._confirmed: Event | None = None
         self._released: dict[str, Event] = {}
         self._by_id: dict[str, Event] = {}
         self._anchors: dict[str, str] = {}
@@ -50,6 +51,8 @@ class State:
         waits = self._waiting
         if event.type in ("live", "aborted") and (waits is None or _model(waits) != _model(event)):
             raise Unsound("does not follow from the events before it")
+        if event.type == "confirmed" and not (self.lived and _model(self.lived[-1]) == _model(event)):
+            raise Unsound("confirms a model that is not champion")
         if event.schema_ == SCHEMA:
             self._in_order(event)
         elif self.events and self.events[-1].schema_ > event.schema_:
@@ -92,6 +95,9 @@ class State:
                 self.lived.append(event)
                 self._approved.clear()
                 self._noted.clear()
+                self._confirmed = None
+            case "confirmed":
+                self._confirmed = event
             case "aborted":
                 self._undo()
             case "kept" | "blocked":
@@ -169,6 +175,10 @@ class State:
     def to_serve(self) -> Event | None:
         """The event of the model that is to serve: the one on its way, else the champion's."""
         return self._waiting or (self.lived[-1] if self.lived else None)
+
+    def confirmation(self) -> Event | None:
+        """The ``confirmed`` event of the champion, since it is that."""
+        return self._confirmed
 
     def by_id(self, identity: str) -> Event | None:
         """The event of an id; None: it was not written."""

@@ -102,7 +102,7 @@ def then(project: Project, champion: Champion, bundle: Bundle) -> Then:
     if not data.time:
         raise Untold("data.time is null: a holdout without time does not tell how much days differ")
     try:
-        frame = _data_of(project, champion, bundle)
+        frame = data_of(project, champion, bundle)
         for name in (data.time, data.target):
             if name not in frame:
                 raise Misuse(f"the data of then have no column {name!r}")
@@ -124,7 +124,7 @@ def promised(project: Project, of: Then) -> Blocks:
     return _means(number, of_rows(data.task, of.y.astype(np.float64), of.predicted))
 
 
-def _data_of(project: Project, champion: Champion, bundle: Bundle) -> pd.DataFrame:
+def data_of(project: Project, champion: Champion, bundle: Bundle) -> pd.DataFrame:
     """The data as they were at the commit of a model.
 
     Raises:

@@ -20,6 +20,7 @@ from conveyor.report.wording import escape
 from conveyor.watch import explained, labels, loss, predictions, words
 from conveyor.watch.alarm import State, Watch, Window, watch
 from conveyor.watch.explained import Explained
+from conveyor.watch.webhook import send
 
 TITLE = "The live loss has risen"
 AGAIN = timedelta(days=14)  # an alarm that comes back so soon is the same one
@@ -92,12 +93,36 @@ def _sections(live: Told) -> str:
 
 def _kept(project: Project, live: Told) -> str:
     """The one issue: open while there is an alarm. While too little is known, it stays as it is."""
-    github = GitHub(project.environment)
     if live.state == "alarm":
         run_of = f"\nSeen by {project.environment.run_url}.\n" if project.environment.run_url else ""
-        return tell(github, TITLE, f"{live.text}\n\n{HOW}\n\n{MEASURED}\n{run_of}", AGAIN)
-    closed = close(github, TITLE, f"It is over: {live.line}.")
-    return "its issue is closed" if closed else "no issue is open"
+        body = f"{live.text}\n\n{HOW}\n\n{MEASURED}\n{run_of}"
+        return called(project, TITLE, live.line, lambda: tell(GitHub(project.environment), TITLE, body, AGAIN))
+    over = f"It is over: {live.line}."
+    return called(project, TITLE, over, lambda: closed(project, TITLE, over) or "no issue is open")
+
+
+def closed(project: Project, title: str, why: str) -> str:
+    """Close the issues of a title; empty if none is open."""
+    return "its issue is closed" if close(GitHub(project.environment), title, why) else ""
+
+
+def called(project: Project, title: str, text: str, keep: Callable[[], str]) -> str:
+    """Keep an issue, and where MONITOR_WEBHOOK is set tell a chat whenever it opens or closes.
+
+    Raises:
+        Misuse: GitHub or the webhook says no. The chat is told of what GitHub does not take.
+    """
+    url = project.environment.webhook
+    try:
+        said = keep()
+    except Misuse as error:
+        if url:
+            send(url, title, f"{text} Its issue could not be written: {error}", project.environment.run_url)
+        raise
+    if url and said.startswith(("opened", "its issue is closed")):
+        send(url, title, text, project.environment.run_url)
+        return f"{said}; the webhook is told"
+    return said
 
 
 def look(project: Project, say: Callable[[str], None]) -> Told | None:

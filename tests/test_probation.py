@@ -1,0 +1,134 @@
+"""Risk: a champion that is worse than the one before stays, or time alone confirms it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from github import GitHub, grants
+
+from conveyor.core.project import Project
+from conveyor.data import formats
+from conveyor.ledger.events import Unsound
+from conveyor.ledger.ledger import ledger_of
+from conveyor.ledger.state import State
+from conveyor.model.bundle import Bundle
+from conveyor.model.scoring import of_own_bundle
+
+FLIGHTS = ROOT / "tools" / "flights-july-december.csv.gz"
+DATA = "data/flights.csv.gz"
+
+
+@pytest.fixture
+def second(bootstrapped):
+    """A project with a second champion, a forest, whose data are those of the first one."""
+    bootstrapped.set_param("model.params.estimator", "forest")
+    bootstrapped.set_param("model.params.forest.n_estimators", 20)
+    bootstrapped.git("commit", "--quiet", "--all", "--message", "a forest")
+    for step in ("validate", "train"):
+        bootstrapped.cli(step)
+    project = Project(bootstrapped.path)
+    ledger = ledger_of(project)
+    ledger.live(ledger.accept(Bundle(project.build / "candidate"), ledger.number, "promote", "for this test"))
+    return bootstrapped
+
+
+def comes(project, days: int, better: str = "forest", away: pd.Timedelta | None = None) -> None:
+    """Adds the rows of so many days to the data. Labels are drawn from what one champion predicts, sharpened."""
+    here = Project(project.path)
+    ledger = ledger_of(here)
+    bundle = ledger.bundle((ledger.lived[-1] if better == "forest" else ledger.lived[0]).champion, f"of-{better}")
+    rows = formats.read({"": FLIGHTS.read_bytes()}, "flights", (), ())
+    rows = rows[rows["scheduled"] < pd.Timestamp("2013-07-01T00:00Z") + pd.Timedelta(days=days)]
+    with of_own_bundle(here, bundle, rows) as scored:
+        p = scored.predictions
+    middle = np.median(p)
+    rows["late"] = ((p > middle) ^ (np.random.default_rng(3).random(len(p)) < 0.1)).astype(int)
+    rows["scheduled"] = rows["scheduled"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    known = pd.read_csv(project.path / DATA, dtype=str, keep_default_na=False)
+    both = pd.concat([known, rows.astype(object).where(rows.notna(), "").astype(str)])
+    both.to_csv(project.path / DATA, index=False)
+    project.cli("data-lock")
+    project.git("commit", "--quiet", "--all", "--message", "what came later")
+
+
+def kinds(project) -> list[str]:
+    return [event.type for event in ledger_of(Project(project.path)).events]
+
+
+def test_the_first_champion_is_not_on_probation(bootstrapped):
+    assert "champion/000002 has no champion before it" in bootstrapped.cli("probation").stdout
+
+
+def test_before_two_weeks_of_later_rows_nothing_is_said(second):
+    before = kinds(second)
+    told = second.cli("probation").stdout
+    assert "champion/000004 is on probation: 0 days came after its data; first look at 14" in told
+    comes(second, 14)  # the last of the days may still get rows
+    told = second.cli("probation").stdout
+    assert "is on probation: 13 days" in told or "is on probation: 12 days" in told
+    assert kinds(second) == before
+
+
+def test_later_rows_confirm_a_champion_that_is_no_worse_and_the_ledger_says_so_once(second):
+    comes(second, 17)
+    told = second.cli("probation").stdout
+    assert "is shown to be no worse by more than 0.001: roc_auc +" in told and "event 5 says so" in told
+    assert kinds(second)[-1] == "confirmed" and kinds(second).count("confirmed") == 1
+    event = ledger_of(Project(second.path)).events[-1]
+    assert "against champion/000002" in event.reason and "of the 14 days after its data" in event.reason
+    assert "is confirmed since" in second.cli("probation").stdout and kinds(second).count("confirmed") == 1
+    assert "confirmed" in second.cli("history").stdout
+    assert json.loads(second.cli("history", "--json").stdout)[-1]["key"] == event.key
+    assert not second.cli("fsck").stdout.count("damage")
+    second.cli("promote", check=False)  # the ledger is read by each verb as before
+    assert ledger_of(Project(second.path)).champion().event == 4
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["told", "rolled back"])
+def test_harm_is_an_issue_and_where_it_is_wanted_the_ordinary_roll_back(second, back):
+    comes(second, 17, better="logistic")
+    second.set_param("monitor.rollback", back)
+    with GitHub(grants(second.path), second.path) as double:
+        given = double.environment("monitor/probation")
+        told = second.cli("probation", "--issue", **given).stdout
+        assert "is shown to be worse by more than 0.001" in told and "::error title=The champion is worse" in told
+        [issue] = double.issues
+        assert issue["title"] == "The champion is worse than the one before" and "roc_auc -" in issue["body"]
+        assert "said in https" in second.cli("probation", "--issue", **given).stdout and len(double.issues) == 1
+        started = [(each["workflow"], each["inputs"]["to"]) for each in double.dispatches]
+        assert started == ([("rollback.yml", "2")] * 2 if back else [])
+        because = double.dispatches[0]["inputs"]["because"] if back else "worse on later rows"
+        assert kinds(second)[-1] == "live"  # nothing is undone by this verb itself
+        second.cli("rollback", "--to", "2", "--because", because)
+        told = second.cli("probation", "--issue", **given).stdout
+        assert "came back by a roll-back" in told and "its issue is closed" in told
+        assert double.issues[0]["state"] == "closed"
+
+
+def test_who_may_not_write_the_ledger_is_told_how(second, tmp_path):
+    comes(second, 17)
+    remote = tmp_path / "remote.git"
+    second.git("init", "--quiet", "--bare", str(remote))
+    second.git("remote", "add", "origin", str(remote))
+    second.git("push", "--quiet", "origin", "HEAD:refs/heads/main", "ledger", "--tags", "refs/models/*:refs/models/*")
+    assert "PUSH=1 writes it into the ledger" in second.cli("probation").stdout
+    assert "event 5 says so" in second.cli("probation", "--push").stdout
+    assert second.git("ls-remote", "origin", "refs/heads/ledger").stdout.split()[0]
+
+
+def test_what_cannot_be_judged_is_one_line_with_its_reason(second):
+    comes(second, 17)
+    second.set_param("data.time", None)
+    assert "cannot be judged by later rows: data.time is null" in second.cli("probation").stdout
+
+
+def test_a_ledger_that_confirms_another_model_than_the_champion_is_unsound(second):
+    events = list(ledger_of(Project(second.path)).events)
+    state = State()
+    for event in events:
+        state.add(event)
+    wrong = events[0].model_copy(update={"type": "confirmed", "number": 5, "id": "f" * 32, "time": events[-1].time})
+    with pytest.raises(Unsound, match="confirms a model that is not champion"):
+        state.add(wrong)
