@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from conveyor.gate.metrics import log_loss
+from conveyor.gate.spread import ENDS, from_left_out
 from conveyor.watch import few_labels
 from conveyor.watch.explained import NO_LOSS, Explained
 from conveyor.watch.words import few
@@ -65,6 +66,22 @@ def test_the_corrected_mean_is_that_of_all_rows_less_how_far_off_the_labelled_on
     assert found.corrected.value == pytest.approx(wanted) and found.alone.value == pytest.approx(loss[known].mean())
     assert found.calibrated.value == pytest.approx(told.mean())
     assert (found.rows, found.labelled) == (len(said), known.sum())
+
+
+def test_each_day_is_left_out_with_all_of_its_rows():
+    said, loss, day = world(3)
+    known = np.random.default_rng(1).random(len(said)) < 0.2
+    told = few_labels.expected(said)
+    found = few_labels.estimate(told, day, known, loss[known])
+
+    def value(kept: np.ndarray) -> float:
+        ours, others = known & kept, ~known & kept
+        return loss[ours].mean() - found.weight * (told[ours].mean() - told[others].mean())
+
+    left = np.array([value(day != each) for each in range(DAYS)])
+    shares = np.stack([np.bincount(day[part], minlength=DAYS) / part.sum() for part in (known, ~known)])
+    wanted = from_left_out(value(day >= 0), left, shares, DAYS).own_interval(0.975, ENDS["loss"])
+    assert (found.corrected.low, found.corrected.high) == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize(("labelled", "told"), [(19, False), (20, True), (839, True), (840, False)])

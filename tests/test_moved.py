@@ -81,6 +81,29 @@ def test_rows_of_one_day_count_once_and_not_each():
     assert not found(before, day, now, live)["age"].moved
 
 
+def test_a_category_that_no_day_of_training_has_gets_an_interval_though_days_are_uneven():
+    """The mean of equal numbers differs from them by rounding, and the same rounding of all days looks like weather."""
+    before, day = rows(182, 110, 1)
+    kept = np.random.default_rng(5).random(len(before)) < 0.8
+    now, live = rows(28, 100, 2, begin=500)
+    fresh = np.random.default_rng(6).random(len(now)) < 0.0566
+    for share in (fresh, live % 7 < 7):
+        town = found(before[kept], day[kept], now.assign(town=np.where(share, "Bern", now["town"])), live)["town"]
+        assert town.change("unseen").low is not None and town.moved
+
+
+def test_columns_are_tested_together_by_the_procedure_of_holm():
+    def column(name: str, p: float) -> moved.Column:
+        return moved.Column(name, "number", changes=(moved.Change("pairs", 0.3, 0.1, 0.5, p),))
+
+    family = {"a": 0.03, "b": 0.011, "c": 0.9, "d": 0.016}
+    told = moved.tested([column(*each) for each in family.items()])
+    assert [each.name for each in told] == list(family)
+    assert [each.moved for each in told] == [False, True, False, True], "of 4, 3 and 2: .0125, .0167 and .025"
+    family["b"] = 0.013
+    assert not any(each.moved for each in moved.tested([column(*each) for each in family.items()]))
+
+
 def test_a_small_difference_is_no_move_however_sure_it_is():
     before, day = rows(60, 2000, 1, alike=0)
     now, live = rows(28, 2000, 2, begin=500, alike=0)
