@@ -70,7 +70,7 @@ def test_a_time_that_has_not_come_waits_but_not_for_a_clock_that_is_a_little_ahe
 
 def test_an_empty_log_and_a_log_with_other_files_beside_it_have_no_rows():
     assert len(read().rows) == len(read(b"", b"\n").rows) == 0
-    others = iter([("log/tried-host-7", b"\n"), ("log/feedback-1.jsonl", line())])
+    others = iter([("log/tried-host-7", b"\n"), ("log/other-1.jsonl", line())])
     found = predictions.parsed(others, (), False, NOW)
     assert (len(found.rows), found.files, found.damaged) == (0, 0, 0)
 

@@ -116,7 +116,9 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> t
     log = predictions.read(project, by, asked["task"] == "multiclass", now)
     if not len(log.rows):
         raise predictions.NoLog("the log holds no prediction")
-    found = labels.joined(log.rows, labels.read(project) if given is None else given, data, asked["classes"])
+    found = labels.joined(
+        log.rows, labels.read(project) if given is None else given, data, asked["classes"], log.labels
+    )
     counts = _counts(log, found, told_apart=rule.labels is not None)
     block = loss.block_of(project.params.gate)
     live = loss.live(found, log.rows, champion.key, asked["task"], block)
@@ -171,7 +173,7 @@ def _counts(log: predictions.Read, found: labels.Joined, told_apart: bool) -> li
         (log.future, "lines of the log are of a time that has not come"),
         (found.repeated, "labels were said before"),
         (found.contradicting, "predictions have labels that contradict each other"),
-        (found.unknown if told_apart else 0, "labels have no prediction"),
+        (found.unasked + (found.unknown if told_apart else 0), "labels have no prediction"),
         (found.unusable, "labels are no class of the model, or no number"),
     ):
         told += [f"- {count:,} {what}"] if count else []

@@ -1,4 +1,4 @@
-"""The log of predictions as rows: each row once, in the order of time.
+"""The log of predictions as rows: each row once, in the order of time; and the labels that callers sent to it.
 
 The log is in a volume of the Docker host that serves, or at a URL that ``serve.log`` or PREDICTION_LOG names. It is
 read file by file, and of a line only what is asked for is kept.
@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any
@@ -27,7 +28,9 @@ from conveyor.ledger.permission import TARGET
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PREFIX, ENDING = "predictions-", ".jsonl"
+    Fields = list[tuple[str, pa.DataType]]  # of a table, by name
+
+KINDS, ENDING = ("predictions", "feedback"), ".jsonl"
 FUTURE = pd.Timedelta(minutes=5)  # two clocks may differ by so much
 IN_MEMORY = 50_000_000  # bytes of an archive of the volume; more of it waits on the disk
 
@@ -42,6 +45,7 @@ class Read:
 
     Attributes:
         rows: ``id``, ``row``, ``time`` (UTC), ``model``, ``prediction`` and, as text, the features that were asked for.
+        labels: what callers said by /feedback: ``id``, ``row`` and, as text, ``label``.
         files: how many were read.
         repeated: lines with the id and row of another one; each counts once.
         damaged: what is no line, as the end of one that is being written.
@@ -49,6 +53,7 @@ class Read:
     """
 
     rows: pd.DataFrame
+    labels: pd.DataFrame
     files: int
     repeated: int
     damaged: int
@@ -56,7 +61,7 @@ class Read:
 
 
 def read(project: Project, wanted: tuple[str, ...], several: bool, now: pd.Timestamp) -> Read:
-    """All predictions of production that the log has.
+    """All predictions of production, and labels, that the log has.
 
     Args:
         wanted: features to read, as those of the key.
@@ -67,66 +72,124 @@ def read(project: Project, wanted: tuple[str, ...], several: bool, now: pd.Times
         NoLog: nothing is deployed, or no log is kept.
         Misuse: the log cannot be read.
     """
+    return parsed(files_of(project), wanted, several, now)
+
+
+def files_of(project: Project) -> Iterator[tuple[str, bytes]]:
+    """The files of the log of production, by name and content; see ``read`` for the errors."""
     place = log_of(project)
     if not place:
         raise NoLog("serve.log: is null, so no prediction is kept; name a folder of the containers, or a URL")
-    files = _of_store(place) if "://" in place else _of_host(project, place)
-    return parsed(files, wanted, several, now)
+    return _of_store(place) if "://" in place else _of_host(project, place)
+
+
+def kind_of(name: str) -> str | None:
+    """Of which log a file is, by its name; None: of none."""
+    kind, dash, rest = PurePosixPath(name).name.partition("-")
+    return kind if dash and kind in KINDS and rest.endswith(ENDING) else None
 
 
 def parsed(files: Iterator[tuple[str, bytes]], wanted: tuple[str, ...], several: bool, now: pd.Timestamp) -> Read:
     """The rows of files by their name and content; see ``read``."""
     import pyarrow as pa
 
-    count, damaged, tables = 0, 0, [_table([], wanted, several)]
+    fields = _fields(wanted, several)
+    count, damaged, tables, said = 0, 0, [_table([], fields)], [_table([], _label_fields())]
     for name, content in files:
-        base = PurePosixPath(name).name
-        if base.startswith(PREFIX) and base.endswith(ENDING):
-            rows, bad = _lines(content, wanted, several)
-            tables.append(_table(rows, wanted, several))
-            count, damaged = count + 1, damaged + bad
-    frame = pa.concat_tables(tables).to_pandas()
+        kind = kind_of(name)
+        if kind is None:
+            continue
+        if kind == "feedback":
+            rows, bad = _lines(content, _label)
+            said.append(_table(rows, _label_fields()))
+        else:
+            rows, bad = _lines(content, partial(_prediction, wanted, several))
+            tables.append(_table(rows, fields))
+        count, damaged = count + 1, damaged + bad
+    frame, no_time, later = _timed(pa.concat_tables(tables).to_pandas(), now)
+    labels, also_no_time, also_later = _timed(pa.concat_tables(said).to_pandas(), now)
+    again = frame.duplicated(["id", "row"])
+    return Read(
+        rows=frame[~again].reset_index(drop=True),
+        labels=labels[["id", "row", "label"]],
+        files=count,
+        repeated=int(again.sum()),
+        damaged=damaged + no_time + also_no_time,
+        future=later + also_later,
+    )
+
+
+def _timed(frame: pd.DataFrame, now: pd.Timestamp) -> tuple[pd.DataFrame, int, int]:
+    """The lines in the order of time; how many have none, and how many one that has not come."""
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
     no_time, later = frame["time"].isna(), frame["time"] > now + FUTURE
-    frame = frame[~no_time & ~later].sort_values("time", kind="stable")
-    again = frame.duplicated(["id", "row"])
-    rows = frame[~again].reset_index(drop=True)
-    return Read(rows, count, int(again.sum()), damaged + int(no_time.sum()), int(later.sum()))
+    frame = frame[~no_time & ~later].sort_values("time", kind="stable").reset_index(drop=True)
+    return frame, int(no_time.sum()), int(later.sum())
 
 
-def _table(rows: list[tuple[Any, ...]], wanted: tuple[str, ...], several: bool) -> pa.Table:
-    """Arrow holds a file in a tenth of what Python needs."""
+def _fields(wanted: tuple[str, ...], several: bool) -> Fields:
     import pyarrow as pa
 
     number = pa.float64()
-    fields = [
-        ("id", pa.string()),
-        ("row", pa.int64()),
-        ("time", pa.string()),
-        ("model", pa.dictionary(pa.int32(), pa.string())),
-    ]
-    fields += [("prediction", pa.list_(number) if several else number), *((name, pa.string()) for name in wanted)]
+    model = ("model", pa.dictionary(pa.int32(), pa.string()))
+    prediction = ("prediction", pa.list_(number) if several else number)
+    return [*_named(), model, prediction, *((name, pa.string()) for name in wanted)]
+
+
+def _named() -> Fields:
+    import pyarrow as pa
+
+    return [("id", pa.string()), ("row", pa.int64()), ("time", pa.string())]
+
+
+def _label_fields() -> Fields:
+    import pyarrow as pa
+
+    return [*_named(), ("label", pa.string())]
+
+
+def _table(rows: list[tuple[Any, ...]], fields: Fields) -> pa.Table:
+    """Arrow holds a file in a tenth of what Python needs."""
+    import pyarrow as pa
+
     columns = list(zip(*rows, strict=True)) or [()] * len(fields)
     return pa.table(
         [pa.array(cells, kind) for cells, (_, kind) in zip(columns, fields, strict=True)], pa.schema(fields)
     )
 
 
-def _lines(content: bytes, wanted: tuple[str, ...], several: bool) -> tuple[list[tuple[Any, ...]], int]:
-    """The lines of one file, and how many of them are none."""
+def _lines(content: bytes, taken: Callable[[Any], tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], int]:
+    """The lines of one file as tuples, and how many of them are none."""
     rows, bad = [], 0
     for line in content.split(b"\n"):
         if not line.strip():
             continue
         try:
-            told = json.loads(line)
-            features, prediction = told["features"], told["prediction"]
-            asked = [None if (cell := dict.get(features, name)) is None else _text(cell) for name in wanted]
-            given = [float(part) for part in prediction] if several else float(prediction)
-            rows.append((str(told["id"]), int(told["row"]), str(told["time"]), str(told["model"]), given, *asked))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            rows.append(taken(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             bad += 1
     return rows, bad
+
+
+def _prediction(wanted: tuple[str, ...], several: bool, told: Any) -> tuple[Any, ...]:
+    features, prediction = told["features"], told["prediction"]
+    asked = [None if (cell := dict.get(features, name)) is None else _text(cell) for name in wanted]
+    given = [float(part) for part in prediction] if several else float(prediction)
+    return (*_names(told), str(told["model"]), given, *asked)
+
+
+def _label(told: Any) -> tuple[Any, ...]:
+    label = told["label"]
+    if not isinstance(label, str | int | float):
+        raise TypeError("a label is a text, a number or a truth value")
+    return (*_names(told), _text(label))
+
+
+def _names(told: Any) -> tuple[str, int, str]:
+    row = int(told["row"])
+    if not 0 < row < 2**63:
+        raise ValueError("no number of a row")
+    return str(told["id"]), row, str(told["time"])
 
 
 def _text(cell: Any) -> str:
