@@ -100,10 +100,10 @@ def parsed(files: Iterator[tuple[str, bytes]], wanted: tuple[str, ...], several:
         if kind is None:
             continue
         if kind == "feedback":
-            rows, bad = _lines(content, _label)
+            rows, bad = lines_of(content, _label)
             said.append(_table(rows, _label_fields()))
         else:
-            rows, bad = _lines(content, partial(_prediction, wanted, several))
+            rows, bad = lines_of(content, partial(_prediction, wanted, several))
             tables.append(_table(rows, fields))
         count, damaged = count + 1, damaged + bad
     frame, no_time, later = _timed(pa.concat_tables(tables).to_pandas(), now)
@@ -158,7 +158,7 @@ def _table(rows: list[tuple[Any, ...]], fields: Fields) -> pa.Table:
     )
 
 
-def _lines(content: bytes, taken: Callable[[Any], tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], int]:
+def lines_of(content: bytes, taken: Callable[[Any], tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], int]:
     """The lines of one file as tuples, and how many of them are none."""
     rows, bad = [], 0
     for line in content.split(b"\n"):
@@ -173,7 +173,7 @@ def _lines(content: bytes, taken: Callable[[Any], tuple[Any, ...]]) -> tuple[lis
 
 def _prediction(wanted: tuple[str, ...], several: bool, told: Any) -> tuple[Any, ...]:
     features, prediction = told["features"], told["prediction"]
-    asked = [None if (cell := dict.get(features, name)) is None else _text(cell) for name in wanted]
+    asked = [None if (cell := dict.get(features, name)) is None else text_of(cell) for name in wanted]
     given = [float(part) for part in prediction] if several else float(prediction)
     return (*_names(told), str(told["model"]), given, *asked)
 
@@ -182,7 +182,7 @@ def _label(told: Any) -> tuple[Any, ...]:
     label = told["label"]
     if not isinstance(label, str | int | float):
         raise TypeError("a label is a text, a number or a truth value")
-    return (*_names(told), _text(label))
+    return (*_names(told), text_of(label))
 
 
 def _names(told: Any) -> tuple[str, int, str]:
@@ -192,7 +192,8 @@ def _names(told: Any) -> tuple[str, int, str]:
     return str(told["id"]), row, str(told["time"])
 
 
-def _text(cell: Any) -> str:
+def text_of(cell: Any) -> str:
+    """A value of JSON as text, as keys are compared."""
     return cell if isinstance(cell, str) else json.dumps(cell)
 
 
