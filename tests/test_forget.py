@@ -340,7 +340,8 @@ def test_without_a_log_it_does_the_rest_and_says_so(people, monkeypatch):
     project.set_param("serve.log", None)
     monkeypatch.delenv("PREDICTION_LOG")
     told = forgotten(project, "who=ann")
-    assert any("not reached: the log of predictions: serve.log: is null" in text for text in told)
+    [text] = [text for text in told if "not reached: the log of predictions: serve.log: is null" in text]
+    assert text.endswith("; reach it before you do it here: keys of the group are known by the data")
     assert pinned(project)["id"].tolist() == ["2", "007", "5"]
 
 
@@ -415,10 +416,8 @@ def test_a_champion_of_these_data_is_named_and_build_keeps_no_row(bootstrapped, 
     asked = ",".join(f"{name}={first[name]}" for name in project.params.data.key)
     (bootstrapped.path / "build/environments/x").mkdir(parents=True, exist_ok=True)
     told = forgotten(bootstrapped, asked)
-    assert (
-        f"forget    not reached: models that were trained or judged on these data: {key}; `make prune` deletes old ones"
-        in told
-    )
+    models = f"models of these data, which hold some rows as examples: {key}; train anew, then `make prune`"
+    assert f"forget    not reached: {models}" in told
     left = {place.name for place in (bootstrapped.path / "build").iterdir()}
     assert left <= {".lock", "environments", "forget.md"} and {"environments", "forget.md"} <= left
     assert len(pinned(bootstrapped)) == 19_999

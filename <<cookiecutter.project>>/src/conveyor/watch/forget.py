@@ -77,9 +77,8 @@ def run(project: Project, key: str, yes: bool = False, say: Callable[[str], None
         raise Misuse(f"KEY: no row, prediction or label of {one_line(key)} was found{missed}; nothing was changed")
     _beyond(project, work)
     left = [place for place in sorted(project.build.iterdir()) if place.name not in KEPT]
-    work.told += (
-        [f"build/: {', '.join(place.name for place in left)} deleted; the steps make them again"] if left else []
-    )
+    if left:
+        work.told.append(f"build/: {', '.join(place.name for place in left)} deleted; the steps make them again")
     for text in work.told:
         say(one_line(f"forget    {text if yes else f'would be: {text}'}"))
     for text in work.rest:
@@ -179,7 +178,11 @@ def _log(project: Project, person: Person, work: Work) -> Found:
     try:
         found = find(files_of(project), person)
     except NoLog as why:
-        work.rest.append(f"the log of predictions: {why}")
+        # Later the data do not tell any more which keys a group had.
+        first = (
+            "; reach it before you do it here: keys of the group are known by the data" if len(person.names) > 1 else ""
+        )
+        work.rest.append(f"the log of predictions: {why}{first}")
         return Found([], frozenset(), 0, 0, 0)
     if found.names:
         lines = f"{found.predictions:,} predictions and {found.labels:,} labels of callers"
@@ -233,9 +236,8 @@ def _beyond(project: Project, work: Work) -> None:
         same = sorted({event.key[:12] for event in stored if event.data_sha256 == data.sha256})
         others = len({event.key for event in stored} - {e.key for e in stored if e.data_sha256 == data.sha256})
         if same and "params.yaml" in work.changes:
-            work.rest.append(
-                f"models that were trained or judged on these data: {', '.join(same)}; `make prune` deletes old ones"
-            )
+            mend = "train anew, then `make prune`"
+            work.rest.append(f"models of these data, which hold some rows as examples: {', '.join(same)}; {mend}")
         if others:
             work.rest.append(f"{others} models of other versions of the data, which may have had the rows")
     work.rest.append(
