@@ -601,7 +601,9 @@ def test_what_was_changed_after_a_kill_is_not_written_over(project, flights, tmp
     asks(project, url=named(tmp_path / "new.csv", flights.to_csv(index=False).encode()))
     project.run(sys.executable, "-c", KILLED, "1", check=False, env={"PYTHONPATH": "src"})
     one_line(
-        project.cli("validate", check=False), 2, "data/flights.csv.gz: `adopt` or `collect` was killed .*; run it again"
+        project.cli("validate", check=False),
+        2,
+        "data/flights.csv.gz: `adopt`, `collect` or `forget` was killed .*; run it again",
     )
     project.cli("data-lock")
     project.set_param("model.seed", 8)

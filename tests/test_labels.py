@@ -16,7 +16,7 @@ from conveyor.core.params import load
 from conveyor.core.project import Project
 from conveyor.deploy.host import Host
 from conveyor.ledger.permission import TARGET
-from conveyor.watch import labels, predictions
+from conveyor.watch import labels, log_lines, predictions
 
 NOW = pd.Timestamp("2026-11-30T12:00:00Z")
 KEY = {"scheduled": "2013-07-01T09:40:00Z", "carrier": "UA", "flight": 332, "origin": "EWR"}
@@ -27,9 +27,9 @@ def line(id: str = "a1", row: int = 1, time: str = "2026-11-29T10:00:00.123Z", m
     return json.dumps({**told, "prediction": 0.25, **more}).encode() + b"\n"
 
 
-def read(*contents: bytes, wanted=(), several=False) -> predictions.Read:
+def read(*contents: bytes, wanted=(), several=False) -> log_lines.Read:
     files = ((f"log/predictions-{number}.jsonl", content) for number, content in enumerate(contents))
-    return predictions.parsed(files, wanted, several, NOW)
+    return log_lines.parsed(files, wanted, several, NOW)
 
 
 def test_each_row_of_a_request_counts_once_in_the_order_of_time():
@@ -70,8 +70,8 @@ def test_a_time_that_has_not_come_waits_but_not_for_a_clock_that_is_a_little_ahe
 
 def test_an_empty_log_and_a_log_with_other_files_beside_it_have_no_rows():
     assert len(read().rows) == len(read(b"", b"\n").rows) == 0
-    others = iter([("log/tried-host-7", b"\n"), ("log/feedback-1.jsonl", line())])
-    found = predictions.parsed(others, (), False, NOW)
+    others = iter([("log/tried-host-7", b"\n"), ("log/other-1.jsonl", line())])
+    found = log_lines.parsed(others, (), False, NOW)
     assert (len(found.rows), found.files, found.damaged) == (0, 0, 0)
 
 
@@ -89,7 +89,7 @@ def test_a_million_lines_take_seconds_and_little_memory():
     files = ((f"predictions-{n}.jsonl", lines.replace(b'"id": "0', b'"id": "%d' % (n % 10))) for n in range(20))
     tracemalloc.start()
     began = time.process_time()
-    found = predictions.parsed(files, ("flight",), False, NOW)
+    found = log_lines.parsed(files, ("flight",), False, NOW)
     took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.rows["id"].nunique() == 25_000 and found.repeated == 25_000

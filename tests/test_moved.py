@@ -14,7 +14,7 @@ from conveyor.core.project import Project
 from conveyor.data import formats
 from conveyor.ledger.ledger import ledger_of
 from conveyor.model.scoring import of_own_bundle
-from conveyor.watch import loss, moved, predictions, segments
+from conveyor.watch import log_lines, loss, moved, segments
 from conveyor.watch.monitor import look
 
 FLIGHTS = ROOT / "tools" / "flights-july-december.csv.gz"  # what came after the sample
@@ -226,9 +226,9 @@ def line(number: int, time: str, **features) -> str:
     return json.dumps({**told, "prediction": 0.5}) + "\n"
 
 
-def parsed(*contents: str, recent=KINDS, now=NOW) -> predictions.Read:
+def parsed(*contents: str, recent=KINDS, now=NOW) -> log_lines.Read:
     files = ((f"predictions-{place}.jsonl", content.encode()) for place, content in enumerate(contents))
-    return predictions.parsed(files, (), False, now, recent)
+    return log_lines.parsed(files, (), False, now, recent)
 
 
 def test_features_are_kept_of_the_last_days_only_and_of_those_that_were_asked_for():
@@ -278,7 +278,7 @@ def test_features_of_a_long_log_take_no_memory_once_they_are_old():
                 yield f"predictions-{place}.jsonl", "".join(each).encode()
 
         before = pa.total_allocated_bytes()
-        assert len(predictions.parsed(files(), (), False, NOW, recent).rows) == 36_000
+        assert len(log_lines.parsed(files(), (), False, NOW, recent).rows) == 36_000
         return max(held) - before
 
     without = most({})

@@ -7,7 +7,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import fsspec
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from serving import serving, settings
 
-from conveyor.serving import prediction_log
+from conveyor.serving import log_files, prediction_log
 
 LIMIT = 1_000_000
 
@@ -25,8 +25,8 @@ def log(tmp_path):
     """Makes a log that is closed after the test."""
     made = []
 
-    def log(target=tmp_path / "log", private=(), limit=LIMIT):
-        made.append(prediction_log.PredictionLog(str(target), "the key", private, limit))
+    def log(target=tmp_path / "log", private=(), limit=LIMIT, days=None):
+        made.append(prediction_log.PredictionLog(str(target), "the key", private, limit, days))
         return made[-1]
 
     yield log
@@ -150,13 +150,65 @@ def test_a_file_that_another_process_removed_is_begun_anew(log, tmp_path):
 
 
 def test_a_file_holds_an_hour_at_most(log, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction_log, "HOUR", 0.2)
+    monkeypatch.setattr(log_files, "HOUR", 0.2)
     first = log()
     for number in range(2):
         put(first, number)
         until(lambda number=number: len(lines(tmp_path / "log")) == number + 1)
         time.sleep(0.3)
     assert len(list((tmp_path / "log").iterdir())) == 2
+
+
+# Days
+
+
+def name_of(kind: str, days: int) -> str:
+    at = (datetime.now(UTC) - timedelta(days=days)).strftime(log_files.STAMP)
+    return f"{kind}-{at}-gone-1.jsonl"
+
+
+@pytest.mark.parametrize("url", ["", "file://"])
+def test_files_of_old_days_are_deleted_at_the_start_and_each_hour_and_no_others(log, tmp_path, monkeypatch, url):
+    monkeypatch.setattr(log_files, "HOUR", 0.2)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    names = {(kind, days): name_of(kind, days) for kind in ("predictions", "feedback") for days in (0, 2, 3, 400)}
+    others = ("predictions-1.jsonl", "predictions-20200101T000000000000Z", "20200101T000000000000Z-a.jsonl")
+    for name in (*names.values(), *others):
+        (folder / name).write_text("{}\n")
+    target = log(f"{url}{folder}", days=2)
+    left = {name for (_, days), name in names.items() if days <= 2} | set(others)
+    until(lambda: {file.name for file in folder.iterdir()} == left)
+    (folder / name_of("feedback", 3)).write_text("{}\n")
+    until(lambda: {file.name for file in folder.iterdir()} == left)
+    put(target, 1)
+    target.close()
+    assert len(lines(folder)) == 4 and {file.name for file in folder.iterdir()} > left
+
+
+def test_without_a_number_of_days_nothing_is_deleted(log, tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / name_of("predictions", 4000)).write_text("{}\n")
+    one = log()
+    put(one, 1)
+    one.close()
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_store_that_deletes_nothing_is_told_once_and_takes_lines(log, slow, monkeypatch, capfd):
+    monkeypatch.setattr(log_files, "HOUR", 0.05)
+    monkeypatch.setattr(prediction_log, "OBJECT_SECONDS", 0.1)
+    monkeypatch.setattr(slow, "seconds", 0.0)
+    slow.objects[f"log/{name_of('predictions', 9)}"] = b"{}\n"
+    target = log("slow://log", days=2)
+    put(target, 1)
+    until(lambda: len(slow.objects) == 2)
+    time.sleep(0.5)
+    target.close()
+    assert not target.failing and target.dropped == 0
+    told = "prediction log: slow://log: PermissionError: nothing is deleted here; files of more than 2 days stay\n"
+    assert capfd.readouterr().err == told
 
 
 # A disk that is full
@@ -237,6 +289,12 @@ class Slow(fsspec.AbstractFileSystem):
     objects: dict = {}
     fails = False
     seconds = 2.0
+
+    def ls(self, path, detail=False, **kwargs):
+        return [name for name in self.objects if name.startswith(path)]
+
+    def rm(self, path, recursive=False, maxdepth=None):
+        raise PermissionError("nothing is deleted here")
 
     def makedirs(self, path, exist_ok=False):
         time.sleep(self.seconds / 2)

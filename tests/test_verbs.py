@@ -13,6 +13,7 @@ GIVEN = {
     "approve": ("BECAUSE", ["--because", "{}"]),
     "compare": ("PULL", ["--pull", "{}"]),
     "deploy": ("TO", ["--to", "{}"]),
+    "forget": ("KEY", ["--key", "{}"]),
     "history": ("AT", ["--at", "{}"]),
     "prune": ("KEEP", ["--keep", "{}"]),
     "quarantine": ("EVENT", ["--event", "{}", "--because", ""]),

@@ -13,7 +13,7 @@ from conveyor.core.project import Project
 from conveyor.data import formats, units
 from conveyor.ledger.ledger import ledger_of
 from conveyor.model.scoring import of_own_bundle
-from conveyor.watch import labels, loss, predictions
+from conveyor.watch import labels, log_lines, loss
 
 FLIGHTS = ROOT / "tools" / "flights-july-december.csv.gz"  # what came after the sample
 KEY = ["scheduled", "carrier", "flight", "origin"]
@@ -142,7 +142,7 @@ def told(rows: list[tuple[str, float, float | None]], block: params.Block = "day
         json.dumps({"id": f"{n}", "row": 1, "time": t, "model": "m", "features": {}, "prediction": p}).encode()
         for n, (t, p, _) in enumerate(rows)
     ]
-    log = predictions.parsed(
+    log = log_lines.parsed(
         iter([("predictions-1.jsonl", b"\n".join(lines))]), (), False, pd.Timestamp("2026-11-30", tz="UTC")
     )
     said = pd.DataFrame({"id": [str(n) for n, row in enumerate(rows) if row[2] is not None]})

@@ -116,6 +116,21 @@ def retrain(
 
 
 @app.command()
+def forget(
+    key: Annotated[str, typer.Option(help="Whose rows: id=17,day=2013-05-01, all columns of data.key, or data.group.")],
+    yes: Annotated[bool, typer.Option(help="Do it; else it is only told.")] = False,
+) -> None:
+    """Delete the rows of one person from data, log and labels, and tell what cannot be reached."""
+    from conveyor.core.project import Project
+    from conveyor.steps.pipeline import alone
+    from conveyor.watch.forget import run
+
+    project = Project(Path.cwd())
+    with alone(project), _waited("forget"):
+        print(f"forget    {one_line(run(project, key, yes))}")
+
+
+@app.command()
 def validate(pull: Pull = None) -> None:
     """Check the data against expectations/data.json, before anything is trained."""
     _step("validate", pull)

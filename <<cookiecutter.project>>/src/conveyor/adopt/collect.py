@@ -89,12 +89,12 @@ def run(
     if not len(answer.new):
         return _told(project, f"nothing new at {place}{besides}")
     changed = append.appended(files, data.path, known, answer.new)
-    path, whole = _path(data.path, files, changed), dict(sorted({**files, **changed}.items()))
+    path, whole = path_with(data.path, files, changed), dict(sorted({**files, **changed}.items()))
     _checked(project, path, whole, known, answer.new)
     text = (project.root / "params.yaml").read_text(encoding="utf-8")
     settings = edit.with_values(text, {"data.path": path, "data.sha256": source.pin(whole)}).encode()
     if "://" in path:
-        _store(path, changed[""])
+        store(path, changed[""])
         changes: dict[str, bytes | None] = {"params.yaml": settings}
     else:
         if source.pin(source.fetch(path, project.root)) != data.sha256:
@@ -182,7 +182,7 @@ def sort(answer: pd.DataFrame | None, known: pd.DataFrame, data: params.Data, pl
     return Sorted(new, int(same.sum()), int((is_known & ~same).sum()), int((~complete).sum()), left_out)
 
 
-def _path(path: str, files: dict[str, bytes], changed: dict[str, bytes]) -> str:
+def path_with(path: str, files: dict[str, bytes], changed: dict[str, bytes]) -> str:
     """data.path with the new rows. At a URL nothing is written over, for main reads that: another name has a digest."""
     if "://" not in path:
         return path
@@ -193,7 +193,7 @@ def _path(path: str, files: dict[str, bytes], changed: dict[str, bytes]) -> str:
     return f"{folder}/{'.'.join([marked, *endings])}"
 
 
-def _store(url: str, content: bytes) -> None:
+def store(url: str, content: bytes) -> None:
     """Write an object.
 
     Raises:

@@ -163,6 +163,8 @@ class Serve(Frozen):
     max_seconds: float = Field(default=10.0, gt=0)
     log: str | None = "/var/log/predictions"
     log_bytes: int = Field(default=100_000_000, ge=100_000)
+    log_days: int | None = Field(default=None, ge=1)
+    feedback: bool = False
     client_rate: float | None = Field(default=None, gt=0)
     client_open: int | None = Field(default=None, ge=1)
 
@@ -273,6 +275,18 @@ class Params(Frozen):
         if self.gate.receipt and self.data.private:
             raise ValueError(
                 "gate.receipt: an artifact would hold labels and segments, and data.private names columns; use false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_have_a_place(self) -> Params:
+        if self.serve.feedback and self.serve.log is None:
+            raise ValueError(
+                "serve.feedback: labels are kept beside the predictions, and serve.log is null; name a place"
+            )
+        if self.serve.feedback and self.data.target in self.data.private:
+            raise ValueError(
+                f"serve.feedback: labels are {self.data.target}, which data.private keeps out of the log; use false"
             )
         return self
 

@@ -32,6 +32,12 @@ def of_task(task: Task) -> tuple[str, ...]:
     return tuple(name for name, tasks in METRICS.items() if task in tasks)
 
 
+def plain(cell: object) -> str:
+    """A class by one name, whatever its type: 1, 1.0 and true are the same one, as in the data."""
+    text = str(cell)
+    return {"true": "1", "false": "0"}.get(text.lower(), text.removesuffix(".0"))
+
+
 def chosen(predicted: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
     """The predicted class of each row (n,): the gate measures it, and the service answers it.
 

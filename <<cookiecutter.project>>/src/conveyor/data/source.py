@@ -129,7 +129,9 @@ def read(data: params.Data, root: Path) -> pd.DataFrame:
         # An empty or damaged file tells more by itself.
         formats.check(files, data.path)
         if (root / UNFINISHED).is_file():
-            raise Misuse(f"{data.path}: `adopt` or `collect` was killed while it replaced files; run it again")
+            raise Misuse(
+                f"{data.path}: `adopt`, `collect` or `forget` was killed while it replaced files; run it again"
+            )
         raise Misuse(
             f"{data.path}: its sha256 {found[:12]}… differs from the pin {data.sha256[:12]}… in params.yaml;"
             " restore the file, or run `make data-lock` if the change is meant"

@@ -18,6 +18,7 @@ EDGE, REPLICA = "caddy_http_request_duration_seconds", "predict_seconds"
 # Refusals that callers cause: a token, time, rows, or their rate. Any other refusal is a failure.
 OF_CALLERS = ("401", "408", "422", "429")
 HELD = "log_append"  # the edge's handler for requests that it holds until they are whole
+HELD_PATHS = ("/predict", "/feedback")
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class Traffic:
 
     @classmethod
     def of_replicas(cls, texts: list[str]) -> Traffic:
-        """From the metrics of all replicas together: requests for predictions."""
+        """From the metrics of all replicas together: requests for predictions, and labels."""
         requests = errors = 0.0
         within: dict[float, float] = {}
         for name, kind, labels, value in LINE.findall("\n".join(texts)):
             told = dict(re.findall(r'(\w+)="([^"]*)"', labels))
             if name == REPLICA and kind == "bucket":
                 within[float(told["le"])] = within.get(float(told["le"]), 0.0) + float(value)
-            elif name == "requests" and told.get("path") == "/predict":
+            elif name == "requests" and told.get("path") in HELD_PATHS:
                 requests += float(value)
                 errors += float(value) if told["status"] >= "4" and told["status"] not in OF_CALLERS else 0.0
         return cls(requests, errors, tuple(sorted(within.items())))

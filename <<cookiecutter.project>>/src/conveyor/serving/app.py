@@ -2,6 +2,8 @@
 
     POST /predict    {"rows": [{column: value, ...}, ...]} -> {"id": ..., "model": key, "predictions": [...],
                      "chosen": [class, ...]}; a regression has no classes
+    POST /feedback   {"labels": [{"id": of an answer, "row": 1, "label": what came true}, ...]} -> {"taken": number},
+                     if serve.feedback is true
     GET  /healthz    the process lives
     GET  /readyz     it answers as in training, and is not about to end
     GET  /metrics    for Prometheus
@@ -110,8 +112,8 @@ def serve(service: Service, environment: Environment) -> None:
     try:
         Server(config, service).run(sockets=[listener])
     finally:
-        if service.log:
-            service.log.close()
+        for log in service.logs:
+            log.close()
         refusals.close()
 
 
@@ -124,6 +126,8 @@ def main(words: list[str]) -> int:
         environment = Environment.read()
         settings = Settings.read(environment.settings)
         log = settings.log if environment.log is None else environment.log
+        if settings.feedback and not log:
+            raise Misuse("PREDICTION_LOG: is empty, and serve.feedback keeps labels there; name a folder or a URL")
         service = Service(Bundle(environment.bundle), settings, None if check else log or None)
         if not check:
             serve(service, environment)

@@ -18,6 +18,12 @@ class Status(BaseModel):
     status: Literal["ok"]
 
 
+class Taken(BaseModel):
+    """The answer to labels."""
+
+    taken: int = Field(description="how many labels")
+
+
 class Info(BaseModel):
     """Which model answers."""
 
@@ -44,7 +50,7 @@ def described(service: Service, token: bool) -> dict[str, Any]:
     """The OpenAPI document of a service.
 
     Args:
-        token: whether /predict wants one.
+        token: whether /predict and /feedback want one.
     """
     said = {
         "binary": (list[float], "of each row the probability of the second class"),
@@ -61,16 +67,19 @@ def described(service: Service, token: bool) -> dict[str, Any]:
         fields["classes"] = (list[str], ...)
     problem: dict[str, Any] = {"model": Told, "headers": REQUEST}
     again = {"headers": REQUEST | {"Retry-After": {"description": "in seconds", "schema": {"type": "integer"}}}}
-    responses: dict[int | str, dict[str, Any]] = {
-        200: {"model": create_model("Predictions", **fields), "headers": REQUEST}
-    }
-    for status, description in STATUSES.items():
-        if token or status != 401:
-            responses[status] = problem | {"description": description} | (again if status in (429, 503) else {})
-    media = {"schema": service.signature.schema(), "example": {"rows": [service.example]}}
-    extra: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": media}}}
-    if token:
-        extra["security"] = [{"bearer": []}]
+
+    def asked(model: type[BaseModel], schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+        responses: dict[int | str, dict[str, Any]] = {200: {"model": model, "headers": REQUEST}}
+        for status, description in STATUSES.items():
+            if token or status != 401:
+                responses[status] = problem | {"description": description} | (again if status in (429, 503) else {})
+        media = {"schema": schema, "example": example}
+        extra: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": media}}}
+        if token:
+            extra["security"] = [{"bearer": []}]
+        return {"responses": responses, "openapi_extra": extra, "response_class": JSONResponse, "response_model": None}
+
+    predictions = create_model("Predictions", **fields)
     app = FastAPI(
         title=f"Predictions of {service.target}",
         version=service.settings.key[:12],
@@ -78,9 +87,15 @@ def described(service: Service, token: bool) -> dict[str, Any]:
 
     # These functions are for the description alone: routes.py answers.
 
-    @app.post("/predict", response_class=JSONResponse, response_model=None, responses=responses, openapi_extra=extra)
+    @app.post("/predict", **asked(predictions, service.signature.schema(), {"rows": [service.example]}))
     async def predict() -> None:
         """Ask the model."""
+
+    if service.feedback:
+
+        @app.post("/feedback", **asked(Taken, service.feedback.schema(), service.feedback.example))
+        async def feedback() -> None:
+            """Say what came true of answers."""
 
     @app.get("/healthz", response_model=Status)
     async def healthz() -> None:

@@ -1,46 +1,36 @@
-"""The log of predictions, one JSON line for each row, in files of a folder or objects at an fsspec URL.
+"""The logs of predictions and of labels, one JSON line for each, in files of a folder or objects at an fsspec URL.
 
-The log never delays an answer: a bounded queue hands requests to a thread, and rows that find no room are dropped and
-counted. If a disk is full or a store fails, the write is tried again until it succeeds.
+A log never delays an answer: a bounded queue hands requests to a thread. Predictions that find no room are dropped and
+counted; labels are refused, so that their caller keeps them. If a disk is full or a store fails, the write is tried
+again until it succeeds.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
+from conveyor.serving import log_files
+from conveyor.serving.log_files import FEEDBACK, PREDICTIONS, Folder, Remote, Store
+
 QUEUED_BYTES = 8_000_000  # bytes of request bodies in the queue
 BATCH_BYTES = 500_000  # bytes of lines in one write to a file
 EVERY = 1.0  # seconds between two writes
 RETRY = 5.0  # seconds until a failed write is tried again
-HOUR = 3600.0  # a file, or an object, holds at most this much time
 SLICE_BYTES, PAUSE = 40_000, 0.001  # bytes of lines that are made at once, and seconds of pause after them
 OBJECT_BYTES, OBJECT_SECONDS = 1_000_000, 60.0  # an object is written when it reaches one of them
 CLOSING = 5.0  # seconds for the last lines at the end
-
-
-class Store(Protocol):
-    """The target of lines. ``write`` returns the bytes of whole lines that it took, or raises the system's error."""
-
-    def write(self, lines: bytes) -> int: ...
-
-
-def stamp() -> str:
-    """The present time for file names: only portable characters, in the order of time."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
 
 
 @lru_cache(maxsize=1)
@@ -49,103 +39,36 @@ def _second(number: int) -> bytes:
     return datetime.fromtimestamp(number, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
-class Folder:
-    """Files of a folder that several processes share; together they hold at most ``limit`` bytes.
-
-    A file takes lines until it has a tenth of the limit, or is an hour old. The oldest files are deleted first.
-    """
-
-    def __init__(self, path: Path, limit: int) -> None:
-        self._path, self._limit = path, limit
-        self._file, self._until = path, 0.0
-
-    def write(self, lines: bytes) -> int:
-        """Append whole lines, at most a tenth of the limit."""
-        if len(lines) > self._limit // 10:  # up to the last line that fits, or the first one alone
-            end = lines.rfind(b"\n", 0, self._limit // 10)
-            lines = lines[: (end if end >= 0 else lines.index(b"\n")) + 1]
-        self._path.mkdir(parents=True, exist_ok=True)
-        size = self._size(self._file) if self._until else 0
-        if time.monotonic() >= self._until or size + len(lines) > self._limit // 10:
-            self._file = self._path / f"predictions-{stamp()}-{socket.gethostname()}-{os.getpid()}.jsonl"
-            self._until, size = time.monotonic() + HOUR, 0
-        self._make_room(len(lines))
-        # Opened each time: another process may have deleted the file as the oldest one.
-        with open(self._file, "ab", buffering=0) as out:
-            before = out.tell()
-            try:
-                written = 0
-                while written < len(lines):  # a nearly full disk takes only a part
-                    written += out.write(lines[written:])
-            except OSError:
-                out.truncate(before)  # no partial line stays
-                raise
-        return len(lines)
-
-    def try_out(self) -> None:
-        """Write a file of one byte, and delete it; raises the error of a failed write."""
-        self._path.mkdir(parents=True, exist_ok=True)
-        file = self._path / f"tried-{socket.gethostname()}-{os.getpid()}"
-        try:
-            file.write_bytes(b"\n")
-        finally:
-            file.unlink(missing_ok=True)
-
-    def _make_room(self, wanted: int) -> None:
-        files = sorted(self._path.glob("predictions-*.jsonl"))
-        sizes = [self._size(file) for file in files]
-        total = sum(sizes) + wanted
-        for file, size in zip(files, sizes, strict=True):
-            if total <= self._limit:
-                return
-            file.unlink(missing_ok=True)
-            total -= size
-
-    @staticmethod
-    def _size(file: Path) -> int:
-        try:
-            return file.stat().st_size
-        except FileNotFoundError:
-            return 0
+def _time(seconds: float) -> bytes:
+    """Seconds since 1970 as the time of a line."""
+    second, thousandths = divmod(round(seconds * 1e6) // 1000, 1000)
+    return b"%b.%03dZ" % (_second(second), thousandths)
 
 
-class Remote:
-    """Objects at an fsspec URL, each written whole; the store's own rules limit their number."""
-
-    def __init__(self, url: str) -> None:
-        from fsspec.core import url_to_fs
-
-        self._fs, self._path = url_to_fs(url)
-
-    def write(self, lines: bytes) -> int:
-        """Write an object of all these lines."""
-        name = f"{self._path}/predictions-{stamp()}-{socket.gethostname()}-{os.getpid()}.jsonl"
-        self._fs.makedirs(self._path, exist_ok=True)
-        self._fs.pipe_file(name, lines)
-        return len(lines)
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-class PredictionLog:
-    """The log of a server.
+class Log:
+    """A log of a server.
 
     Args:
         target: a folder, or an fsspec URL.
-        key: of the model.
-        private: columns that are never logged.
+        kind: what the names of its files begin with.
         limit: bytes of a folder.
+        days: files that were begun on an earlier day than so many days ago are deleted, of both logs; None: none is.
 
     Attributes:
-        dropped: rows that found no room.
+        dropped: lines that found no room.
         failing: whether the last write failed.
     """
 
-    def __init__(self, target: str, key: str, private: tuple[str, ...], limit: int) -> None:
+    def __init__(self, target: str, kind: str, limit: int, days: int | None = None) -> None:
         self._remote = "://" in target
-        self._target, self._limit = target, limit
+        self._target, self._limit, self._kind = target, limit, kind
+        self._name = f"{kind.removesuffix('s')} log"
         self._store: Store | None = None
-        self._private = tuple(private)
-        self._model = b',"model":%b,"features":' % to_json(key)  # the same in each line
-        self._waiting: deque[tuple[str, str | None, float, list[dict[str, Any]], NDArray[np.float64], int]] = deque()
+        self._waiting: deque[tuple[Callable[[], bytes], int]] = deque()
         # Each counter has one writing thread: the server's for queued rows, the log's for written ones.
         self._put_bytes, self._put_rows, self.dropped = 0, 0, 0
         self._done_bytes, self._done_rows, self._complained = 0, 0, ""
@@ -153,38 +76,33 @@ class PredictionLog:
         if not self._remote:
             self._try()
         self._wake, self._end = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._work, name="prediction log", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         self._thread.start()
+        if days is not None:
+            threading.Thread(target=self._expire, args=(days,), name=f"days of the {self._name}", daemon=True).start()
 
     @property
     def waiting(self) -> int:
         """Rows in the queue or not yet written."""
         return self._put_rows - self._done_rows
 
-    def put(
-        self,
-        id: str,
-        rows: list[dict[str, Any]],
-        predicted: NDArray[np.float64],
-        size: int,
-        request: str | None = None,
-    ) -> None:
-        """Queue the rows of a request and its predictions; returns at once. The log may change the rows from now on.
+    def add(self, lines: Callable[[], bytes], rows: int, size: int) -> bool:
+        """Queue lines; returns at once whether there was room.
 
         Args:
-            id: of the answer, unique.
+            lines: makes them, in the log's thread.
+            rows: how many.
             size: bytes of the request, which bound the queue.
-            request: the request's id, which callers may choose.
         """
         queued = self._put_bytes - self._done_bytes + size
         if queued > QUEUED_BYTES or size > self._limit // 2:
-            self.dropped += len(rows)
-            return
+            return False
         self._put_bytes += size
-        self._put_rows += len(rows)
-        self._waiting.append((id, request, time.time(), rows, predicted, size))
+        self._put_rows += rows
+        self._waiting.append((lines, size))
         if queued > QUEUED_BYTES // 4:
             self._wake.set()
+        return True
 
     def close(self, seconds: float = CLOSING) -> None:
         """Write the queued lines, for at most so many seconds; the rest is dropped."""
@@ -192,7 +110,7 @@ class PredictionLog:
         self._wake.set()
         self._thread.join(seconds)
         if lost := self._put_rows - self._done_rows:
-            print(f"prediction log: {self._target}: {lost} rows were not written", file=sys.stderr, flush=True)
+            print(f"{self._name}: {self._target}: {lost} rows were not written", file=sys.stderr, flush=True)
 
     # In the thread
 
@@ -202,8 +120,8 @@ class PredictionLog:
         tried = began
         while True:
             while self._waiting and len(lines) < full:
-                id, request, seconds, rows, predicted, size = self._waiting.popleft()
-                made = self._lines(id, request, seconds, rows, predicted)
+                make, size = self._waiting.popleft()
+                made = make()
                 lines += made
                 taken += size
                 since += len(made)
@@ -241,12 +159,12 @@ class PredictionLog:
 
     def _folder(self) -> Folder:
         if self._store is None:
-            self._store = Folder(Path(self._target), self._limit)
+            self._store = Folder(Path(self._target), self._limit, self._kind)
         return cast(Folder, self._store)
 
     def _write(self, lines: bytearray) -> bool:
         def write() -> None:
-            store = self._store = self._store or (Remote(self._target) if self._remote else self._folder())
+            store = self._store = self._store or (Remote(self._target, self._kind) if self._remote else self._folder())
             while lines:
                 done = store.write(bytes(lines))
                 self._done_rows += lines.count(b"\n", 0, done)
@@ -260,13 +178,64 @@ class PredictionLog:
             do()
         except Exception as error:
             # Each file system raises its own errors; none of them may end the log or the server.
-            complaint = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            complaint = _told(error)
             if complaint != self._complained:
-                print(f"prediction log: {self._target}: {complaint}; it is tried again", file=sys.stderr, flush=True)
+                print(f"{self._name}: {self._target}: {complaint}; it is tried again", file=sys.stderr, flush=True)
             self._complained, self.failing = complaint, True
             return False
         self._complained, self.failing = "", False
         return True
+
+    # In a thread of its own, for a store may take long
+
+    def _expire(self, days: int) -> None:
+        complained = False
+        while True:
+            today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            try:
+                store = Remote(self._target) if self._remote else Folder(Path(self._target), self._limit, self._kind)
+                store.expire(today - timedelta(days=days))
+            except Exception as error:  # as above
+                if not complained:
+                    told = f"{_told(error)}; files of more than {days} days stay"
+                    print(f"{self._name}: {self._target}: {told}", file=sys.stderr, flush=True)
+                complained = True
+            if self._end.wait(log_files.HOUR):
+                return
+
+
+class PredictionLog(Log):
+    """The log of predictions.
+
+    Args:
+        target, limit, days: see ``Log``.
+        key: of the model.
+        private: columns that are never logged.
+    """
+
+    def __init__(self, target: str, key: str, private: tuple[str, ...], limit: int, days: int | None = None) -> None:
+        self._private = tuple(private)
+        self._model = b',"model":%b,"features":' % to_json(key)  # the same in each line
+        super().__init__(target, PREDICTIONS, limit, days)
+
+    def put(
+        self,
+        id: str,
+        rows: list[dict[str, Any]],
+        predicted: NDArray[np.float64],
+        size: int,
+        request: str | None = None,
+    ) -> None:
+        """Queue the rows of a request and its predictions; returns at once. The log may change the rows from now on.
+
+        Args:
+            id: of the answer, unique.
+            size: bytes of the request, which bound the queue.
+            request: the request's id, which callers may choose.
+        """
+        lines = partial(self._lines, id, request, time.time(), rows, predicted)
+        if not self.add(lines, len(rows), size):
+            self.dropped += len(rows)
 
     def _lines(
         self,
@@ -281,9 +250,37 @@ class PredictionLog:
                 row.pop(name, None)
         # The common parts of a request's lines become JSON once.
         before = b'{"id":%b,"request":%b,"row":' % (to_json(id), to_json(request))
-        second, thousandths = divmod(round(seconds * 1e6) // 1000, 1000)
-        between = b',"time":"%b.%03dZ"%b' % (_second(second), thousandths, self._model)
+        between = b',"time":"%b"%b' % (_time(seconds), self._model)
         numbered = enumerate(zip(map(to_json, rows), map(to_json, predicted.tolist()), strict=True), start=1)
         return b"".join(
             [b'%b%d%b%b,"prediction":%b}\n' % (before, number, between, *each) for number, each in numbered]
+        )
+
+
+class FeedbackLog(Log):
+    """The log of labels.
+
+    Args:
+        target, limit: see ``Log``; the log of predictions deletes the files of old days, for both.
+    """
+
+    def __init__(self, target: str, limit: int) -> None:
+        super().__init__(target, FEEDBACK, limit)
+
+    def put(self, labels: Sequence[tuple[str, int, str | float | bool]], size: int) -> bool:
+        """Queue labels, each with the id of its answer and the row; returns at once whether there was room.
+
+        Args:
+            size: bytes of the request, which bound the queue.
+        """
+        return self.add(partial(self._lines, labels, time.time()), len(labels), size)
+
+    @staticmethod
+    def _lines(labels: Sequence[tuple[str, int, str | float | bool]], seconds: float) -> bytes:
+        at = _time(seconds)
+        return b"".join(
+            [
+                b'{"id":%b,"row":%d,"time":"%b","label":%b}\n' % (to_json(id), row, at, to_json(label))
+                for id, row, label in labels
+            ]
         )

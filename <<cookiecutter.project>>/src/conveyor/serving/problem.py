@@ -7,14 +7,14 @@ import traceback
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-# The statuses of POST /predict besides 200.
+# The statuses of POST /predict and POST /feedback besides 200.
 STATUSES = {
     400: "The request is no HTTP that this server reads, or its body came broken",
     401: "The bearer token is missing or wrong",
     408: "The body did not arrive in time",
     413: "The body is too long",
     415: "The body is not declared as JSON",
-    422: "A row is not what the model takes; it is named with its column",
+    422: "A row is not what the model takes, or a label none of its answers; it is named with its column or field",
     429: "This client sends more than its share; `Retry-After` says when to ask again",
     500: "The request could not be answered, or ended the process that answered it",
     503: "The model does not answer as it did in training, or too much is asked at once",
@@ -27,7 +27,7 @@ class Told(BaseModel):
     """What an error says."""
 
     error: str
-    row: int | None = Field(description="the number of the row that is wrong, the first is 1")
+    row: int | None = Field(description="the number of the row, or label, that is wrong, the first is 1")
     column: str | None
 
 

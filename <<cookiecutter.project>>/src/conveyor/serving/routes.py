@@ -139,6 +139,13 @@ class Door:
             if method == "POST":
                 return JSON, await self._predict(exchange, receive)
             raise Wrong(method, path, "POST")
+        if path == "/feedback" and (feedback := self._service.feedback):
+            if method == "POST":
+                # A repeated request needs no care: labels that are said twice count once.
+                taken = feedback.take(await self._asked(exchange, receive))
+                self._service.observed.labels.inc(taken)
+                return JSON, to_json({"taken": taken})
+            raise Wrong(method, path, "POST")
         if page := self._pages.get(path):
             if method == "GET" or (method == "HEAD" and path in PROBES):
                 return page()
@@ -152,9 +159,10 @@ class Door:
             raise Problem(503, reason)
         return JSON, OK
 
-    # POST /predict
+    # POST /predict, POST /feedback
 
-    async def _predict(self, exchange: Exchange, receive: Receive) -> bytes:
+    async def _asked(self, exchange: Exchange, receive: Receive) -> bytes:
+        """The body of a request that may be made."""
         given = exchange.given
         if self._tokens and not self._allowed(given.get(b"authorization", b"")):
             raise Problem(401, "the bearer token is missing or wrong")
@@ -163,6 +171,10 @@ class Door:
             raise Problem(415, "send the body as application/json")
         exchange.body = body = await self._body(given, receive)
         exchange.began = time.perf_counter()  # the time in which the caller sends the body does not count
+        return body
+
+    async def _predict(self, exchange: Exchange, receive: Receive) -> bytes:
+        body, given = await self._asked(exchange, receive), exchange.given
         service, probe = self._service, exchange.probe and not exchange.mirrored
         again = given.get(b"x-again") == b"predict"
         ASKED.set(Asked(exchange.request.decode(), not exchange.mirrored and not again))
@@ -267,7 +279,8 @@ class Door:
         predict = path == "/predict"
         traffic = not (exchange.probe or exchange.mirrored)
         if traffic:
-            label = path if predict or path in self._pages else "other"
+            known = predict or path in self._pages or (path == "/feedback" and service.feedback)
+            label = path if known else "other"
             if (label, status) not in self._counted:
                 self._counted[label, status] = service.observed.requests.labels(label, status).inc
             self._counted[label, status]()

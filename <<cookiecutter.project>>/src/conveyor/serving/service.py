@@ -17,7 +17,8 @@ from conveyor.model.rows import Rows
 from conveyor.model.signature import BadRows, Signature, columns_of
 from conveyor.serving import bounds
 from conveyor.serving.context import ASKED, new_id
-from conveyor.serving.prediction_log import PredictionLog
+from conveyor.serving.feedback import Feedback
+from conveyor.serving.prediction_log import FeedbackLog, Log, PredictionLog
 from conveyor.serving.problem import Problem, trace_of
 from conveyor.serving.readiness import Ready
 from conveyor.serving.settings import Settings
@@ -30,6 +31,8 @@ class Service:
     Attributes:
         broken: why it must not answer, or None.
         draining: whether the process is about to end.
+        logs: what is closed at the end.
+        feedback: takes labels, or None.
 
     Raises:
         Misuse: the bundle is not the one of the settings, or is damaged.
@@ -73,13 +76,21 @@ class Service:
             # With libraries that do not fit the model it may raise any exception: then it must not serve.
             self.broken = f"{bundle.path.name}: the golden rows are not answered: {type(error).__name__}: {error}"
         self.draining = False
-        self.log = PredictionLog(log, settings.key, settings.private, settings.log_bytes) if log else None
+        self.logs: list[Log] = []
+        self.log, self.feedback = None, None
+        if log:
+            self.log = PredictionLog(log, settings.key, settings.private, settings.log_bytes, settings.log_days)
+            self.logs.append(self.log)
+        if log and settings.feedback:
+            labels = FeedbackLog(log, settings.log_bytes)
+            self.feedback = Feedback(labels, self.classes, settings.max_rows)
+            self.logs.append(labels)
         self.observed = Observed(
             columns,
             self.classes if self.task == "multiclass" else [],
             profile["bounds"] if profile else np.linspace(0.1, 0.9, 9).round(1).tolist(),
             {name: self.about[name] for name in ("key", "digest", "commit", "form")},
-            self.log,
+            self.logs,
         )
         self._bundle, self.ready = bundle, Ready(self._look)
 

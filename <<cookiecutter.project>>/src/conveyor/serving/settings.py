@@ -39,6 +39,8 @@ class Settings(BaseModel):
     max_seconds: float = Field(gt=0)
     log: str | None
     log_bytes: int = Field(ge=100_000)
+    log_days: int | None = Field(default=None, ge=1)  # these two are in no older settings
+    feedback: bool = False
     client_rate: float | None = Field(gt=0)
     client_open: int | None = Field(ge=1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from conveyor.model.rows import Rows
 from conveyor.model.signature import Column
-from conveyor.serving.prediction_log import PredictionLog
+from conveyor.serving.prediction_log import Log
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -35,7 +35,7 @@ class Observed:
         classes: of a multiclass model, whose probabilities are counted separately; else empty.
         bounds: of the histogram of predictions, without the last one, which is infinite.
         about: labels of the model.
-        log: of predictions, or None.
+        logs: of predictions, and of labels.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Observed:
         classes: list[str],
         bounds: list[float],
         about: dict[str, str],
-        log: PredictionLog | None,
+        logs: Sequence[Log],
     ) -> None:
         # It adds an unused time to each counter. The library has types, but this function has none.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -55,14 +55,15 @@ class Observed:
             "predict_seconds", "From the whole request for /predict to its answer.", buckets=SECONDS, **new
         )
         self._rows = Counter("rows", "Rows answered.", **new)
+        self.labels = Counter("labels", "Labels taken of /feedback.", **new)
         self._unseen = Counter("unseen_categories", "Texts that training did not see.", ["column"], **new)
         self._outside = Counter("out_of_range", "Numbers outside of the range of training.", ["column"], **new)
         self._missing = Counter("missing_values", "Values that were null.", ["column"], **new)
         Gauge("model", "The model that answers.", list(about), **new).labels(**about).set(1)
         self._predictions = _Predictions(classes, bounds)
         self._registry.register(self._predictions)
-        if log:
-            self._registry.register(_Log(log))
+        if logs:
+            self._registry.register(_Logs(logs))
         ProcessCollector(registry=self._registry)
         numbers = [column for column in columns if column.kind == "number"]
         self._low, self._high = np.array([column.range or (-np.inf, np.inf) for column in numbers]).reshape(-1, 2).T
@@ -145,14 +146,15 @@ class _Predictions(Collector):
         yield made
 
 
-class _Log(Collector):
-    """The log of predictions: its values at the time of reading."""
+class _Logs(Collector):
+    """The logs of predictions and labels together: their values at the time of reading."""
 
-    def __init__(self, log: PredictionLog) -> None:
-        self._log = log
+    def __init__(self, logs: Sequence[Log]) -> None:
+        self._logs = logs
 
     def collect(self) -> Iterator[Metric]:
-        log = self._log
-        yield CounterMetricFamily("log_dropped_rows", "Rows that the log could not take.", value=log.dropped)
-        yield GaugeMetricFamily("log_failing", "Whether the log could not be written last.", value=int(log.failing))
-        yield GaugeMetricFamily("log_waiting_rows", "Rows that wait to be written.", value=log.waiting)
+        dropped, waiting = (sum(getattr(log, name) for log in self._logs) for name in ("dropped", "waiting"))
+        failing = any(log.failing for log in self._logs)
+        yield CounterMetricFamily("log_dropped_rows", "Rows that the log could not take.", value=dropped)
+        yield GaugeMetricFamily("log_failing", "Whether the log could not be written last.", value=int(failing))
+        yield GaugeMetricFamily("log_waiting_rows", "Rows that wait to be written.", value=waiting)

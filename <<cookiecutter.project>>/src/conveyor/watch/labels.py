@@ -1,7 +1,8 @@
 """What came true, joined to what was predicted: each prediction gets at most one label.
 
-Labels are the data themselves, or a file, folder or URL of their own (``monitor.labels``). A row of them finds its
-prediction by the id of the answer, or by the key of the data, which callers may send beside the features.
+Labels are the data themselves, or a file, folder or URL of their own (``monitor.labels``), and what callers send to
+the service. A label finds its prediction by the id of the answer, or by the key of the data, which callers may send
+beside the features.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 from conveyor.core import params
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
+from conveyor.core.tasks import plain
 from conveyor.data import formats, source
 from conveyor.data.hashing import row_hash
 
@@ -29,6 +31,7 @@ class Joined:
             number.
         waiting: predictions without a label.
         unknown: labels without a prediction.
+        unasked: the same, of those that callers sent to the service.
         repeated: labels that were said before, equally.
         contradicting: predictions with labels that differ: none of them counts.
         unusable: labels that are no class of the model, or no number.
@@ -40,6 +43,7 @@ class Joined:
     repeated: int
     contradicting: int
     unusable: int
+    unasked: int = 0
 
 
 def read(project: Project) -> pd.DataFrame:
@@ -70,14 +74,45 @@ def key_columns(labels: pd.DataFrame) -> tuple[str, ...]:
     return () if BY_ID in labels else tuple(name for name in labels if name != LABEL)
 
 
-def joined(predictions: pd.DataFrame, labels: pd.DataFrame, data: params.Data, classes: list[str]) -> Joined:
+def joined(
+    predictions: pd.DataFrame,
+    labels: pd.DataFrame,
+    data: params.Data,
+    classes: list[str],
+    feedback: pd.DataFrame | None = None,
+) -> Joined:
     """Each prediction with the label that is said of it.
 
     Args:
-        predictions: ``id``, ``row`` and, if the labels have no id, the key as text; see ``predictions.Read``.
+        predictions: ``id``, ``row`` and, if the labels have no id, the key as text; see ``log_lines.Read``.
         labels: see ``read``; without ``row`` a label is of the first row of a request.
         classes: of the model, as text, in order; empty for numbers.
+        feedback: more labels, by ``id`` and ``row``: what callers said to the service.
     """
+    first = _said(predictions, labels, data, classes)
+    if feedback is None or not len(feedback):
+        return _together(predictions, first)
+    return _together(predictions, first, _said(predictions, feedback, data, classes))
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What labels of one place say of each prediction.
+
+    Attributes:
+        y: the label of each, NaN for none.
+        torn: of which they contradict each other.
+        unknown, repeated, unusable: see ``Joined``.
+    """
+
+    y: pd.Series
+    torn: pd.Series
+    unknown: int
+    repeated: int
+    unusable: int
+
+
+def _said(predictions: pd.DataFrame, labels: pd.DataFrame, data: params.Data, classes: list[str]) -> _Said:
     y = _values(labels[LABEL], classes)
     usable = ~np.isnan(y)
     said = pd.DataFrame({"name": _names(labels, data)[usable], "y": y[usable]})
@@ -85,16 +120,30 @@ def joined(predictions: pd.DataFrame, labels: pd.DataFrame, data: params.Data, c
     torn = distinct["name"].duplicated(keep=False)
     one = distinct[~torn].set_index("name")["y"]
     names = pd.Series(_names(predictions, data, key_columns(labels)), index=predictions.index)
-    found = names.map(one)
-    is_torn = names.isin(set(distinct.loc[torn, "name"]))
-    rows = predictions[found.notna()].assign(y=found[found.notna()])
-    return Joined(
-        rows=rows,
-        waiting=int((found.isna() & ~is_torn).sum()),
+    return _Said(
+        y=names.map(one),
+        torn=names.isin(set(distinct.loc[torn, "name"])),
         unknown=int((~one.index.isin(names)).sum()),
         repeated=len(said) - len(distinct),
-        contradicting=int(is_torn.sum()),
         unusable=int((~usable & labels[LABEL].notna()).sum()),
+    )
+
+
+def _together(predictions: pd.DataFrame, first: _Said, second: _Said | None = None) -> Joined:
+    y, torn, equal = first.y, first.torn, 0
+    if second:
+        both = first.y.notna() & second.y.notna()
+        differ = both & (first.y != second.y)
+        y, torn, equal = first.y.fillna(second.y), first.torn | second.torn | differ, int((both & ~differ).sum())
+    labelled = y.notna() & ~torn
+    return Joined(
+        rows=predictions[labelled].assign(y=y[labelled]),
+        waiting=int((y.isna() & ~torn).sum()),
+        unknown=first.unknown,
+        repeated=first.repeated + equal + (second.repeated if second else 0),
+        contradicting=int(torn.sum()),
+        unusable=first.unusable + (second.unusable if second else 0),
+        unasked=second.unknown if second else 0,
     )
 
 
@@ -114,12 +163,6 @@ def _values(labels: pd.Series, classes: list[str]) -> np.ndarray[tuple[int], np.
     if not classes:
         numbers = pd.to_numeric(labels, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         return np.where(np.isfinite(numbers), numbers, np.nan)
-    names = {_plain(name): place for place, name in enumerate(classes)}
-    numbered = labels.map(lambda cell: names.get(_plain(cell), np.nan), na_action="ignore")
+    names = {plain(name): place for place, name in enumerate(classes)}
+    numbered = labels.map(lambda cell: names.get(plain(cell), np.nan), na_action="ignore")
     return np.asarray(numbered, dtype=np.float64)
-
-
-def _plain(cell: object) -> str:
-    """A class by one name: 1, 1.0 and true are the same one, as in the data."""
-    text = str(cell)
-    return {"true": "1", "false": "0"}.get(text.lower(), text.removesuffix(".0"))

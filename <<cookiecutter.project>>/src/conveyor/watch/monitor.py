@@ -17,7 +17,7 @@ from conveyor.github.issue import close, tell
 from conveyor.ledger.events import Champion
 from conveyor.ledger.ledger import ledger_of
 from conveyor.report.wording import escape
-from conveyor.watch import explained, labels, loss, predictions, words
+from conveyor.watch import explained, labels, log_lines, loss, predictions, words
 from conveyor.watch.alarm import State, Watch, Window, watch
 from conveyor.watch.explained import Explained
 from conveyor.watch.webhook import send
@@ -157,7 +157,9 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> T
     log = predictions.read(project, by, asked["task"] == "multiclass", now, explained.wanted(project, bundle))
     if not len(log.rows):
         raise predictions.NoLog("the log holds no prediction")
-    found = labels.joined(log.rows, labels.read(project) if given is None else given, data, asked["classes"])
+    found = labels.joined(
+        log.rows, labels.read(project) if given is None else given, data, asked["classes"], log.labels
+    )
     block = loss.block_of(project.params.gate)
     live = loss.live(found, log.rows, champion.key, asked["task"], block)
     then: loss.Then | loss.Untold
@@ -208,7 +210,7 @@ def _text(seen: Watch, name: str, block: str | int, budget: float) -> list[str]:
     return text
 
 
-def _counts(log: predictions.Read, found: labels.Joined, told_apart: bool) -> list[str]:
+def _counts(log: log_lines.Read, found: labels.Joined, told_apart: bool) -> list[str]:
     """What was read, and what of it counts for nothing.
 
     Args:
@@ -221,7 +223,7 @@ def _counts(log: predictions.Read, found: labels.Joined, told_apart: bool) -> li
         (log.future, "lines of the log are of a time that has not come"),
         (found.repeated, "labels were said before"),
         (found.contradicting, "predictions have labels that contradict each other"),
-        (found.unknown if told_apart else 0, "labels have no prediction"),
+        (found.unasked + (found.unknown if told_apart else 0), "labels have no prediction"),
         (found.unusable, "labels are no class of the model, or no number"),
     ):
         told += [f"- {count:,} {what}"] if count else []
