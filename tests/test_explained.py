@@ -65,7 +65,7 @@ def asked(project):
         features = live[["age", "town"]].assign(age=live["age"].astype(float), flight=live["flight"].map(str))
         read = log_lines.Read(log, features, pd.DataFrame(columns=["id", "row", "label"]), 1, 0, 0, 0)
         known = draw.random(2000) < labelled
-        found = Joined(log[known].assign(y=y[known]), 0, 0, 0, 0, 0)
+        found = Joined(log[known].assign(y=y[known]), 0, 0, 0, 0, 0, 0)
         return explained.explain(made, SimpleNamespace(key="m", commit="c" * 40), bundle, read, found, then, NOW)
 
     return explain

@@ -87,13 +87,15 @@ def test_before_fourteen_blocks_came_nothing_is_trained_and_no_file_changes(worl
 
 def test_a_challenger_that_is_shown_to_win_becomes_a_pull_request_of_exactly_the_rows_of_its_look(world):
     told = world(KNOWN + 61, changed=True)
-    assert "look 3 at champion/000002, of 56 blocks (day)" in told and "is shown to lose less" in told, told
+    assert (
+        "look 3 at champion/000002, of 56 blocks (day)" in told and "is shown to be better by more than 0.001" in told
+    ), told
     assert world.collected() and "the gate says promote" in told
     last = newest(world.project.path / "data/flights.csv.gz")
     assert last.floor("D") == newest(FLIGHTS).floor("D").replace(month=1, day=1) + pd.Timedelta(days=KNOWN + 56 - 1)
     world.run("propose")
     [pull] = world.double.pulls.values()
-    assert "Retrained on newer rows" in pull["body"] and "log_loss lower by" in pull["body"]
+    assert "Retrained on newer rows" in pull["body"] and "roc_auc +" in pull["body"]
     assert "newer ones, which come another time" in pull["body"] and not world.double.merges
     changed = git(world.remote, "diff", "--name-only", "refs/heads/main", "refs/heads/collect").split()
     assert changed == ["data/flights.csv.gz", "params.yaml"]
@@ -114,11 +116,11 @@ def test_where_nothing_has_changed_nothing_is_proposed_and_the_alarms_issue_says
         }
     )
     told = world(KNOWN + 29)
-    assert "look 2 at champion/000002, of 28 blocks" in told and "is not shown to lose less" in told
+    assert "look 2 at champion/000002, of 28 blocks" in told and "is not shown to be better" in told
     assert "nothing is proposed" in told and not world.collected()
     assert not (world.project.path / "build/proposal.json").exists() and not world.double.pulls
     [comment] = world.double.comments[1]
-    assert "is not shown to lose less" in comment["body"]
+    assert "is not shown to be better" in comment["body"]
     # The rows of the look are the same one day later, and so is its answer.
     again = world(KNOWN + 30)
     assert [line for line in again.splitlines() if "look 2" in line][0].split(": ")[2:4] == [

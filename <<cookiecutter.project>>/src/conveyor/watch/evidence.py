@@ -1,4 +1,4 @@
-"""Which of two models loses less on rows that neither has seen: looks at set times, whose levels add up.
+"""Which of two models is better on rows that neither has seen: looks at set times, whose levels add up.
 
 Pure functions of numbers: no files, no git. The gate has judged a champion on a holdout that judged many models before.
 Rows that came after its data judge it, and a challenger, anew. They are looked at as they come: look 1, 2, 3, ... has

@@ -21,7 +21,7 @@ from conveyor.core.errors import Misuse, Refused
 from conveyor.core.files import read_json, write_json, write_text
 from conveyor.core.project import Project, now
 from conveyor.data import source, tables
-from conveyor.gate.metrics import METRICS
+from conveyor.gate.metrics import METRICS, at
 from conveyor.github.api import GitHub
 from conveyor.github.issue import comment
 from conveyor.github.propose import PROPOSAL
@@ -30,7 +30,7 @@ from conveyor.ledger.ledger import ledger_of
 from conveyor.report.wording import escape
 from conveyor.steps.pipeline import BY_NAME, show
 from conveyor.watch import evidence, later
-from conveyor.watch.loss import block_of, metric_of
+from conveyor.watch.loss import block_of
 from conveyor.watch.monitor import TITLE
 
 BUILD = "build/retrain"
@@ -39,10 +39,10 @@ DAYS = 30  # in which at most monitor.retrain_most models come to be live
 
 @dataclass(frozen=True)
 class Regret:
-    """What the champion loses for not having learnt the newer rows.
+    """What newer rows are worth.
 
     Attributes:
-        wins: whether the challenger is shown to lose less, and the gate would promote it.
+        wins: whether a challenger that has learnt them is shown to be better, and the gate would promote it.
         line: in one line.
     """
 
@@ -155,17 +155,16 @@ def _regret(project: Project, champion: Champion, look: evidence.Look, last: int
         found = measured(newer, champion, last, look)
     except (Misuse, ValueError) as why:
         return Regret(False, f"{name}: the challenger cannot be compared: {why}; {verdict}")
-    metric = metric_of(newer.params.data.task)
     if found.low is None or found.high is None:
         return Regret(
             False,
             f"{name}: its holdout has only {found.blocks} of them, too few; split.holdout must be larger; {verdict}",
         )
-    figures = f"{metric} lower by {found.gain:.4f} ({found.low:+.4f} to {found.high:+.4f}) on {found.rows:,} rows"
-    shown = found.low > 0
-    says = "shown" if shown else "not shown"
-    level = f"level {look.level:.2g}"
-    line = f"{name}: a challenger that has learnt newer rows is {says} to lose less: {figures}, {level}; {verdict}"
+    rule = newer.params.gate
+    shown = found.low > rule.margin
+    says = f"is {'' if shown else 'not '}shown to be better by more than {rule.margin:g}"
+    figures = f"{rule.metric} {found.gain:+.4f} ({found.low:+.4f} to {found.high:+.4f}) on {found.rows:,} rows"
+    line = f"{name}: a challenger that has learnt newer rows {says}: {figures}, level {look.level:.2g}; {verdict}"
     return Regret(shown and judged["outcome"] == "promote", line)
 
 
@@ -174,7 +173,7 @@ def measured(newer: Project, champion: Champion, last: int, look: evidence.Look)
 
     Raises:
         Misuse: the champion cannot score these rows.
-        ValueError: the loss cannot be computed.
+        ValueError: the metric cannot be computed.
     """
     scores, about = tables.read(newer.build / "scores.parquet", ("row", "challenger", "champion"), made_by="score")
     if about.get("champion_error"):
@@ -186,5 +185,5 @@ def measured(newer: Project, champion: Champion, last: int, look: evidence.Look)
     if not len(rows):
         raise Misuse("no row of its holdout came after the champion's data")
     y = later.labels_of(newer, ledger_of(newer).bundle(champion))[rows]
-    metric = METRICS[metric_of(newer.params.data.task)]
+    metric = at(METRICS[newer.params.gate.metric], newer.params.gate.threshold)
     return evidence.shown(metric, y, scores["challenger"][after], scores["champion"][after], number[rows], look.level)
