@@ -102,6 +102,10 @@ class Team:
         """What the schedule of every day starts."""
         return self.run("schedule", schedule_payload(self.head()), "monitor")
 
+    def publish(self, **variables: str) -> Run:
+        """What the schedule of the pages starts, with these variables."""
+        return self.run("schedule", schedule_payload(self.head()), "pages", variables=variables)
+
     def be_live(self) -> None:
         """Delivers what main is, unless its champion serves: tests share one engine, and begin with what is there."""
         live = [event["key"] for event in events(self.remote) if event["type"] == "live"][-1]

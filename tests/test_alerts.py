@@ -314,7 +314,7 @@ def night_trains(bake):
 @pytest.fixture(scope="module")
 def configured(night_trains):
     """How the page configures Prometheus: for a Docker host, and in a cluster."""
-    page = (night_trains.path / "docs" / "monitoring.md").read_text()
+    page = (night_trains.path / "docs" / "prometheus.md").read_text()
     docker, cluster = (yaml.safe_load(text) for text in re.findall(r"(?ms)^```yaml\n(.*?)^```$", page))
     return {"docker_sd_configs": docker, "kubernetes_sd_configs": cluster}
 
@@ -353,7 +353,7 @@ def test_networks_and_edge_have_the_names_that_the_page_tells(night_trains, conf
     for variable, value in {"DEPLOY_NAME": name, "PREDICTION_LOG": log}.items():
         if value:
             monkeypatch.setenv(variable, value)
-    page = (night_trains.path / "docs" / "monitoring.md").read_text()
+    page = (night_trains.path / "docs" / "prometheus.md").read_text()
     for place in ("production", "staging"):
         host = Host(Project(night_trains.path), place, None, print)
         network = f"{name or 'night-trains'}-{place}{'-open' if log else ''}"
@@ -364,7 +364,7 @@ def test_networks_and_edge_have_the_names_that_the_page_tells(night_trains, conf
 
 
 def test_the_page_tells_what_to_do_about_each_alert(night_trains):
-    page = (night_trains.path / "docs" / "monitoring.md").read_text()
+    page = (night_trains.path / "docs" / "prometheus.md").read_text()
     listed = [alert for cell in re.findall(r"(?m)^\| ([A-Z]\w+(?:, \w+)*) \|", page) for alert in cell.split(", ")]
     assert sorted(listed) == sorted(ALERTS) and len(set(listed)) == len(listed)
 

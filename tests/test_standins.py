@@ -77,6 +77,7 @@ def test_a_stand_in_that_differs_from_the_record_is_named_with_what_differs(chan
     [
         ({"commit": "f" * 40}, f"actions/checkout is pinned at {CHECKOUT['commit']}, and recorded at {'f' * 40}"),
         ({"using": "node20"}, "actions/checkout runs on node20, and runners start node24"),
+        ({"using": "composite: a/b@v1"}, "actions/checkout runs on composite: a/b@v1, and runners start node24"),
         ({"inputs": {}}, "actions/checkout has no input fetch-depth"),
         (
             {"inputs": {"fetch-depth": {"default": "1", "required": False, "deprecated": "say depth"}}},
@@ -87,7 +88,7 @@ def test_a_stand_in_that_differs_from_the_record_is_named_with_what_differs(chan
             "actions/checkout requires the input why",
         ),
     ],
-    ids=["commit", "node", "input", "deprecated", "required"],
+    ids=["commit", "node", "composite", "input", "deprecated", "required"],
 )
 def test_a_step_is_held_against_the_record(change, fault):
     assert faults_of_step(STEP) == []
@@ -144,6 +145,15 @@ def test_the_record_is_of_what_the_workflows_pin_and_in_the_form_of_its_tool():
 def test_an_action_gets_a_default_as_it_is_written():
     """YAML 1.1 would read `yes` as true and 010 as 8; no default and null are the same."""
     assert described(DESCRIPTION) == DECLARED
+
+
+def test_what_a_composite_action_uses_is_recorded_and_has_to_be_pinned():
+    inner = f"a/b@{'1' * 40}"
+    text = f"runs: {{using: composite, steps: [{{run: x}}, {{uses: {inner}}}, {{uses: {inner}}}]}}"
+    using = described(text)["using"]
+    assert using == f"composite: {inner}, {inner}"
+    assert faults_of_step(STEP, RECORD | {"actions/checkout": CHECKOUT | {"using": using}}) == []
+    assert described("runs: {using: composite, steps: [{run: x}]}")["using"] == "composite"
 
 
 @pytest.mark.parametrize(

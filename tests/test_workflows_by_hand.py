@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import tarfile
 import urllib.error
 import urllib.request
 
@@ -128,6 +129,11 @@ def test_the_schedule_tells_what_is_live(team):
     assert not team.github.dispatches
 
 
+def test_the_schedule_keeps_the_page_of_what_is_live(team):
+    page = (team.look().artifacts / "monitor" / "monitor.html").read_text()
+    assert events(team.remote)[1]["key"][:12] in page
+
+
 def test_a_merge_that_skipped_its_delivery_is_delivered_by_the_schedule(team):
     """GitHub starts nothing for a commit with [skip ci] in its message. One start is enough."""
     team.project.edit("params.yaml", "C: 1.0,", "C: 0.8,")
@@ -156,6 +162,29 @@ def test_a_ledger_that_is_damaged_turns_the_schedule_red(team):
     run = team.look()
     assert run.jobs == {"live": "failure", "missed": "success", "monitor": "failure"}
     assert "and no branch `ledger`" in run.logs["live"]
+
+
+# Pages
+
+
+def test_pages_are_published_where_they_are_asked_for(team):
+    run = team.publish(PAGES="1")
+    assert run.jobs == {"site": "success", "deploy": "success", "pages": "success"}
+    with tarfile.open(run.artifacts / "github-pages" / "artifact.tar") as site:
+        names = site.getnames()
+        first = site.extractfile("index.html").read().decode()
+    live = events(team.remote)[1]
+    assert {"monitor.html", "events.html", "lives.html", f"champion/{live['number']:06d}.html"} <= set(names)
+    assert f"Model {live['key'][:12]} is live" in first
+
+
+def test_without_the_variable_nothing_is_made_and_the_gate_is_green(team):
+    assert team.publish().jobs == {"pages": "success"}
+
+
+def test_of_a_damaged_ledger_nothing_is_published_and_the_gate_is_red(team):
+    git(team.remote, "update-ref", "-d", "refs/heads/ledger")
+    assert team.publish(PAGES="1").jobs == {"site": "failure", "pages": "failure"}
 
 
 # Update

@@ -20,6 +20,7 @@ TRIGGERS = {
     "compare": {event: {"branches": ["main"]} for event in ("pull_request", "merge_group")},
     "deliver": {"push": {"branches": ["main"]}, "workflow_dispatch": None},
     "monitor": {"schedule": [{"cron": "17 5 * * *"}], "workflow_dispatch": None},
+    "pages": {"schedule": [{"cron": "47 5 * * *"}], "workflow_dispatch": None},
     "release": {"push": {"tags": ["v*"]}},
     "rollback": {"workflow_dispatch": {"inputs": {**BECAUSE, "to": {"required": False, "type": "string"}}}},
     "update": {"schedule": [{"cron": "17 6 1 * *"}], "workflow_dispatch": None},
@@ -27,9 +28,11 @@ TRIGGERS = {
 ACTIONS = (
     "actions/attest",
     "actions/checkout",
+    "actions/deploy-pages",
     "actions/download-artifact",
     "actions/setup-python",
     "actions/upload-artifact",
+    "actions/upload-pages-artifact",
     "aws-actions/configure-aws-credentials",
 )
 READ, WRITE = {"contents": "read"}, {"contents": "write"}
@@ -49,6 +52,7 @@ GRANTS = {
     ("monitor", "live"): READ | {"issues": "write"},
     ("monitor", "probation"): WRITE | {"issues": "write", "actions": "write"},
     ("monitor", "missed"): READ | {"actions": "write"},
+    ("pages", "deploy"): CLOUD | {"pages": "write"},
     ("release", "files"): READ | CLOUD | {"packages": "read"},
     ("release", "attest"): CLOUD | {"attestations": "write"},
     ("release", "publish"): WRITE | {"packages": "write"},
@@ -206,6 +210,7 @@ def test_a_newer_push_cancels_checks_of_a_pull_request_but_never_a_delivery(work
         "compare": {"group": "compare-${{ github.ref }}", "cancel-in-progress": True},
         "deliver": {"group": "deliver-${{ github.run_id }}", "cancel-in-progress": False},
         "monitor": {"group": "monitor", "cancel-in-progress": True},
+        "pages": {"group": "pages", "cancel-in-progress": False},
         "release": {"group": "release-${{ github.ref }}", "cancel-in-progress": False},
         "rollback": {"group": "rollback", "cancel-in-progress": False, "queue": "max"},
         "update": {"group": "update", "cancel-in-progress": False},
@@ -260,6 +265,7 @@ READING = {
     ("deliver.production", "make attested"),
     ("monitor.live", "make monitor"),
     ("monitor.missed", "make missed"),
+    ("pages.site", "make site"),
     ("release.files", "make release"),
     ("update.look", "make newer"),
 }
@@ -304,6 +310,7 @@ def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_a_page_names_it(bak
         "deliver.production": host | TRACKING | PACKAGES | DATA | KEY,
         "monitor.live": DATA | {"DEPLOY_HOST", "DEPLOY_KEY", "DEPLOY_KNOWN_HOSTS", "MONITOR_WEBHOOK"},
         "monitor.probation": DATA | KEY | {"MONITOR_WEBHOOK"},
+        "pages.site": DATA | {"DEPLOY_HOST", "DEPLOY_KEY", "DEPLOY_KNOWN_HOSTS"},
         "release.files": DATA | PACKAGES,
         "release.publish": PACKAGES | KEY,
         "rollback.restore": host | TRACKING | PACKAGES | DATA | KEY,
@@ -317,6 +324,8 @@ def test_a_secret_is_only_seen_by_the_step_that_needs_it_and_a_page_names_it(bak
 
 def test_every_job_that_sees_a_secret_is_in_an_environment_and_a_host_in_that_of_its_name(workflows):
     given = {f"{name}.{job}": body["environment"] for name, job, body in jobs(workflows) if "environment" in body}
+    # It sees no secret: GitHub asks for this name of whoever publishes pages.
+    assert given.pop("pages.deploy") == {"name": "github-pages", "url": "${{ steps.publish.outputs.page_url }}"}
     for where, place in given.items():
         # GitHub notes a deployment for each job in an environment, unless it is told that there is none.
         told = {"url": "${{ vars.SERVICE_URL }}"} if where in DEPLOYING else {"deployment": False}
@@ -337,6 +346,7 @@ def test_every_job_that_sees_a_secret_is_in_an_environment_and_a_host_in_that_of
         "deliver.production": "production",
         "monitor.live": build,
         "monitor.probation": writes,
+        "pages.site": build,
         "release.files": build,
         "release.publish": writes,
         "rollback.restore": "production",
@@ -362,6 +372,17 @@ def reached(jobs_, body):
     """All jobs before one."""
     needed = set(body["needs"])
     return needed.union(*(reached(jobs_, jobs_[job]) for job in needed if "needs" in jobs_[job]))
+
+
+def test_pages_are_made_only_where_they_are_asked_for_and_published_without_code_of_the_repository(workflows):
+    """They can be public where the repository is not."""
+    site, deploy = (workflows["pages"]["jobs"][name] for name in ("site", "deploy"))
+    assert site["if"] == "${{ vars.PAGES != '' && github.ref == 'refs/heads/main' }}"
+    assert deploy["needs"] == ["site"] and "if" not in deploy
+    [publish] = deploy["steps"]
+    assert publish["uses"].startswith("actions/deploy-pages@")
+    [(name, job, kept)] = using("actions/upload-pages-artifact", workflows)
+    assert (name, job, kept) == ("pages", "site", {"path": "build/site/"})
 
 
 DEPLOYING = ("deliver.staging", "deliver.production", "rollback.restore")
@@ -414,6 +435,8 @@ def test_a_gate_passes_only_if_every_job_succeeded(bake, results, passes):
         if path.stem == "deliver":  # without anything to deploy there is no result of the jobs that would do it
             ended = "needs.accept.outputs.due == 'false' && format('{0} {1}', needs.train.result, needs.accept.result)"
             all_of_them = f"{ended} || {all_of_them}"
+        if path.stem == "pages":  # without the variable there is nothing to publish
+            all_of_them = f"vars.PAGES == '' && 'success' || {all_of_them}"
         assert step["env"] == {"RESULTS": f"${{{{ {all_of_them} }}}}"}
         done = subprocess.run(
             ["bash", "-e", "-c", step["run"]], env={"RESULTS": results, "PATH": "/usr/bin:/bin"}, capture_output=True
@@ -444,6 +467,7 @@ def test_a_step_that_failed_stops_its_job_except_for_what_reports_it(workflows, 
         ("compare.decide", "Keep the report"),
         ("deliver.train", "Report"),
         ("deliver.train", "Keep the model"),
+        ("monitor.live", "Keep the page"),
     }
     assert not any(word in str(conditions) for word in ("always()", "failure()"))
     judged = {at for at, condition in conditions.items() if condition == "${{ steps.data.outputs.judged != 'false' }}"}
@@ -537,6 +561,7 @@ def test_an_artifact_is_fetched_under_the_name_it_was_kept_and_into_the_folder_i
         ("compare", "report"): "decide",
         ("deliver", "model"): "train",
         ("deliver", "image"): "image",
+        ("monitor", "monitor"): "live",
         ("release", "release"): "files",
     }
     assert fetched == {

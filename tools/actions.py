@@ -39,7 +39,8 @@ class _Plain(yaml.SafeLoader):
 def described(text: str) -> dict[str, Any]:
     """What an ``action.yml`` declares: ``inputs`` (name -> default, required, deprecated), ``outputs``, ``using``.
 
-    A default is the text that the action gets, or None where there is none.
+    A default is the text that the action gets, or None where there is none. What a composite action uses itself follows
+    ``composite:``.
 
     Raises:
         ValueError: it is no description of an action.
@@ -56,6 +57,8 @@ def described(text: str) -> dict[str, Any]:
             }
             if "deprecationMessage" in details:
                 found[name]["deprecated"] = details["deprecationMessage"]
+        inner = [step["uses"] for step in told["runs"].get("steps") or () if "uses" in step]
+        using += f": {', '.join(inner)}" if using == "composite" and inner else ""
         return {"inputs": found, "outputs": sorted(outputs), "using": using}
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"describes no action ({type(error).__name__}: {' '.join(str(error).split())})") from None

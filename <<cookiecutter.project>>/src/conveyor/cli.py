@@ -297,6 +297,7 @@ ACTS = {
     "release": "github.release.run",
     "rollback": "deploy.rollback.rollback",
     "sbom": "deploy.sbom.run",
+    "site": "watch.site.run",
     "undeploy": "deploy.deployment.undeploy",
 }
 
@@ -366,6 +367,12 @@ def probation(
 ) -> None:
     """Is the champion no worse than the one before, on rows that came after its data? The ledger records it."""
     _act("probation", push, issue)
+
+
+@app.command()
+def site(live: Annotated[bool, typer.Option(help="Look at the live loss first, as `monitor`.")] = False) -> None:
+    """Write build/site from the ledger: what is live, all champions and events, as pages that need no server."""
+    _act("site", False, live)
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from conveyor.core import params
 from conveyor.data.hashing import utc
 
 HOUR = 3_600_000_000  # microseconds: nanoseconds end in the year 2262
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MONDAY = 4 * 24 * HOUR  # weeks begin on Mondays; the first of 1970 was the fifth of January
 
 
@@ -40,6 +43,12 @@ def blocks(times: pd.Series[pd.Timestamp], block: params.Block) -> NDArray[np.in
     begin = MONDAY if block == "week" else 0
     numbers: NDArray[np.int64] = (times.dt.as_unit("us").astype(np.int64).to_numpy() - begin) // (hours(block) * HOUR)
     return numbers
+
+
+def begins(number: int, block: params.Block) -> datetime:
+    """When the block of time with this number begins, in UTC."""
+    begin = MONDAY if block == "week" else 0
+    return EPOCH + timedelta(microseconds=begin + number * hours(block) * HOUR)
 
 
 def hours(block: params.Block) -> int:

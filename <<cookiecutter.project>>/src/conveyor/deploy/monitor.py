@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from conveyor.core.ci import annotate, summarise
@@ -18,6 +19,33 @@ from conveyor.report.wording import escape
 
 LAST = 5  # events in the summary
 FUTURE = "which is in the future: the clock of its writer, or of this machine, is wrong"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of production at a time.
+
+    Attributes:
+        ledger: its state.
+        damages: of the ledger.
+        today: when it was looked at, UTC.
+        died: a line for each replica that has died.
+    """
+
+    ledger: State
+    damages: Sequence[Damage]
+    today: str
+    died: Sequence[str]
+
+
+def look(project: Project) -> Look:
+    """The present state of production.
+
+    Raises:
+        Misuse: the ledger or a named engine cannot be read.
+    """
+    ledger, damages = fsck.damages(project, whole=False)
+    return Look(ledger, damages, now(), deployment.died(project))
 
 
 def days_since(time: str, today: str) -> int:
@@ -67,17 +95,18 @@ def _told(event: Event) -> str:
     return f"event {event.number} ({event.type}) of {event.time}"
 
 
-def run(project: Project, more: str = "") -> str:
+def run(project: Project, more: str = "", seen: Look | None = None) -> str:
     """Write build/monitor.md and, in a workflow, the job's summary; warns of a champion older than the limit.
 
     Args:
         more: what else the summary says, as Markdown.
+        seen: the state of production; None: it is looked at now.
 
     Raises:
         Misuse: the ledger is damaged, or cannot be read.
     """
-    ledger, damages = fsck.damages(project, whole=False)
-    today, died = now(), deployment.died(project)
+    seen = seen or look(project)
+    ledger, damages, today, died = seen.ledger, seen.damages, seen.today, seen.died
     text = markdown(ledger, today, died, damages) + more
     write_text(project.build / "monitor.md", text)
     summarise(project.environment, text)

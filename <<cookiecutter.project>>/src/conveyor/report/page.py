@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from conveyor.core.ci import Where
 from conveyor.gate.metrics import Labels
@@ -16,6 +13,7 @@ from conveyor.report import aa as aa_section
 from conveyor.report import changed, evidence, pictures, wording
 from conveyor.report.headline import headline
 from conveyor.report.pictures import Scores
+from conveyor.report.sections import templates
 from conveyor.report.wording import Json, column_of, interval, number, plain, unchanged, unknown, verdict
 
 SEGMENTS = 24  # segments in the picture; the table has all
@@ -147,29 +145,31 @@ def page(
     if decision and judged and decision["champion"] and made and before:
         shown["changes"] = changed.changes(before, made)
         shown["unchanged"] = unchanged(shown["changes"], decision)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"plain": plain, "svg": Markup}
     said = headline(validation, decision)
-    return environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")).render(
-        title=title,
-        outcome=outcome,
-        reason=reason,
-        when=(decision or validation)["created"].replace("T", " ").replace("Z", " UTC"),
-        said=said,
-        validation=validation,
-        decision=decision,
-        judged=judged,
-        shown=shown,
-        aa=aa and aa_section.section(aa, plain(wording.metric_name(aa["metric"]))),
-        unknown=unknown(made),
-        words=wording,
-        evidence=evidence,
-        TONES={**pictures.TONES, "holds": "good", "beyond": "warn", "cannot tell": "warn"},
-        SEGMENTS=SEGMENTS,
-        number=lambda *given: number(*given).replace("-", "−"),
-        interval=lambda *given: interval(*given).replace("-", "−"),
-        lineage=wording.lineage(validation, decision, made, origin),
-        urls={where.name: where.url for where in origin if where.url},
+    return (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            outcome=outcome,
+            reason=reason,
+            when=(decision or validation)["created"].replace("T", " ").replace("Z", " UTC"),
+            said=said,
+            validation=validation,
+            decision=decision,
+            judged=judged,
+            shown=shown,
+            aa=aa and aa_section.section(aa, plain(wording.metric_name(aa["metric"]))),
+            unknown=unknown(made),
+            words=wording,
+            evidence=evidence,
+            TONES={**pictures.TONES, "holds": "good", "beyond": "warn", "cannot tell": "warn"},
+            SEGMENTS=SEGMENTS,
+            number=lambda *given: number(*given).replace("-", "−"),
+            interval=lambda *given: interval(*given).replace("-", "−"),
+            lineage=wording.lineage(validation, decision, made, origin),
+            urls={where.name: where.url for where in origin if where.url},
+        )
     )
 
 

@@ -56,13 +56,16 @@ class Group(NamedTuple):
     high: float
 
 
-def picture(name: str, label: str, height: int, margins: tuple[int, ...], draw: Callable[[Axes], None]) -> str:
+def picture(
+    name: str, label: str, height: int, margins: tuple[int, ...], draw: Callable[[Axes], None], width: int = WIDTH
+) -> str:
     """The drawing of ``draw`` as an SVG element: equal text for an equal picture, without a date or a link.
 
     Args:
         name: unique on the page, for the ids in the element.
         label: a description of the picture for readers who cannot see it.
         margins: left, bottom, right and top of the axes, in pixels.
+        width: in pixels; a phone shows no more than the default without shrinking the text.
     """
     left, bottom, right, top = margins
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -70,8 +73,8 @@ def picture(name: str, label: str, height: int, margins: tuple[int, ...], draw: 
         warnings.filterwarnings("ignore", message="Glyph")
         matplotlib.rcdefaults()  # ignore the machine's matplotlibrc
         matplotlib.rcParams.update({**STYLE, "svg.hashsalt": name})
-        figure = Figure(figsize=(WIDTH / 72, height / 72))
-        box = (left / WIDTH, bottom / height, (WIDTH - left - right) / WIDTH, (height - bottom - top) / height)
+        figure = Figure(figsize=(width / 72, height / 72))
+        box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
         draw(figure.add_axes(box))
         out = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -81,7 +84,7 @@ def picture(name: str, label: str, height: int, margins: tuple[int, ...], draw: 
     svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # counters would repeat in every picture of the page
     for role, colour in COLOUR.items():
         svg = svg.replace(colour, f"var(--{role})")
-    opening = f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {WIDTH} {height}">'
+    opening = f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {width} {height}">'
     return re.sub("<svg[^>]*>", lambda _: opening, svg, count=1)
 
 

@@ -17,7 +17,7 @@ from conveyor.github.issue import close, tell
 from conveyor.ledger.events import Champion
 from conveyor.ledger.ledger import ledger_of
 from conveyor.report.wording import escape
-from conveyor.watch import explained, labels, log_lines, loss, predictions, words
+from conveyor.watch import explained, labels, log_lines, loss, page, predictions, words
 from conveyor.watch.alarm import State, Watch, Window, watch
 from conveyor.watch.explained import Explained
 from conveyor.watch.webhook import send
@@ -49,16 +49,20 @@ class Told:
         line: in one line.
         text: as Markdown.
         explained: what may explain it.
+        counts: what was read.
+        measured: None: the loss is not known.
     """
 
     state: State | None
     line: str
     text: str
     explained: Explained
+    counts: tuple[str, ...] = ()
+    measured: page.Measured | None = None
 
 
 def run(project: Project, issue: bool = False, say: Callable[[str], None] = print) -> str:
-    """Write build/monitor.md and, in a workflow, the job's summary and annotations.
+    """Write build/monitor.md, monitor.html, monitor.json and, in a workflow, the job's summary and annotations.
 
     The live loss is told where there is a log of predictions and a label for some of them; else why it is not.
 
@@ -68,18 +72,33 @@ def run(project: Project, issue: bool = False, say: Callable[[str], None] = prin
     Raises:
         Misuse: the ledger is damaged or cannot be read, log or labels are named and cannot be read, or GitHub says no.
     """
-    try:
-        live = look(project, say)
-    except Misuse as error:  # what is live is told all the same
-        deployment.run(project, _section(f"Not known: {escape(str(error))}"))
-        raise
-    said = deployment.run(project, _sections(live) if live else "")
+    said, live = looked(project, say)
     if live is None:
         return said
     if live.state == "alarm":
         annotate(project.environment, "error", TITLE, live.line)
     told = f"; {_kept(project, live)}" if issue and live.state in ("alarm", "calm") else ""
     return f"{said}; {live.line}{told}"
+
+
+def looked(project: Project, say: Callable[[str], None] = print) -> tuple[str, Told | None]:
+    """Write the files of `run`, and return what is live in one line and its loss; None: nothing is live.
+
+    Raises:
+        Misuse: as `run`, but for GitHub.
+    """
+    seen = deployment.look(project)
+    try:
+        live = look(project, say)
+    except Misuse as error:  # what is live is told all the same
+        page.write(project, seen, None, f"its live loss is not known: {error}")
+        deployment.run(project, _section(f"Not known: {escape(str(error))}"), seen)
+        raise
+    if live:
+        page.write(project, seen, live.state, live.line, live.measured, live.counts, live.explained)
+    else:
+        page.write(project, seen)
+    return deployment.run(project, _sections(live) if live else "", seen), live
 
 
 def _section(text: str, title: str = "Live loss") -> str:
@@ -140,11 +159,12 @@ def look(project: Project, say: Callable[[str], None]) -> Told | None:
     try:
         return _told(project, champion, say)
     except predictions.NoLog as why:
-        return _unknown(str(why), [], Explained(str(why)))
+        return _unknown(str(why), Explained(str(why)))
 
 
-def _unknown(why: str, more: list[str], about: Explained) -> Told:
-    return Told(None, f"its live loss is not known: {why}", "\n".join([f"Not known: {escape(why)}.", *more]), about)
+def _unknown(why: str, about: Explained, counts: tuple[str, ...] = ()) -> Told:
+    text = _text([f"Not known: {escape(why)}.", *([""] if counts else [])], counts, about)
+    return Told(None, f"its live loss is not known: {why}", text, about, counts)
 
 
 def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> Told:
@@ -169,12 +189,12 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> T
     except loss.Untold as untold:
         then = untold
     about = explained.explain(project, champion, bundle, log, found, then, now)
-    counts = ["", *words.few(about), *_counts(log, found, told_apart=rule.labels is not None)]
+    counts = _counts(log, found, told_apart=rule.labels is not None)
     if not len(live.loss):
         why = f"{len(log.rows):,} predictions, and fewer than {loss.ROWS} of this model have a label"
-        return _unknown(why, counts, about)
+        return _unknown(why, about, counts)
     if isinstance(then, loss.Untold):
-        return _unknown(str(then), counts, about)
+        return _unknown(str(then), about, counts)
     promise = loss.promised(project, then)
     seen = watch(
         promise.loss,
@@ -186,11 +206,15 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> T
     )
     name = loss.metric_of(asked["task"])
     line = f"its {name} {SAYS[seen.state]} ({_window(seen.recent[-1])}; promised {_window(seen.promised)})"
-    text = "\n".join([*_text(seen, name, block, rule.false_alarms), *counts])
-    return Told(seen.state, line, text, about)
+    text = _text([*_table(seen, name, block, rule.false_alarms), ""], counts, about)
+    return Told(seen.state, line, text, about, counts, page.Measured(name, block, rule.false_alarms, live, seen))
 
 
-def _text(seen: Watch, name: str, block: str | int, budget: float) -> list[str]:
+def _text(lines: list[str], counts: tuple[str, ...], about: Explained) -> str:
+    return "\n".join([*lines, *(f"- {line}" for line in (*words.few(about), *counts))])
+
+
+def _table(seen: Watch, name: str, block: str | int, budget: float) -> list[str]:
     unit = block if isinstance(block, str) else f"{block} hours"
     text = [f"**The {name} {SAYS[seen.state]}**", ""]
     text += ["| | blocks | mean | 95 % bounds |", "|---|--:|--:|---|"]
@@ -210,13 +234,13 @@ def _text(seen: Watch, name: str, block: str | int, budget: float) -> list[str]:
     return text
 
 
-def _counts(log: log_lines.Read, found: labels.Joined, told_apart: bool) -> list[str]:
+def _counts(log: log_lines.Read, found: labels.Joined, told_apart: bool) -> tuple[str, ...]:
     """What was read, and what of it counts for nothing.
 
     Args:
         told_apart: whether labels are in a place of their own; most rows of the data were never asked for.
     """
-    told = [f"- {len(log.rows):,} predictions, {len(found.rows):,} with a label, {found.waiting:,} without"]
+    told = [f"{len(log.rows):,} predictions, {len(found.rows):,} with a label, {found.waiting:,} without"]
     for count, what in (
         (log.repeated, "lines of the log repeat an id"),
         (log.damaged, "lines of the log are damaged or half written"),
@@ -226,8 +250,8 @@ def _counts(log: log_lines.Read, found: labels.Joined, told_apart: bool) -> list
         (found.unasked + (found.unknown if told_apart else 0), "labels have no prediction"),
         (found.unusable, "labels are no class of the model, or no number"),
     ):
-        told += [f"- {count:,} {what}"] if count else []
-    return told
+        told += [f"{count:,} {what}"] if count else []
+    return tuple(told)
 
 
 def _window(window: Window) -> str:

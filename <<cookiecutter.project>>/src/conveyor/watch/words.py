@@ -21,9 +21,9 @@ SHARES = {
 
 def moved(found: Explained) -> str:
     """What moved, the expectations and the traffic."""
-    text = [*_traffic(found)]
     if found.why:
-        return "\n".join([f"Not known: {escape(found.why)}.", *(["", *text] if found.traffic else [])])
+        more = ["", f"- {traffic(found)}"] if found.traffic else []
+        return "\n".join([f"Not known: {escape(found.why)}.", *more])
     changed = [column.name for column in (*found.scores, *found.columns) if column.moved]
     head = f"**{len(changed)} of {len(found.scores) + len(found.columns)} columns have moved**"
     head += f": {', '.join(escape(name) for name in changed[:MOST])}" if changed else ""
@@ -45,8 +45,8 @@ def moved(found: Explained) -> str:
         f"- {NO_INTERVAL[:1].upper()}{NO_INTERVAL[1:]}: {_why(found)}",
         *([f"- {len(listed) - len(told)} more columns differ less"] if len(listed) > len(told) else []),
         *([f"- Private features, which are not logged: {found.private}"] if found.private else []),
-        *_contract(found),
-        *text,
+        *(f"- {escape(line, 300)}" for line in notes(found)),
+        f"- {traffic(found)}",
     ]
     return "\n".join(text)
 
@@ -59,12 +59,19 @@ def _why(found: Explained) -> str:
 
 
 def _row(column: Column) -> str:
+    said, bounds, more = cells(column)
+    told = "; ".join(escape(each) for each in more)
+    return f"| {escape(column.name)} | {'**yes**' if column.moved else 'no'} | {escape(said)} | {bounds} | {told} |"
+
+
+def cells(column: Column) -> tuple[str, str, list[str]]:
+    """The largest difference of a column, its interval, and what else there is to say of it, as plain text."""
     if column.gone:
-        return f"| {escape(column.name)} | **yes** | gone from the log | | |"
+        return "gone from the log", "", []
     main = column.change("pairs") or column.change("category")
     said, bounds = "", ""
     if main is not None:
-        said = f"pairs {main.value:+.2f}" if main.what == "pairs" else f"{escape(main.category)} {_shift(main)}"
+        said = f"pairs {main.value:+.2f}" if main.what == "pairs" else f"{main.category} {_shift(main)}"
         bounds = _interval(main, share=main.what == "category")
     more = [
         f"{SHARES[change.what]} {_shift(change)} ({_interval(change, share=True)})"
@@ -77,9 +84,9 @@ def _row(column: Column) -> str:
     if column.distance is not None:
         more.insert(0, f"total variation {column.distance:.2f}")
     if column.unseen:
-        more.append(f"new: {', '.join(escape(each) for each in column.unseen)}")
+        more.append(f"new: {', '.join(column.unseen)}")
     more += [f"one value only ({' and '.join(column.constant)})"] if column.constant else []
-    return f"| {escape(column.name)} | {'**yes**' if column.moved else 'no'} | {said} | {bounds} | {'; '.join(more)} |"
+    return said, bounds, more
 
 
 def _shift(change: Change) -> str:
@@ -93,28 +100,28 @@ def _interval(change: Change, share: bool) -> str:
     return f"{low} to {high}{' points' if share else ''}"
 
 
-def _contract(found: Explained) -> list[str]:
+def notes(found: Explained) -> list[str]:
+    """The contract of training on live rows, as plain text."""
     if found.contract.why:
-        return [f"- The contract of training was not checked: {escape(found.contract.why)}"]
+        return [f"The contract of training was not checked: {found.contract.why}"]
     failing = found.contract.failing
     if not failing:
-        return [f"- The contract of training: {found.contract.count} expectations hold on live rows"]
-    return [
-        f"- The contract of training: {len(failing)} of {found.contract.count} expectations fail on live rows",
-        *(f"  - {escape(line, 300)}" for line in failing[:MOST]),
-    ]
+        return [f"The contract of training: {found.contract.count} expectations hold on live rows"]
+    head = f"The contract of training: {len(failing)} of {found.contract.count} expectations fail on live rows"
+    return [head, *(f"fails: {line}" for line in failing[:MOST])]
 
 
-def _traffic(found: Explained) -> list[str]:
+def traffic(found: Explained) -> str:
+    """How many predictions there are, as plain text."""
     seen = found.traffic
     if seen is None:
-        return ["- Traffic: the log has no complete day"]
+        return "Traffic: the log has no complete day"
     empty = f"{seen.empty} days without any" if seen.empty else "no day without any"
     last = f"the last one was {seen.idle:,} days ago" if seen.idle else "the last one was today"
-    return [
-        f"- Traffic: a median of {seen.median:,.0f} predictions a day in {seen.days} complete days, {seen.last:,} in"
-        f" the last of them, {empty}; {last}. The log has no refused request: `/metrics` counts them"
-    ]
+    return (
+        f"Traffic: a median of {seen.median:,.0f} predictions a day in {seen.days} complete days, {seen.last:,} in"
+        f" the last of them, {empty}; {last}. The log has no refused request: /metrics counts them"
+    )
 
 
 def segments(found: Explained) -> str:
@@ -128,32 +135,35 @@ def segments(found: Explained) -> str:
 
 
 def _segment(each: Segment) -> str:
-    bounds = NO_INTERVAL if each.low is None or each.high is None else f"{each.low:+.3g} to {each.high:+.3g}"
+    difference, bounds = gap(each)
     name = f"{escape(each.column)} {escape(each.value)}"
-    return f"| {name} | {each.rows:,} | {each.live:.4g} | {each.then:.4g} | {each.difference:+.3g} | {bounds} |"
+    return f"| {name} | {each.rows:,} | {each.live:.4g} | {each.then:.4g} | {difference} | {bounds} |"
+
+
+def gap(each: Segment) -> tuple[str, str]:
+    """How much more live rows of a segment lose, and the interval."""
+    bounds = NO_INTERVAL if each.low is None or each.high is None else f"{each.low:+.3g} to {each.high:+.3g}"
+    return f"{each.difference:+.3g}", bounds
 
 
 def few(found: Explained) -> list[str]:
-    """Lines on the live loss where few rows have a label."""
+    """Lines on the live loss where few rows have a label, as plain text."""
     if found.few_why:
-        return [f"- Few rows have a label: {found.few_why}"]
-    if found.few is None:
-        return []
-    return _few(found.few, found.days)
+        return [f"Few rows have a label: {found.few_why}"]
+    return _few(found.few, found.days) if found.few else []
 
 
 def _few(few: FewLabels, days: int) -> list[str]:
     text = [
-        f"- {few.labelled:,} of {few.rows:,} predictions of the last {days} days have a label: their mean loss is"
+        f"{few.labelled:,} of {few.rows:,} predictions of the last {days} days have a label: their mean loss is"
         f" {_estimate(few.alone)}"
     ]
     if few.narrower:
         text.append(
-            f"- With the predictions that have none it is {_estimate(few.corrected)} (prediction-powered inference,"
+            f"With the predictions that have none it is {_estimate(few.corrected)} (prediction-powered inference,"
             f" weight {few.weight:.2f}), if rows with a label are a random sample of the predictions"
         )
-    text.append(f"- If calibration still holds, the loss of all of them is {_estimate(few.calibrated)}")
-    return text
+    return [*text, f"If calibration still holds, the loss of all of them is {_estimate(few.calibrated)}"]
 
 
 def _estimate(of: Estimate) -> str:
