@@ -28,7 +28,7 @@ from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "workflows.json"
-SCENARIOS = ("tests/test_workflows_run.py", "tests/test_workflows_by_hand.py", "tests/test_workflows_grown.py")
+SCENARIOS = tuple(f"tests/test_workflows_{name}.py" for name in ("run", "by_hand", "grown", "watch"))
 TRIES = 6  # tests that are asked to notice one mutation
 
 

@@ -433,6 +433,7 @@ TOGETHER = {
     "tests/test_demo.py": "product",
     "tests/test_workflows_by_hand.py": "product",
     "tests/test_workflows_grown.py": "product",
+    "tests/test_workflows_watch.py": "product",
     "tests/test_workflows_run.py": "product",
     "tests/test_mirror.py": "a server of MLflow's",
     "tests/test_serve.py": "a server of ours",

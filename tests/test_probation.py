@@ -2,22 +2,15 @@
 
 import json
 
-import numpy as np
-import pandas as pd
+import later_rows
 import pytest
-from conftest import ROOT
 from github import GitHub, grants
 
 from conveyor.core.project import Project
-from conveyor.data import formats
 from conveyor.ledger.events import Unsound
 from conveyor.ledger.ledger import ledger_of
 from conveyor.ledger.state import State
 from conveyor.model.bundle import Bundle
-from conveyor.model.scoring import of_own_bundle
-
-FLIGHTS = ROOT / "tools" / "flights-july-december.csv.gz"
-DATA = "data/flights.csv.gz"
 
 
 @pytest.fixture
@@ -34,22 +27,8 @@ def second(bootstrapped):
     return bootstrapped
 
 
-def comes(project, days: int, better: str = "forest", away: pd.Timedelta | None = None) -> None:
-    """Adds the rows of so many days to the data. Labels are drawn from what one champion predicts, sharpened."""
-    here = Project(project.path)
-    ledger = ledger_of(here)
-    bundle = ledger.bundle((ledger.lived[-1] if better == "forest" else ledger.lived[0]).champion, f"of-{better}")
-    rows = formats.read({"": FLIGHTS.read_bytes()}, "flights", (), ())
-    rows = rows[rows["scheduled"] < pd.Timestamp("2013-07-01T00:00Z") + pd.Timedelta(days=days)]
-    with of_own_bundle(here, bundle, rows) as scored:
-        p = scored.predictions
-    middle = np.median(p)
-    rows["late"] = ((p > middle) ^ (np.random.default_rng(3).random(len(p)) < 0.1)).astype(int)
-    rows["scheduled"] = rows["scheduled"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    known = pd.read_csv(project.path / DATA, dtype=str, keep_default_na=False)
-    both = pd.concat([known, rows.astype(object).where(rows.notna(), "").astype(str)])
-    both.to_csv(project.path / DATA, index=False)
-    project.cli("data-lock")
+def comes(project, days: int, better: str = "new") -> None:
+    later_rows.comes(project, days, better)
     project.git("commit", "--quiet", "--all", "--message", "what came later")
 
 
@@ -88,7 +67,7 @@ def test_later_rows_confirm_a_champion_that_is_no_worse_and_the_ledger_says_so_o
 
 @pytest.mark.parametrize("back", [False, True], ids=["told", "rolled back"])
 def test_harm_is_an_issue_and_where_it_is_wanted_the_ordinary_roll_back(second, back):
-    comes(second, 17, better="logistic")
+    comes(second, 17, better="old")
     second.set_param("monitor.rollback", back)
     with GitHub(grants(second.path), second.path) as double:
         given = double.environment("monitor/probation")

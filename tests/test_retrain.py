@@ -3,54 +3,31 @@
 import json
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 from act import git
-from conftest import ROOT
 from github import GitHub, grants
+from later_rows import SAMPLE, champion_of, departures
 
 from conveyor.core.project import Project
 from conveyor.ledger.ledger import ledger_of
 from conveyor.model.bundle import Bundle
 from conveyor.watch.monitor import TITLE
 
-FLIGHTS = ROOT / "<<cookiecutter.project>>" / "data" / "flights.csv.gz"
 KNOWN = 20  # days that the first champion has
 
 
 @pytest.fixture
 def world(project, tmp_path):
-    """world(days, changed) -> what `retrain` says in the workflow, once the source has so many days more.
+    """world(days, changed) -> what `retrain` says in the workflow, once the source has so many days in all.
 
-    ``changed``: whether what the columns mean for the target is another thing from then on. The target follows the
-    weather, without much noise.
+    ``changed``: whether what the columns mean for the target is another thing after the champion's data.
     """
-    rows = pd.read_csv(FLIGHTS, dtype=str, keep_default_na=False)
-    day = pd.to_datetime(rows["scheduled"]).dt.floor("D")
-    begin = day.min()
-    wet = pd.to_numeric(rows["departure_minute"]).to_numpy()
-    noise = np.random.default_rng(4).random(len(rows)) < 0.2
-    usual = (wet > np.median(wet)) ^ noise
-
-    def at(days: int, changed: bool = False) -> pd.DataFrame:
-        late = np.where(changed & (day >= begin + pd.Timedelta(days=KNOWN)), ~usual, usual)
-        told = rows.assign(late=late.astype(int).astype(str))
-        return told[(day < begin + pd.Timedelta(days=days)).to_numpy()]
-
-    at(KNOWN).to_csv(project.path / "data/flights.csv.gz", index=False, compression={"method": "gzip"})
     project.set_param("data.source", {"url": str(tmp_path / "new.csv")})
     project.set_param("monitor.retrain", "propose")
-    project.set_param("gate.promote_when", "superior")
-    project.cli("data-lock")
+    champion_of(project, KNOWN)
     remote = tmp_path / "remote.git"
     project.git("init", "--quiet", "--bare", str(remote))
-    project.git("commit", "--quiet", "--all", "--message", "twenty days")
-    for step in ("validate", "train"):
-        project.cli(step)
-    here = Project(project.path)
-    ledger = ledger_of(here)
-    ledger.live(ledger.accept(Bundle(here.build / "candidate"), 0, "bootstrap", "for this test"))
     project.git("remote", "add", "origin", str(remote))
     project.git("push", "--quiet", "origin", "HEAD:refs/heads/main", "ledger", "--tags", "refs/models/*:refs/models/*")
     with GitHub(grants(project.path), project.path) as double:
@@ -61,7 +38,7 @@ def world(project, tmp_path):
             return project.cli(verb, *words, check=check, **given)
 
         def look(days: int, changed: bool = False) -> str:
-            at(days, changed).to_csv(tmp_path / "new.csv", index=False)
+            departures(days, KNOWN if changed else None).to_csv(tmp_path / "new.csv", index=False)
             project.git("checkout", "--quiet", "--", ".")
             shutil.rmtree(project.path / "build", ignore_errors=True)
             outputs.write_text("")
@@ -92,7 +69,7 @@ def test_a_challenger_that_is_shown_to_win_becomes_a_pull_request_of_exactly_the
     ), told
     assert world.collected() and "the gate says promote" in told
     last = newest(world.project.path / "data/flights.csv.gz")
-    assert last.floor("D") == newest(FLIGHTS).floor("D").replace(month=1, day=1) + pd.Timedelta(days=KNOWN + 56 - 1)
+    assert last.floor("D") == newest(SAMPLE).floor("D").replace(month=1, day=1) + pd.Timedelta(days=KNOWN + 56 - 1)
     world.run("propose")
     [pull] = world.double.pulls.values()
     assert "Retrained on newer rows" in pull["body"] and "roc_auc +" in pull["body"]

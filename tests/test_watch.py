@@ -5,47 +5,21 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
 from github import GitHub, grants
+from later_rows import answered, predicted
 
 from conveyor.core import params
-from conveyor.core.project import Project
-from conveyor.data import formats, units
-from conveyor.ledger.ledger import ledger_of
-from conveyor.model.scoring import of_own_bundle
+from conveyor.data import units
 from conveyor.watch import labels, log_lines, loss
-
-FLIGHTS = ROOT / "tools" / "flights-july-december.csv.gz"  # what came after the sample
-KEY = ["scheduled", "carrier", "flight", "origin"]
 
 
 @pytest.fixture
 def live(bootstrapped, tmp_path):
     """A project whose champion has answered each flight of the second half of 2013, and a file of what came true."""
-    project = Project(bootstrapped.path)
-    champion = ledger_of(project).champion()
-    rows = formats.read({"": FLIGHTS.read_bytes()}, "flights", (), ())
-    with of_own_bundle(project, ledger_of(project).bundle(champion), rows) as scored:
-        rows["prediction"] = scored.predictions
-    rows["time"] = rows["scheduled"]
-    rows["model"] = champion.key
+    rows = predicted(bootstrapped)
     bootstrapped.set_param("monitor.labels", "labels.csv")
-    answered(bootstrapped, tmp_path, rows)
+    answered(bootstrapped, tmp_path / "log", rows)
     return bootstrapped, rows
-
-
-def answered(project, tmp_path, rows: pd.DataFrame) -> None:
-    """Writes the log of these rows and their labels."""
-    (tmp_path / "log").mkdir(exist_ok=True)
-    keys = rows[KEY].assign(scheduled=rows["scheduled"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")).to_dict("records")
-    times = rows["time"].dt.strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    told = [
-        {"id": f"{n:032x}", "request": None, "row": 1, "time": t, "model": m, "features": key, "prediction": p}
-        for n, (t, m, key, p) in enumerate(zip(times, rows["model"], keys, rows["prediction"], strict=True))
-    ]
-    lines = "".join(json.dumps(each) + "\n" for each in told)
-    (tmp_path / "log" / "predictions-1.jsonl").write_text(lines)
-    rows[[*KEY, "late"]].to_csv(project.path / "labels.csv", index=False)
 
 
 def monitor(project, tmp_path, check=True, **more: str):
@@ -73,7 +47,7 @@ def test_a_model_that_has_become_worse_is_an_alarm_in_summary_and_annotation(liv
     broken = rows.assign(
         prediction=np.where(rows["time"] > "2013-09-01T00:00Z", 1 - rows["prediction"], rows["prediction"])
     )
-    answered(project, tmp_path, broken)
+    answered(project, tmp_path / "log", broken)
     workflow = {"GITHUB_RUN_ID": "1", "GITHUB_REPOSITORY": "your-team/late-flights"}
     done, text = monitor(project, tmp_path, **workflow)
     assert "its log_loss has risen" in done.stdout and "**The log_loss has risen**" in text
@@ -191,7 +165,7 @@ def look(live, tmp_path, monkeypatch):
 
         def look(worse: bool) -> str:
             changed = np.where((rows["time"] > "2013-09-01T00:00Z") & worse, 1 - rows["prediction"], rows["prediction"])
-            answered(project, tmp_path, rows.assign(prediction=changed))
+            answered(project, tmp_path / "log", rows.assign(prediction=changed))
             given = double.environment("monitor/live") | {"PREDICTION_LOG": f"file://{tmp_path}/log"}
             return project.cli("monitor", "--issue", **given).stdout
 

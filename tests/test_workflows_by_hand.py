@@ -13,6 +13,7 @@ from conftest import once
 from engine import free_port
 from github_team import DELIVERED, NOTHING_DUE, Team, keep, rewrite_data, verdict
 
+LOOKED = dict.fromkeys(("live", "probation", "missed", "monitor"), "success")
 RESTORED = {"restore": "success", "rollback": "success"}
 RELEASED = dict.fromkeys(("files", "attest", "publish", "release"), "success")
 HOSTILE = "$(touch planted) `touch planted`; touch planted\n::error::planted | <b>"
@@ -124,7 +125,7 @@ def test_from_another_branch_than_main_nothing_is_moved(team, workflow, inputs):
 
 def test_the_schedule_tells_what_is_live(team):
     run = team.look()
-    assert run.jobs == {"live": "success", "missed": "success", "monitor": "success"}
+    assert run.jobs == LOOKED
     assert verdict(run, "live").startswith(f"**Live: model {events(team.remote)[1]['key'][:12]}** — champion/000002")
     assert not team.github.dispatches
 
@@ -139,7 +140,7 @@ def test_a_merge_that_skipped_its_delivery_is_delivered_by_the_schedule(team):
     team.project.edit("params.yaml", "C: 1.0,", "C: 0.8,")
     team.open("a little more regularisation [skip ci]")
     merge_pull_request(team.remote, team.pull)
-    assert team.look().jobs == {"live": "success", "missed": "success", "monitor": "success"}
+    assert team.look().jobs == LOOKED
     assert [each["workflow"] for each in team.github.dispatches] == ["deliver.yml"]
     assert team.dispatch("deliver").jobs == DELIVERED
     team.look()
@@ -150,7 +151,7 @@ def test_with_nothing_live_the_schedule_says_so_and_does_not_fail(begin, team_at
     begin(tmp_path, free_port())
     team = team_at(tmp_path, 0)
     run = team.look()
-    assert run.jobs == {"live": "success", "missed": "success", "monitor": "success"}
+    assert run.jobs == LOOKED
     assert verdict(run, "live").startswith("**Nothing is live**")
     assert [each["workflow"] for each in team.github.dispatches] == ["deliver.yml"], "no delivery ever ran"
     [told] = [each for each in run.annotations if each["job"] == "missed"]
