@@ -116,7 +116,7 @@ def test_the_lines_say_what_they_assume_and_leave_out_what_is_not_narrower():
     lines = few(Explained(None, few=better))
     assert f"{better.labelled:,} of {better.rows:,} predictions of the last 28 days have a label" in lines[0]
     assert "if rows with a label are a random sample of the predictions" in lines[1]
-    assert lines[2].startswith("- If calibration still holds, the loss of all of them is ")
+    assert lines[2].startswith("If calibration still holds, the loss of all of them is ")
     assert not any("random sample" in line for line in few(Explained(None, few=worse)))
-    assert few(Explained(None, few_why=NO_LOSS)) == [f"- Few rows have a label: {NO_LOSS}"]
+    assert few(Explained(None, few_why=NO_LOSS)) == [f"Few rows have a label: {NO_LOSS}"]
     assert few(Explained(None)) == []

@@ -36,8 +36,6 @@ def test_an_alarm_opens_one_issue_which_the_next_run_writes_anew_and_the_end_clo
     assert issue["body"] != before and issue["state"] == "open"
     assert look(False, "2013-12-08T00:00Z").jobs == LOOKED
     assert issue["state"] == "closed" and events(team.remote)[-1]["type"] == "live"
-        "confirm"
-    )
 
 
 def test_later_rows_confirm_a_champion_in_the_ledger(with_two):
