@@ -11,7 +11,7 @@ BENCH := $(UNCOMPILED) PYTHONPATH='$(CURDIR)/$(PRODUCT)/src' $(BIN)/python
 OFF := MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=false ORT_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install datasets datasets-lock demo test test-python bench-adopt bench-gate bench-looks bench-watch bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
+.PHONY: help setup install datasets datasets-lock demo test test-python bench-adopt bench-gate bench-looks bench-watch bench-replay bench-faults bench-ledger bench-image bench-serve bench-rollout bench-workflows check format seal golden docs lock upgrade sample-data release-files release tell
 
 ## First steps
 
@@ -91,6 +91,9 @@ bench-watch: setup  ## measure false alarms and delays of the alarm on live loss
 	  && build/river/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench-watch.txt \
 	  && cp requirements/bench-watch.txt build/river/lock.txt; }
 	OMP_NUM_THREADS=1 nice env $(BENCH) bench/watch.py
+
+bench-replay: setup  ## replay 2013 with three policies of retraining, and write docs/replay.md
+	OMP_NUM_THREADS=1 $(BENCH) bench/replay.py
 
 bench-faults: setup  ## races, kills, bad servers: what the ledger survives; its table goes to docs/ledger.md
 	$(BENCH) bench/faults.py

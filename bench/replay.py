@@ -303,9 +303,9 @@ interval; shown to be better than it; and does it deliver at most a third as oft
 |---|---|---|---|---|---|
 {chr(10).join(aims)}
 
-These flights drift little from July on: a champion of January to June is good for the rest of the year, and no policy
-gains much. A champion of January alone is not. There *weekly* gains more than *by evidence*, which waits until a gain
-is shown, and days that differ by their weather show little.
+From July on these flights drift little, and no policy gains much. A champion of few months gains by retraining. There
+*weekly* gains more than *by evidence*, which waits until a gain is shown: days differ by their weather, and show little.
+It delivers at most a tenth as often.
 """
 
 

@@ -111,6 +111,21 @@ def test_the_page_about_the_alarm_holds_every_stream_and_rule_and_its_budget(ben
     assert (ROOT / "docs" / "watch.svg").read_text().startswith("<?xml")
 
 
+def test_the_replay_finds_what_its_page_says(bench):
+    replay, page = bench("replay"), (ROOT / "docs" / "replay.md").read_text()
+    told = [line.split(" | ") for line in page.splitlines() if line.startswith("| 2013-")]
+    assert len(told) == len(replay.BEGINS) * len(replay.ESTIMATORS) * (len(replay.POLICIES) + 1)
+    deliveries = {tuple(row[:3]): int(row[4]) for row in told if len(row) == 8}
+    for (begin, model, policy), count in deliveries.items():
+        if policy == replay.OURS:
+            assert count <= deliveries[begin, model, replay.WEEKLY] / 10
+    done = run("replay.py", "short")
+    assert done.returncode == 0, done.stderr[-3000:]
+    never, weekly, ours = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| 2013-04-01")]
+    assert never[4] == "0" and int(weekly[4]) > int(ours[4]) and never[3] != weekly[3]
+    assert (ROOT / "docs" / "replay.svg").read_text().startswith("<?xml")
+
+
 def test_the_service_answers_several_times_as_often_as_mlflow_does():
     """Loosely: other tests take the cores meanwhile. The page holds what a whole run found."""
     done = run("serve.py", "--quick")

@@ -70,8 +70,13 @@ def test_the_demo_plays_its_acts_and_a_second_run_repeats_none(stage, installed_
     assert len(engine.containers.list(filters={"name": "late-flights-production-"})) == int(said[1])
     for told in ('"predictions": [0.', "=> rolled back by itself, as it should"):
         assert told in first.stdout
+    assert re.search(r"live: an alarm, and champion/0000\d\d in its place; look at\n", first.stdout)
+    for name in ("monitor.html", "site/index.html"):
+        path = f"build/demo/drift/late-flights/build/{name}"
+        assert path in first.stdout and "<html" in (stage / path).read_text()
+    assert int(re.search(r"^(\d+) s\. The repository", first.stdout, re.M)[1]) < 300
     again = play(stage, installed_venv)
-    assert again.returncode == 0 and len(re.findall("^unchanged:", again.stdout, re.M)) == 5
+    assert again.returncode == 0 and len(re.findall("^unchanged:", again.stdout, re.M)) == 6
     assert "fitted" not in again.stdout and "restored" not in again.stdout
     # What was told to end it, pasted where `make demo` was typed.
     subprocess.run(said[2].split(), cwd=stage, env=environment(DEPLOY_NAME=""), check=True, capture_output=True)

@@ -93,7 +93,7 @@ def test_rows_from_which_a_better_model_comes_are_proposed_and_merged(twenty_day
 
 def test_rows_from_which_none_comes_are_proposed_to_nobody(twenty_days):
     team = twenty_days
-    departures(81).to_csv(team.project.path / "new.csv", index=False)
+    departures(20 + 29).to_csv(team.project.path / "new.csv", index=False)
     pushed(team, "nothing has changed")
     run = team.dispatch("collect")
     assert run.jobs == {"bring": "success", "collect": "success"} and "Propose" not in run.steps["bring"]

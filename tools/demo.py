@@ -5,7 +5,7 @@ injected behind the pipeline's back. The demo fails if an act ends otherwise tha
 only what changed: acts that ended well before, on the same template, are not played again.
 
 Where a Docker engine answers, the last champion is deployed then, asked for a prediction, and a bad image of it is
-deployed, which must be rolled back by itself.
+deployed, which must be rolled back by itself. The last act is about a model that is live while the world changes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import demo_drift
+
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = ROOT / "build" / "demo"
 RECORD = STAGE / "acts.json"
@@ -34,7 +36,7 @@ MAKE_ENVIRONMENT = {
 PORT = 8080
 EDGE = f"http://127.0.0.1:{PORT}"
 STANDINS = ROOT / "tests" / "standins"
-TEMPLATE = ["cookiecutter.json", "hooks", "<<cookiecutter.project>>", "tools/demo.py"]
+TEMPLATE = ["cookiecutter.json", "hooks", "<<cookiecutter.project>>", "tools/demo.py", "tools/demo_drift.py"]
 
 
 @dataclass(frozen=True)
@@ -140,16 +142,21 @@ def stage() -> tuple[Path, dict]:
     if record.get("template") != fingerprint():
         shutil.rmtree(STAGE, ignore_errors=True)
         REPORTS.mkdir(parents=True)
-        print("bake      the default answers into build/demo")
-        words = [sys.executable, "-m", "cookiecutter", "--no-input", "--output-dir", str(STAGE), str(ROOT)]
-        done = subprocess.run(words, env=MAKE_ENVIRONMENT, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"error: the template cannot be baked:\n{done.stdout}{done.stderr}")
+        bake(STAGE)
         record = {"template": fingerprint(), "acts": {}}
-    repo = next(path for path in STAGE.iterdir() if (path / "params.yaml").is_file())
-    if not (repo / ".venv").exists():
-        (repo / ".venv").symlink_to(sys.prefix)  # whoever goes on playing there need not install everything once more
-    return repo, record
+    return next(path for path in STAGE.iterdir() if (path / "params.yaml").is_file()), record
+
+
+def bake(place: Path) -> Path:
+    """Generate a repository with the default answers."""
+    print(f"bake      the default answers into {place.relative_to(ROOT)}")
+    words = [sys.executable, "-m", "cookiecutter", "--no-input", "--output-dir", str(place), str(ROOT)]
+    done = subprocess.run(words, env=MAKE_ENVIRONMENT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: the template cannot be baked:\n{done.stdout}{done.stderr}")
+    repo = next(path for path in place.iterdir() if (path / "params.yaml").is_file())
+    (repo / ".venv").symlink_to(sys.prefix)  # whoever goes on playing there need not install everything once more
+    return repo
 
 
 def play(repo: Path, act: Act) -> dict:
@@ -267,15 +274,26 @@ def main() -> None:
     began = time.monotonic()
     sys.stdout.reconfigure(line_buffering=True)
     repo, record = stage()
+    count = len(ACTS) + 1
     for number, act in enumerate(ACTS, 1):
-        print(f"\nact {number} of {len(ACTS)}: {act.story}")
+        print(f"\nact {number} of {count}: {act.story}")
         if act.name in record["acts"]:
             print(f"unchanged: {record['acts'][act.name]['outcome']}")
             continue
         record["acts"][act.name] = play(repo, act)
         RECORD.write_text(json.dumps(record, indent=2) + "\n")
     served = serve(repo)
-    print(f"\n{table(record['acts'])}\n\nserved: {served}\n")
+    print(f"\nact {count} of {count}: a model is live while the world changes")
+    if "drift" in record:
+        print("unchanged: it was retrained")
+    else:
+        shutil.rmtree(STAGE / "drift", ignore_errors=True)
+        record["drift"] = demo_drift.play(bake(STAGE / "drift"), git, MAKE_ENVIRONMENT)
+        RECORD.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"\n{table(record['acts'])}\n\nserved: {served}\n\nlive: {record['drift']}; look at")
+    for name in ("monitor.html", "site/index.html"):
+        print(f"  build/demo/drift/{repo.name}/build/{name}")
+    print()
     print(f"{time.monotonic() - began:.0f} s. The repository is yours to go on with:")
     print(f'  cd {repo.relative_to(ROOT)} && make try SET="model.params.estimator=boosting"')
 
