@@ -304,8 +304,8 @@ interval; shown to be better than it; and does it deliver at most a third as oft
 {chr(10).join(aims)}
 
 From July on these flights drift little, and no policy gains much. A champion of few months gains by retraining. There
-*weekly* gains more than *by evidence*, which waits until a gain is shown: days differ by their weather, and show little.
-It delivers at most a tenth as often.
+*weekly* gains more than *by evidence*, which waits until a gain is shown: days differ by their weather, and show
+little. It delivers at most a tenth as often.
 """
 
 

@@ -58,6 +58,7 @@ class GitHub:
         dispatches: `workflow`, `ref` and `inputs` of each start of a workflow.
         attestations: `job`, `subject`, `predicate_type` and `predicate` of each.
         merges: `number`, `head` and `way` of each merge; unmergeable: why GitHub merges nothing, None: it does.
+        switched: file of a workflow -> its state, where that is or was another one than active.
         checks, statuses: commit -> what is said of it, to be set by a test.
         deployments, runs: `environment`, `sha` and `state`, and `workflow` and `sha`, of each, oldest first; see `ran`.
         refs: the branches and tags at which a workflow can be started, to be added to by a test.
@@ -71,6 +72,7 @@ class GitHub:
         self.workflows = {path.name: workflow for path, workflow in read_workflows(project).items()} if project else {}
         self.refs, self.may_open = {"main"}, True
         self.comments, self.issues, self.pulls, self.checks, self.statuses = {}, [], {}, {}, {}
+        self.switched = {}
         self.deployments, self.runs, self.merges, self.unmergeable = [], [], [], None
         self.releases, self.dispatches, self.attestations, self.requests, self.violations = [], [], [], [], []
         self.latest, self._faults, self._ids, self._lock = None, [], 0, threading.RLock()
@@ -359,6 +361,17 @@ class GitHub:
         found = [each for each in self.runs if each["workflow"] == workflow_id and sha in (None, each["sha"])]
         told = [{"id": number, "head_sha": each["sha"]} for number, each in enumerate(found, 1)]
         return 200, {"total_count": len(found), "workflow_runs": request.page(told)}
+
+    def _actions_list_repo_workflows(self, request):
+        found = [
+            {"id": number, "path": f".github/workflows/{name}", "state": self.switched.get(name, "active")}
+            for number, name in enumerate(sorted(self.workflows), 1)
+        ]
+        return 200, {"total_count": len(found), "workflows": request.page(found)}
+
+    def _actions_enable_workflow(self, request, workflow_id):
+        self.switched[sorted(self.workflows)[int(workflow_id) - 1]] = "active"
+        return 204, None
 
     def _actions_create_workflow_dispatch(self, request, workflow_id):
         workflow = self.workflows.get(workflow_id)

@@ -217,6 +217,14 @@ def test_a_commit_without_a_delivery_gets_one_and_any_run_of_it_is_enough(projec
         assert "has had its delivery" in missed(double) and len(double.dispatches) == 1
 
 
+def test_schedules_stay_on_but_what_a_person_has_switched_off_stays_off(project, missed):
+    with GitHub(grants(project.path), project.path) as double:
+        double.switched = {"monitor.yml": "disabled_inactivity", "update.yml": "disabled_manually"}
+        missed(double)
+        assert double.switched["monitor.yml"] == double.switched["collect.yml"] == "active"
+        assert double.switched["update.yml"] == "disabled_manually"
+
+
 def test_a_branch_has_no_delivery_to_miss(project, missed, monkeypatch):
     with GitHub(grants(project.path), project.path) as double:
         monkeypatch.setenv("GITHUB_REF", "refs/heads/proposal")

@@ -15,6 +15,7 @@ from conveyor.core.project import Project
 from conveyor.gate.decide import decide
 from conveyor.ledger import history
 from conveyor.ledger.damage import Damage
+from conveyor.ledger.events import KINDS
 from conveyor.ledger.state import State
 from conveyor.report import timeline
 from conveyor.watch import page, site
@@ -340,3 +341,7 @@ def test_monitor_writes_its_page_also_of_a_ledger_that_is_damaged(bootstrapped, 
     assert bootstrapped.cli("monitor", check=False).returncode == 2
     assert "The ledger is damaged" in (bootstrapped.path / "build/monitor.html").read_text()
     one_line(bootstrapped.cli("site", check=False), 2, "ledger: this repository has the witness .*")
+
+
+def test_every_kind_of_event_is_explained():
+    assert set(site.ACTS) == set(KINDS)

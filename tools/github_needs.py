@@ -71,6 +71,8 @@ NEEDS = {
     "GET /actions/permissions/workflow": ADMIN,
     "PUT /actions/permissions/workflow": ADMIN,
     "POST /actions/workflows/{workflow_id}/dispatches": SHOWN,
+    "GET /actions/workflows": SHOWN,
+    "PUT /actions/workflows/{workflow_id}/enable": SHOWN,
     "GET /actions/workflows/{workflow_id}/runs": SHOWN,
     "GET /actions/variables": VARIABLES,
     "POST /actions/variables": VARIABLES,

@@ -75,6 +75,8 @@ def markdown(ledger: State, today: str, died: Sequence[str] = (), damages: Seque
         text = [f"**Live: model {live.key[:12]}** — champion/{live.number:06d}, {days}", ""]
         text += [f"- Became champion: {live.time}, by {escape(live.by)}: {escape(live.reason)}"]
         text += [f"- Code: `{live.commit[:12]}`, data: `{live.data_sha256[:12]}`"]
+        if confirmed := ledger.confirmation():
+            text += [f"- Confirmed by later rows: {_told(confirmed)}"]
         judged = len({event.key for event in ledger.events[live.number :] if event.type in ("kept", "blocked")})
         text += [f"- Judged since, and not better: {judged} model{'' if judged == 1 else 's'}"]
     waiting = ledger.pending()

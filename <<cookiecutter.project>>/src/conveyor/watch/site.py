@@ -35,6 +35,7 @@ MONITORED = {"created": str, "line": str}
 ACTS = {  # what an event means to a reader who does not know the ledger
     "accepted": "the gate accepted it",
     "live": "it went live",
+    "confirmed": "later rows confirmed it",
     "aborted": "it did not come to serve",
     "kept": "the gate kept the champion",
     "blocked": "the gate blocked it",
