@@ -85,8 +85,8 @@ def test_every_verb_that_may_wait_is_announced():
         name = command.name or command.callback.__name__
         code = inspect.getsource(command.callback)
         if name not in QUICK:
-            assert re.search(r"_waited\(|_act\(|_step\(|run_all\(|experiment\.run\(", code), name
-            with cli._waited(name):
+            assert re.search(r"\bwaited\(|\bact\(|\bstep\(|run_all\(|experiment\.run\(", code), name
+            with cli.waited(name):
                 assert sys.stdout.doing == f"{name} {command.callback.__doc__.splitlines()[0]}"
 
 
