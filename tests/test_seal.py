@@ -123,7 +123,8 @@ def test_its_owner_sees_whose_a_file_is(project):
         "container/base.Dockerfile",
         *(f"container/monitoring/{name}" for name in ("alerts.yaml", "alerts_test.yaml", "dashboard.json")),
     }
-    folded = project.git("check-attr", "linguist-generated", "src/conveyor/cli/base.py", f"src/{project.package}/model.py")
+    files = ("src/conveyor/cli/base.py", f"src/{project.package}/model.py")
+    folded = project.git("check-attr", "linguist-generated", *files)
     assert folded.stdout.splitlines()[0].endswith(": set") and folded.stdout.splitlines()[1].endswith(": unspecified")
 
 

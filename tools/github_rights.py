@@ -75,10 +75,10 @@ def verbs(known: dict[str, Module]) -> dict[str, dict[str, set[str]]]:
 
     A verb that asks for nothing is not there.
     """
-    cli = Module(MACHINERY / "cli.py")
-    acts = ast.literal_eval(cli.top["ACTS"].value)
+    cli = [Module(path) for path in sorted((MACHINERY / "cli").glob("*.py"))]
+    [acts] = [ast.literal_eval(module.top["ACTS"].value) for module in cli if "ACTS" in module.top]
     found = {verb: _operations(known, *_place(dotted)) for verb, dotted in acts.items()}
-    for command in cli.tree.body:
+    for command in (each for module in cli for each in module.tree.body):
         if not isinstance(command, ast.FunctionDef) or not (verb := _verb(command)):
             continue
         imported = {

@@ -58,6 +58,7 @@ ACTS = {
     "publish": "github.release.publish",
     "quarantine": "deploy.rollback.quarantine",
     "release": "github.release.run",
+    "retrain": "watch.retrain.run",
     "rollback": "deploy.rollback.rollback",
     "sbom": "deploy.sbom.run",
     "site": "watch.site.run",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from conveyor.cli.base import app, waited
+from conveyor.cli.base import act, app, waited
 from conveyor.core.errors import one_line
 
 
@@ -75,13 +75,7 @@ def retrain(
 
     Nothing is promoted: `propose` makes a pull request of the rows.
     """
-    from conveyor.core.project import Project
-    from conveyor.steps.pipeline import alone
-    from conveyor.watch.retrain import run
-
-    project = Project(Path.cwd())
-    with alone(project), waited("retrain"):
-        print(f"retrain   {one_line(run(project, issue))}")
+    act("retrain", False, issue)
 
 
 @app.command()
