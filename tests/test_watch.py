@@ -88,6 +88,16 @@ def test_labels_that_are_away_are_one_line(live, tmp_path, one_line):
     assert text.startswith("**Live: model ") and "Not known: labels.csv: no such file" in text
 
 
+def test_labels_that_shrink_are_taken_as_they_are(live, tmp_path):
+    project, _ = live
+    first = monitor(project, tmp_path)[1]
+    rows = pd.read_csv(project.path / "labels.csv")
+    rows.head(len(rows) // 4).to_csv(project.path / "labels.csv", index=False)
+    text = monitor(project, tmp_path)[1]
+    assert "20,000 predictions, 20,000 with a label, 0 without" in first
+    assert "20,000 predictions, 5,000 with a label, 15,000 without" in text
+
+
 def test_a_champion_of_older_data_is_compared_with_the_holdout_of_then(live, tmp_path):
     project, _ = live
     before = monitor(project, tmp_path)[1]
