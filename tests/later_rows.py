@@ -42,17 +42,19 @@ def predicted(project) -> pd.DataFrame:
     return rows.assign(time=rows["scheduled"], model=champion.key)
 
 
-def comes(project, days: int, better: str = "new") -> None:
+def comes(project, days: int, better: str = "new", since: int = 0) -> None:
     """Adds the rows of so many days to the data. Their labels are those that one champion predicts, with some noise.
 
     Args:
         better: which champion that is, the "new" or the "old" one.
+        since: the first day of them that has rows.
     """
     here = Project(project.path)
     ledger = ledger_of(here)
     live = ledger.lived[-1 if better == "new" else 0]
     rows = formats.read({"": LATER.read_bytes()}, "flights", (), ())
-    rows = rows[rows["scheduled"] < pd.Timestamp("2013-07-01T00:00Z") + pd.Timedelta(days=days)]
+    begin = pd.Timestamp("2013-07-01T00:00Z")
+    rows = rows[rows["scheduled"].between(begin + pd.Timedelta(days=since), begin + pd.Timedelta(days=days))]
     with of_own_bundle(here, ledger.bundle(live.champion, f"of-{better}"), rows) as scored:
         p = scored.predictions
     rows["late"] = ((p > np.median(p)) ^ (np.random.default_rng(3).random(len(p)) < 0.1)).astype(int)

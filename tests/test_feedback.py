@@ -405,7 +405,8 @@ def test_labels_of_callers_go_by_id_where_those_of_the_data_go_by_key(data):
         NOW,
     )
     key = {"scheduled": "2013-07-01T09:40:00Z", "carrier": "UA", "flight": 332, "origin": "EWR"}
-    found = labels.joined(log.rows, pd.DataFrame([key]).assign(label=1), data, ["0", "1"], log.labels)
+    said = pd.DataFrame([{f"{log_lines.FEATURE}{name}": value for name, value in key.items()}]).assign(label=1)
+    found = labels.joined(log.rows, said, data, ["0", "1"], log.labels)
     assert found.rows[["id", "y"]].to_numpy().tolist() == [["a", 1.0], ["b", 0.0]]
     assert (found.contradicting, found.unknown, found.unasked) == (0, 1, 0)
 

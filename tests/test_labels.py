@@ -17,6 +17,7 @@ from conveyor.core.project import Project
 from conveyor.deploy.host import Host
 from conveyor.ledger.permission import TARGET
 from conveyor.watch import labels, log_lines, predictions
+from conveyor.watch.log_lines import FEATURE
 
 NOW = pd.Timestamp("2026-11-30T12:00:00Z")
 KEY = {"scheduled": "2013-07-01T09:40:00Z", "carrier": "UA", "flight": 332, "origin": "EWR"}
@@ -60,7 +61,7 @@ def test_what_is_no_line_is_counted_and_costs_no_other_one(content):
 
 def test_a_line_without_features_is_none_where_they_are_asked_for():
     content = line(features=None) + line("a2", features=[]) + line("a3")
-    assert read(content, wanted=("dest",)).rows["dest"].tolist() == ["IAH"] and not read(content).damaged
+    assert read(content, wanted=("dest",)).rows["feature dest"].tolist() == ["IAH"] and not read(content).damaged
 
 
 def test_a_time_that_has_not_come_waits_but_not_for_a_clock_that_is_a_little_ahead():
@@ -125,6 +126,7 @@ def test_or_by_the_key_of_the_data_as_callers_send_it(data):
     rows = [{"id": "a", "features": KEY}, {"id": "b", "features": KEY | {"flight": 333}}, {"id": "c", "features": {}}]
     said = pd.DataFrame([KEY, KEY | {"flight": 334}]).assign(label=[1, 0])
     said["scheduled"] = pd.to_datetime(said["scheduled"])
+    said = said.rename(columns={name: f"{FEATURE}{name}" for name in KEY})
     found = join(rows, said, data)
     assert found.rows["id"].tolist() == ["a"] and (found.waiting, found.unknown) == (2, 1)
 
@@ -151,14 +153,49 @@ def test_a_label_that_is_no_class_or_no_number_is_counted(data, classes, said, e
     assert found.rows["y"].tolist() == expected and found.unusable == unusable
 
 
+def test_a_row_that_is_not_said_is_the_first_and_one_that_is_no_number_is_none(data):
+    rows = [{"id": each} for each in "abcd"]
+    found = join(rows, {"id": list("abcd"), "row": [None, "01", "x", "2"], "label": [1, 1, 1, 1]}, data)
+    assert found.rows["id"].tolist() == ["a", "b"] and found.unknown == 2
+
+
+@pytest.mark.parametrize("name", ["id", "row", "time", "model", "prediction"])
+def test_a_column_of_the_key_may_have_a_name_of_the_log(project, name):
+    project.set_param("data.key", [name])
+    (project.path / "labels.csv").write_text(f"{name},label\n7,1\n8,0\n")
+    project.set_param("monitor.labels", "labels.csv")
+    given = labels.read(Project(project.path))
+    assert labels.key_columns(given) == (name,)
+    log = read(line("a1", features={name: 7}), line("a2", features={name: 9}), wanted=labels.key_columns(given))
+    found = labels.joined(log.rows, given, load(project.path / "params.yaml").data, ["0", "1"])
+    assert found.rows["id"].tolist() == ["a1"] and (found.waiting, found.unknown) == (1, 1)
+
+
+def test_a_file_of_labels_that_has_no_row_yet_is_no_fault(project):
+    (project.path / "labels.csv").write_text("id,label\n")
+    project.set_param("monitor.labels", "labels.csv")
+    given = labels.read(Project(project.path))
+    found = labels.joined(read(line("a1")).rows, given, load(project.path / "params.yaml").data, ["0", "1"])
+    assert (len(found.rows), found.waiting, found.unknown) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("said", [[0.5, 0.5], [9, 9, 9], [-1, 1, 1], [0.2, 0.2, 0.2]])
+def test_a_prediction_of_another_shape_or_no_probabilities_counts_as_damaged(said):
+    found = read(line("a1", prediction=said), line("a2", prediction=[0.2, 0.3, 0.5]), several=True)
+    sound = log_lines.sound(found, found.rows["model"][0], "multiclass", 3)
+    assert sound.rows["id"].tolist() == ["a2"] and sound.damaged == 1
+    other = log_lines.sound(found, "another model", "multiclass", 3)
+    assert len(other.rows) == 2 and not other.damaged
+
+
 def test_labels_are_the_data_unless_a_file_of_their_own_is_named(project, tmp_path):
     by_key = labels.read(Project(project.path))
-    assert list(by_key) == ["scheduled", "carrier", "flight", "origin", "label"] and len(by_key) == 20_000
+    assert labels.key_columns(by_key) == ("scheduled", "carrier", "flight", "origin") and len(by_key) == 20_000
     project.set_param("monitor.labels", "labels.csv.gz")
     (project.path / "labels.csv.gz").write_bytes(gzip.compress(b"id,row,late\na,1,1\nb,1,0\n"))
     by_id = labels.read(Project(project.path))
     assert by_id.to_dict("list") == {"id": ["a", "b"], "row": [1, 1], "label": [1, 0]}
-    assert labels.key_columns(by_id) == () and labels.key_columns(by_key) == tuple(by_key)[:4]
+    assert labels.key_columns(by_id) == ()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 
 import later_rows
+import pandas as pd
 import pytest
 from github import GitHub, grants
 
@@ -27,8 +28,8 @@ def second(bootstrapped):
     return bootstrapped
 
 
-def comes(project, days: int, better: str = "new") -> None:
-    later_rows.comes(project, days, better)
+def comes(project, days: int, better: str = "new", since: int = 0) -> None:
+    later_rows.comes(project, days, better, since)
     project.git("commit", "--quiet", "--all", "--message", "what came later")
 
 
@@ -43,7 +44,7 @@ def test_the_first_champion_is_not_on_probation(bootstrapped):
 def test_before_two_weeks_of_later_rows_nothing_is_said(second):
     before = kinds(second)
     told = second.cli("probation").stdout
-    assert "champion/000004 is on probation: 0 days came after its data; first look at 14" in told
+    assert "champion/000004 is on probation: 0 days came after its data; the first look is at 14" in told
     comes(second, 14)  # the last of the days may still get rows
     told = second.cli("probation").stdout
     assert "is on probation: 13 days" in told or "is on probation: 12 days" in told
@@ -53,11 +54,13 @@ def test_before_two_weeks_of_later_rows_nothing_is_said(second):
 def test_later_rows_confirm_a_champion_that_is_no_worse_and_the_ledger_says_so_once(second):
     comes(second, 17)
     told = second.cli("probation").stdout
-    assert "is shown to be no worse by more than 0.001: roc_auc +" in told and "event 5 says so" in told
+    assert (
+        "is confirmed: it is at most 0.001 worse than champion/000002: roc_auc +" in told and "event 5 says so" in told
+    )
     assert kinds(second)[-1] == "confirmed" and kinds(second).count("confirmed") == 1
     event = ledger_of(Project(second.path)).events[-1]
-    assert "against champion/000002" in event.reason and "of the 14 days after its data" in event.reason
-    assert "is confirmed since" in second.cli("probation").stdout and kinds(second).count("confirmed") == 1
+    assert "worse than champion/000002" in event.reason and "of the 14 days after its data" in event.reason
+    assert "was confirmed at" in second.cli("probation").stdout and kinds(second).count("confirmed") == 1
     assert "confirmed" in second.cli("history").stdout
     assert json.loads(second.cli("history", "--json").stdout)[-1]["key"] == event.key
     assert not second.cli("fsck").stdout.count("damage")
@@ -72,7 +75,10 @@ def test_harm_is_an_issue_and_where_it_is_wanted_the_ordinary_roll_back(second, 
     with GitHub(grants(second.path), second.path) as double:
         given = double.environment("monitor/probation")
         told = second.cli("probation", "--issue", **given).stdout
-        assert "is shown to be worse by more than 0.001" in told and "::error title=The champion is worse" in told
+        assert (
+            "is harmful: it is more than 0.001 worse than champion/000002" in told
+            and "::error title=The champion is worse" in told
+        )
         [issue] = double.issues
         assert issue["title"] == "The champion is worse than the one before" and "roc_auc -" in issue["body"]
         assert "said in https" in second.cli("probation", "--issue", **given).stdout and len(double.issues) == 1
@@ -84,6 +90,23 @@ def test_harm_is_an_issue_and_where_it_is_wanted_the_ordinary_roll_back(second, 
         told = second.cli("probation", "--issue", **given).stdout
         assert "came back by a roll-back" in told and "its issue is closed" in told
         assert double.issues[0]["state"] == "closed"
+
+
+def test_a_look_without_rows_does_not_hold_up_the_next_one(second):
+    comes(second, 33, since=16)
+    told = second.cli("probation").stdout
+    assert "is confirmed" in told and "of the 28 days after its data" in told
+
+
+def test_a_date_that_has_not_come_counts_for_nothing(second):
+    comes(second, 17)
+    rows = pd.read_csv(second.path / later_rows.DATA, dtype=str, keep_default_na=False)
+    rows.tail(1).assign(scheduled="2131-01-01T00:00:00Z").pipe(lambda one: pd.concat([rows, one])).to_csv(
+        second.path / later_rows.DATA, index=False
+    )
+    second.cli("data-lock")
+    second.git("commit", "--quiet", "--all", "--message", "a typing error")
+    assert "of the 14 days after its data" in second.cli("probation").stdout
 
 
 def test_who_may_not_write_the_ledger_is_told_how(second, tmp_path):

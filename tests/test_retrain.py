@@ -57,7 +57,7 @@ def newest(text: str) -> pd.Timestamp:
 
 def test_before_fourteen_blocks_came_nothing_is_trained_and_no_file_changes(world):
     told = world(KNOWN + 14)  # the newest of them may still get rows
-    assert "no look at newer rows: 13 blocks came after the champion's data, and the next look has 14" in told
+    assert "no look at newer rows: 13 days came after the champion's data, and the first look is at 14 days" in told
     assert not world.collected() and not world.project.git("status", "--porcelain", "--untracked-files=no").stdout
     assert not (world.project.path / "build/retrain").exists()
 
@@ -65,9 +65,11 @@ def test_before_fourteen_blocks_came_nothing_is_trained_and_no_file_changes(worl
 def test_a_challenger_that_is_shown_to_win_becomes_a_pull_request_of_exactly_the_rows_of_its_look(world):
     told = world(KNOWN + 61, changed=True)
     assert (
-        "look 3 at champion/000002, of 56 blocks (day)" in told and "is shown to be better by more than 0.001" in told
+        "look 3 at champion/000002, of 56 days after its data" in told
+        and "is shown to be better by more than 0.001" in told
     ), told
     assert world.collected() and "the gate says promote" in told
+    assert (world.project.path / "build/retrain/retrain.md").read_text().rstrip().endswith("rows.")
     last = newest(world.project.path / "data/flights.csv.gz")
     assert last.floor("D") == newest(SAMPLE).floor("D").replace(month=1, day=1) + pd.Timedelta(days=KNOWN + 56 - 1)
     world.run("propose")
@@ -93,7 +95,7 @@ def test_where_nothing_has_changed_nothing_is_proposed_and_the_alarms_issue_says
         }
     )
     told = world(KNOWN + 29)
-    assert "look 2 at champion/000002, of 28 blocks" in told and "is not shown to be better" in told
+    assert "look 2 at champion/000002, of 28 days" in told and "is not shown to be better" in told
     assert "nothing is proposed" in told and not world.collected()
     assert not (world.project.path / "build/proposal.json").exists() and not world.double.pulls
     [comment] = world.double.comments[1]
@@ -105,11 +107,26 @@ def test_where_nothing_has_changed_nothing_is_proposed_and_the_alarms_issue_says
     ][0].split(": ")[2:4]
 
 
+def test_a_look_that_was_stopped_is_made_by_the_next_run(world):
+    model = world.project.path / "src" / world.project.package / "model.py"
+    text = model.read_text()
+    model.write_text(text.replace("def build(", "def built("))
+    world.project.git("commit", "--quiet", "--all", "--message", "a typing error")
+    with pytest.raises(AssertionError, match="build"):
+        world(KNOWN + 61, True)
+    assert not (world.project.path / "build/proposal.json").exists()
+    model.write_text(text)
+    told = world.run("retrain").stdout
+    assert "look 3 at champion/000002" in told and "is shown to be better" in told
+    assert world.collected() and "asks" not in told
+    assert (world.project.path / "build/proposal.json").exists()
+
+
 def test_no_look_while_a_model_is_on_its_way_and_no_more_than_so_many_a_month(world):
     project = world.project
     project.set_param("monitor.retrain_most", 1)
     project.git("commit", "--quiet", "--all", "--message", "one a month")
-    assert "1 came to be live in 30 days, and monitor.retrain_most allows 1" in world(KNOWN + 61, True)
+    assert "1 models came to be live in 30 days, and monitor.retrain_most is 1" in world(KNOWN + 61, True)
     assert not world.collected()
     project.set_param("monitor.retrain_most", 2)
     project.git("commit", "--quiet", "--all", "--message", "two a month")
@@ -131,7 +148,7 @@ def test_a_holdout_of_too_few_of_the_new_blocks_shows_nothing(world):
     world.project.set_param("split.holdout", 0.05)
     world.project.git("commit", "--quiet", "--all", "--message", "a small holdout")
     told = world(KNOWN + 29, True)
-    assert "too few; split.holdout must be larger" in told and not world.collected()
+    assert "too few to tell: make split.holdout larger" in told and not world.collected()
 
 
 # deliver: the pull request is merged

@@ -88,6 +88,17 @@ def test_labels_that_are_away_are_one_line(live, tmp_path, one_line):
     assert text.startswith("**Live: model ") and "Not known: labels.csv: no such file" in text
 
 
+def test_a_log_of_lines_that_count_for_nothing_says_why(live, tmp_path):
+    project, rows = live
+    lines = (tmp_path / "log" / "predictions-1.jsonl").read_text().splitlines()[:3]
+    future = [each.replace("2013-07", "2113-07") for each in lines[:2]]
+    (tmp_path / "log" / "predictions-1.jsonl").write_text("\n".join([*future, lines[2][:40]]) + "\n")
+    text = monitor(project, tmp_path)[1]
+    assert (
+        "the log holds no prediction; 1 lines of the log are damaged or half written; 2 lines of the log are of" in text
+    )
+
+
 def test_labels_that_shrink_are_taken_as_they_are(live, tmp_path):
     project, _ = live
     first = monitor(project, tmp_path)[1]

@@ -45,7 +45,7 @@ def test_later_rows_confirm_a_champion_in_the_ledger(with_two):
     pushed(team, "what came later")
     run = team.look()
     assert run.jobs == LOOKED and events(team.remote)[-1]["type"] == "confirmed", run.logs["probation"]
-    assert "is shown to be no worse" in run.summary["probation"]
+    assert "is confirmed: it is at most" in run.summary["probation"]
     assert team.look().jobs == LOOKED and [e["type"] for e in events(team.remote)].count("confirmed") == 1
 
 
@@ -57,7 +57,7 @@ def test_a_champion_that_later_rows_show_to_be_worse_is_rolled_back(with_two):
     team.project.edit("params.yaml", "rollback: false ", "rollback: true ")
     pushed(team, "what came later")
     run = team.look()
-    assert run.jobs == LOOKED and "is shown to be worse" in run.summary["probation"]
+    assert run.jobs == LOOKED and "is harmful: it is more than" in run.summary["probation"]
     [issue] = team.github.issues
     [start] = [each for each in team.github.dispatches if each["workflow"] == "rollback.yml"]
     assert team.dispatch("rollback", **start["inputs"]).jobs == {"restore": "success", "rollback": "success"}

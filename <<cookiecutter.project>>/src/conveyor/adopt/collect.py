@@ -54,6 +54,7 @@ def run(
     project: Project,
     say: Callable[[str], None] = print,
     now: Callable[[pd.DataFrame], NDArray[np.bool_]] | None = None,
+    proposal: str = PROPOSAL,
 ) -> str:
     """Add the new rows of ``data.source`` to the data, and move the pin in params.yaml with them.
 
@@ -61,6 +62,7 @@ def run(
 
     Args:
         now: tells which of the new rows are to come now (n,); the others come another time. None: all.
+        proposal: the file for `propose`.
 
     Raises:
         Refused: with the new rows the data break the contract.
@@ -101,7 +103,7 @@ def run(
             raise Misuse(f"{path}: has changed while {place} answered; nothing was changed, run it again")
         changes = {f"{path.rstrip('/')}/{name}" if name else path: content for name, content in changed.items()}
         changes["params.yaml"] = settings
-    _propose(project, answer, place, known, list(changes), path)
+    _propose(project, answer, place, known, list(changes), path, proposal)
     plan.carry_out(project, changes)
     outputs(project.environment, collected="true")
     rows = f"{_rows(answer)} from {place}{_span(project, answer.new)}{besides}"
@@ -256,7 +258,9 @@ def _besides(answer: Sorted, unended: bool) -> str:
     return "".join(f"; {each}" for each in said)
 
 
-def _propose(project: Project, answer: Sorted, place: str, known: pd.DataFrame, paths: list[str], path: str) -> None:
+def _propose(
+    project: Project, answer: Sorted, place: str, known: pd.DataFrame, paths: list[str], path: str, file: str
+) -> None:
     """What the verb `propose` makes a pull request of."""
     span = _span(project, answer.new)
     lines = [
@@ -277,4 +281,4 @@ def _propose(project: Project, answer: Sorted, place: str, known: pd.DataFrame, 
         lines += ["", f"The source also has {', '.join(f'`{name}`' for name in answer.left_out)}. The data do not."]
     title = f"{_rows(answer)} for {PurePosixPath(path).name}{span}"
     told = {"branch": BRANCH, "title": title, "body": "\n".join(lines) + "\n", "paths": sorted(paths)}
-    write_json(project.root / PROPOSAL, {**project.header(), **told})
+    write_json(project.root / file, {**project.header(), **told})

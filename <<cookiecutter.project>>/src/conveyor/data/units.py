@@ -51,6 +51,13 @@ def begins(number: int, block: params.Block) -> datetime:
     return EPOCH + timedelta(microseconds=begin + number * hours(block) * HOUR)
 
 
+def named(block: params.Block, count: int = 1) -> str:
+    """So many blocks in words: a day, 14 days, 14 blocks of 6 hours."""
+    if isinstance(block, str):
+        return f"a {block}" if count == 1 else f"{count} {block}s"
+    return f"a block of {block} hours" if count == 1 else f"{count} blocks of {block} hours"
+
+
 def hours(block: params.Block) -> int:
     """How long a block of time is."""
     return int({"day": 24, "week": 7 * 24}.get(block, 0) if isinstance(block, str) else block)

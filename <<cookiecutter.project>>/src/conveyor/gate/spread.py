@@ -303,7 +303,8 @@ def from_left_out(
     if informative == 0:
         return Spread(value, 0.0, np.inf, units=units)
     off = left_out - left_out.mean()
-    variance = (count - 1) / count * float(np.sum(off**2))
+    with np.errstate(over="ignore"):  # of huge values the error is infinite: it is not known
+        variance = (count - 1) / count * float(np.sum(off**2))
     freedom = min(1 / float(np.max(np.sum(np.atleast_2d(shares) ** 2, axis=1))), informative or count) - 1
     neighbours, inflated = serial(off) if ordered else (0.0, 1.0)
     if inflated > count / ALONE:

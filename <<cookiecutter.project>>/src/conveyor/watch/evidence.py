@@ -85,6 +85,8 @@ def shown(metric: Metric, y: Labels, ours: Floats, theirs: Floats, number: NDArr
     Raises:
         ValueError: the metric cannot be computed on these rows.
     """
+    if not len(y):
+        raise ValueError("there is no row")
     groups = np.unique(number, return_inverse=True)[1].astype(np.int64)
     between = gain(metric, y, theirs, ours, groups)[2]
     low, high = between.interval_within(1 - level, metric.ends(ours).differences) or (None, None)

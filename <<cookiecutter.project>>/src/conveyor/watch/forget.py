@@ -21,7 +21,7 @@ from conveyor.data.hashing import row_hash
 from conveyor.ledger.ledger import ledger_of
 from conveyor.watch import rows
 from conveyor.watch.erasure import Found, Person, erase, find
-from conveyor.watch.labels import BY_ID, ROW
+from conveyor.watch.labels import BY_ID, numbers_of_rows
 from conveyor.watch.predictions import NoLog, files_of
 
 REPORT = "forget.md"
@@ -208,8 +208,7 @@ def _labels(project: Project, person: Person, log: Found, work: Work) -> int:
     frame = formats.read(files, place, data.text, data.numbers)
     gone = person.among(frame)
     if BY_ID in frame:
-        numbers = pd.to_numeric(frame[ROW], errors="coerce") if ROW in frame else pd.Series(1, index=frame.index)
-        named = zip(frame[BY_ID].astype(str), numbers, strict=True)
+        named = zip(frame[BY_ID].astype(str), numbers_of_rows(frame), strict=True)
         gone |= np.array([each in log.rows for each in named], dtype=bool)
     if gone.any():
         work.labels |= _places(place, rows.without(files, place, frame, gone, data))

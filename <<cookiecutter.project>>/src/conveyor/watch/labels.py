@@ -18,6 +18,7 @@ from conveyor.core.project import Project
 from conveyor.core.tasks import plain
 from conveyor.data import formats, source
 from conveyor.data.hashing import row_hash
+from conveyor.watch.log_lines import FEATURE
 
 BY_ID, ROW, LABEL = "id", "row", "label"
 
@@ -54,24 +55,34 @@ def read(project: Project) -> pd.DataFrame:
     """
     data, place = project.params.data, project.params.monitor.labels
     if place is None:
-        frame = source.frame_of(project)[[*data.key, data.target]]
-        return frame.rename(columns={data.target: LABEL})
+        return _by_key(source.frame_of(project), data, data.target)
     files = source.fetch(place, project.root, "monitor.labels in params.yaml")
-    frame = formats.read(files, place, data.text, data.numbers)
+    try:
+        frame = formats.read(files, place, data.text, data.numbers)
+    except formats.NoRows as none:  # none has come yet
+        frame = pd.DataFrame(columns=[str(name).strip() for name in none.args[1]], dtype=object)
     names = [LABEL, data.target] if LABEL in frame else [data.target]
     found = next((name for name in names if name in frame), None)
-    by = [BY_ID, *([ROW] if ROW in frame else [])] if BY_ID in frame else list(data.key)
+    of_data = BY_ID in data.key and set(data.key) <= set(frame.columns)  # then `id` is that of the data
+    by = [BY_ID, *([ROW] if ROW in frame else [])] if BY_ID in frame and not of_data else list(data.key)
     missing = [name for name in by if name not in frame]
     if found is None or missing:
         lacks = f"no column {data.target!r} or {LABEL!r}" if found is None else f"no column {missing[0]!r}"
         mend = f"a label needs `id`, or the key ({', '.join(data.key)})"
         raise Misuse(f"{place}: has {lacks}; {mend}")
+    if by == list(data.key):
+        return _by_key(frame, data, found)
     return frame[[*by, found]].rename(columns={found: LABEL})
+
+
+def _by_key(frame: pd.DataFrame, data: params.Data, label: str) -> pd.DataFrame:
+    """Labels whose names are the key of the data, under the names that the log gives to features."""
+    return pd.DataFrame({f"{FEATURE}{name}": frame[name] for name in data.key} | {LABEL: frame[label]})
 
 
 def key_columns(labels: pd.DataFrame) -> tuple[str, ...]:
     """The features that have to be read of the log to join these labels."""
-    return () if BY_ID in labels else tuple(name for name in labels if name != LABEL)
+    return tuple(name.removeprefix(FEATURE) for name in labels if name.startswith(FEATURE))
 
 
 def joined(
@@ -115,11 +126,12 @@ class _Said:
 def _said(predictions: pd.DataFrame, labels: pd.DataFrame, data: params.Data, classes: list[str]) -> _Said:
     y = _values(labels[LABEL], classes)
     usable = ~np.isnan(y)
-    said = pd.DataFrame({"name": _names(labels, data)[usable], "y": y[usable]})
+    key = [f"{FEATURE}{name}" for name in key_columns(labels)]
+    said = pd.DataFrame({"name": _names(labels, key)[usable], "y": y[usable]})
     distinct = said.drop_duplicates()
     torn = distinct["name"].duplicated(keep=False)
     one = distinct[~torn].set_index("name")["y"]
-    names = pd.Series(_names(predictions, data, key_columns(labels)), index=predictions.index)
+    names = pd.Series(_names(predictions, key), index=predictions.index)
     return _Said(
         y=names.map(one),
         torn=names.isin(set(distinct.loc[torn, "name"])),
@@ -147,15 +159,19 @@ def _together(predictions: pd.DataFrame, first: _Said, second: _Said | None = No
     )
 
 
-def _names(
-    rows: pd.DataFrame, data: params.Data, key: tuple[str, ...] = ()
-) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """One number for what names each row: the id and row of a request, or the key."""
-    columns = list(key) or ([BY_ID] if BY_ID in rows else list(data.key))
-    named = rows[columns]
-    if columns == [BY_ID]:
-        named = named.astype(str).assign(**{ROW: rows.get(ROW, 1)})
-    return row_hash(named, codes=True)
+def _names(rows: pd.DataFrame, key: list[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """One number for what names each row: the key, or without one the id and row of a request."""
+    if key:
+        return row_hash(rows[key], codes=True)
+    return row_hash(pd.DataFrame({BY_ID: rows[BY_ID].astype(str), ROW: numbers_of_rows(rows)}), codes=True)
+
+
+def numbers_of_rows(rows: pd.DataFrame) -> pd.Series:
+    """The places in a request: 1 where none is said, 0 for what is no number."""
+    if ROW not in rows:
+        return pd.Series(1, index=rows.index)
+    numbers = pd.to_numeric(rows[ROW], errors="coerce")
+    return numbers.where(rows[ROW].notna(), 1).fillna(0).astype(np.int64)
 
 
 def _values(labels: pd.Series, classes: list[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

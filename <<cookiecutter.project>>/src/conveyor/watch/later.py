@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from conveyor.core import params
 from conveyor.core.errors import Misuse
-from conveyor.core.project import Project
+from conveyor.core.project import Project, now
 from conveyor.data import columns, source, units
 from conveyor.data.hashing import utc
 from conveyor.gate.metrics import Labels
 from conveyor.gate.spread import Floats
 from conveyor.ledger.events import Champion
+from conveyor.ledger.ledger import ledger_of
 from conveyor.model.bundle import Bundle
 from conveyor.model.scoring import of_own_bundle
 from conveyor.watch.loss import block_of, data_of
@@ -42,10 +43,12 @@ def last_block(project: Project, champion: Champion, bundle: Bundle) -> int:
     Raises:
         Misuse: data.time is null, or those data are gone.
     """
-    data = project.params.data
-    if not data.time:
+    if not project.params.data.time:
         raise Misuse("data.time is null, so nothing tells which rows came later")
-    return int(numbered(data_of(project, champion, bundle), project.params).max())
+    number = numbered(data_of(project, champion, bundle), project.params)
+    then = ledger_of(project).events[champion.event - 1].time
+    past = number[number <= _block(then, project.params)]  # a date that had not come is a wrong one
+    return int(past.max() if len(past) else number.min())
 
 
 def numbered(frame: pd.DataFrame, rule: params.Params) -> NDArray[np.int64]:
@@ -53,15 +56,30 @@ def numbered(frame: pd.DataFrame, rule: params.Params) -> NDArray[np.int64]:
     return units.blocks(utc(frame[rule.data.time]), block_of(rule.gate))
 
 
-def complete(number: NDArray[np.int64], last: int) -> int:
-    """How many blocks are complete after the block ``last``: the newest one of ``number`` (n,) may still get rows."""
-    return max(0, int(number.max()) - 1 - last) if len(number) else 0
+def complete(number: NDArray[np.int64], last: int, today: int) -> int:
+    """How many blocks are complete after the block ``last``.
+
+    Args:
+        number: of the block of each row (n,). The newest one may still get rows.
+        today: the present block: rows after it have a wrong date, and count for nothing.
+    """
+    past = number[number <= today]
+    return max(0, int(past.max()) - 1 - last) if len(past) else 0
+
+
+def today(rule: params.Params) -> int:
+    """The number of the present block."""
+    return _block(now(), rule)
+
+
+def _block(time: str, rule: params.Params) -> int:
+    return int(units.blocks(utc(pd.Series([time])), block_of(rule.gate))[0])
 
 
 def later(project: Project, last: int) -> Later:
     """The rows of this project's data after the block ``last``."""
     number = numbered(source.frame_of(project), project.params) - last
-    blocks = complete(number, 0)
+    blocks = complete(number, 0, today(project.params) - last)
     rows = np.flatnonzero((number > 0) & (number <= blocks))
     return Later(rows, number[rows], blocks)
 

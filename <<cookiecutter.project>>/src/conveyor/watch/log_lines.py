@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from pathlib import PurePosixPath
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from conveyor.core.tasks import Task
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 KINDS, ENDING = ("predictions", "feedback"), ".jsonl"
 FUTURE = pd.Timedelta(minutes=5)  # two clocks may differ by so much
+FEATURE = "feature "  # before the name of a feature, which may be id, row or time, too
 RECENT = pd.Timedelta(days=28)  # whole days up to that of the newest line: so long features are kept
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -34,7 +37,8 @@ class Read:
     """What was found in a log.
 
     Attributes:
-        rows: ``id``, ``row``, ``time`` (UTC), ``model``, ``prediction`` and, as text, the features that were asked for.
+        rows: ``id``, ``row``, ``time`` (UTC), ``model``, ``prediction`` and, as text, the features that were asked for,
+            with ``FEATURE`` before their names.
         features: of the rows of the last ``RECENT`` days of the log, by their index: what was asked for as recent.
             Numbers are floats, infinite where a value is no number; all other values are text. A column that none of
             these lines has is left out.
@@ -112,6 +116,26 @@ def parsed(
     )
 
 
+def sound(read: Read, model: str, task: Task, classes: int) -> Read:
+    """The same without the predictions of a model that are none of its task; they count as damaged."""
+    if task == "regression":
+        return read
+    mine = (read.rows["model"] == model).to_numpy()
+    said = read.rows["prediction"]
+    if task == "multiclass":
+        right = np.array([_shares(each, classes) for each in said], dtype=bool)
+    else:
+        right = said.between(0, 1).to_numpy()
+    kept = ~mine | right
+    features = read.features[kept[read.features.index]]
+    return replace(read, rows=read.rows[kept], features=features, damaged=read.damaged + int((~kept).sum()))
+
+
+def _shares(prediction: Any, classes: int) -> bool:
+    shares = np.asarray(prediction, dtype=np.float64)
+    return shares.shape == (classes,) and bool((shares >= 0).all()) and abs(float(shares.sum()) - 1) < 1e-3
+
+
 def _timed(frame: pd.DataFrame, now: pd.Timestamp) -> tuple[pd.DataFrame, int, int]:
     """The lines in the order of time, with their index; how many have none, and how many one that has not come."""
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
@@ -166,7 +190,7 @@ class _Asked:
 
         number = pa.list_(pa.float64()) if self.several else pa.float64()
         own = [*_named(), ("model", _words()), ("prediction", number)]
-        return [*own, *((name, pa.string()) for name in self.wanted)]
+        return [*own, *((f"{FEATURE}{name}", pa.string()) for name in self.wanted)]
 
     @property
     def recent_fields(self) -> Fields:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from math import isfinite
 
 import pandas as pd
 
+from conveyor.core import params
 from conveyor.core.ci import annotate
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
+from conveyor.data import units
 from conveyor.deploy import monitor as deployment
 from conveyor.github.api import GitHub
 from conveyor.github.issue import close, tell
@@ -33,6 +36,8 @@ MEASURED = (
     "Measured by the template on simulated years: at most 0.8 % of those without a change had an alarm. With a rise of"
     " 0.10 nats half of the alarms came within 10 days where rows are independent, and within 69 where days differ."
 )
+DAMAGED = "lines of the log are damaged or half written"
+FUTURE = "lines of the log are of a time that has not come"
 SAYS = {
     "calm": "has not shown to be higher than on its holdout",
     "alarm": "has risen",
@@ -175,8 +180,10 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> T
     given = labels.read(project) if rule.labels else None
     by = data.key if given is None else labels.key_columns(given)
     log = predictions.read(project, by, asked["task"] == "multiclass", now, explained.wanted(project, bundle))
+    log = log_lines.sound(log, champion.key, asked["task"], len(asked["classes"]))
     if not len(log.rows):
-        raise predictions.NoLog("the log holds no prediction")
+        besides = [f"{count:,} {what}" for count, what in ((log.damaged, DAMAGED), (log.future, FUTURE)) if count]
+        raise predictions.NoLog("; ".join(["the log holds no prediction", *besides]))
     found = labels.joined(
         log.rows, labels.read(project) if given is None else given, data, asked["classes"], log.labels
     )
@@ -214,8 +221,7 @@ def _text(lines: list[str], counts: tuple[str, ...], about: Explained) -> str:
     return "\n".join([*lines, *(f"- {line}" for line in (*words.few(about), *counts))])
 
 
-def _table(seen: Watch, name: str, block: str | int, budget: float) -> list[str]:
-    unit = block if isinstance(block, str) else f"{block} hours"
+def _table(seen: Watch, name: str, block: params.Block, budget: float) -> list[str]:
     text = [f"**The {name} {SAYS[seen.state]}**", ""]
     text += ["| | blocks | mean | 95 % bounds |", "|---|--:|--:|---|"]
     for what, window in (
@@ -224,9 +230,10 @@ def _table(seen: Watch, name: str, block: str | int, budget: float) -> list[str]
     ):
         bounds = "too few blocks" if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
         text.append(f"| {what} | {window.blocks} | {window.mean:.4g} | {bounds} |")
-    evidence = f"Evidence {seen.evidence:.2f} of {seen.threshold:.2f}, as decimal logarithms"
+    shown = f"{seen.evidence:.2f}" if isfinite(seen.evidence) else "none"
+    evidence = f"Evidence {shown} of {seen.threshold:.2f}, as decimal logarithms"
     promise = f"at most {budget:.0%} of the years without a change have an alarm"
-    text += ["", f"- A block is one {unit}. {evidence}: {promise}"]
+    text += ["", f"- The unit is {units.named(block)}. {evidence}: {promise}"]
     if seen.visible is not None and seen.state != "alarm":
         text.append(
             f"- A lasting rise of {seen.visible:.3g} since it is live would show by now in about half of the cases"
@@ -243,8 +250,8 @@ def _counts(log: log_lines.Read, found: labels.Joined, told_apart: bool) -> tupl
     told = [f"{len(log.rows):,} predictions, {len(found.rows):,} with a label, {found.waiting:,} without"]
     for count, what in (
         (log.repeated, "lines of the log repeat an id"),
-        (log.damaged, "lines of the log are damaged or half written"),
-        (log.future, "lines of the log are of a time that has not come"),
+        (log.damaged, DAMAGED),
+        (log.future, FUTURE),
         (found.repeated, "labels were said before"),
         (found.contradicting, "predictions have labels that contradict each other"),
         (found.unasked + (found.unknown if told_apart else 0), "labels have no prediction"),

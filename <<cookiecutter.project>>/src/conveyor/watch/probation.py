@@ -26,6 +26,8 @@ from conveyor.watch import evidence, later
 from conveyor.watch.loss import block_of
 from conveyor.watch.monitor import called, closed
 
+FOREVER = 10**6  # blocks
+LONG = 2000  # characters of a verdict
 TITLE = "The champion is worse than the one before"
 State = Literal["confirmed", "harmed", "undecided", "waits", "none"]
 
@@ -69,7 +71,7 @@ def run(project: Project, issue: bool = False) -> str:
             told = f"; event {event.number} says so"
         else:
             told = "; PUSH=1 writes it into the ledger"
-    text = f"## Probation\n\n{escape(found.line)}{escape(told)}.\n"
+    text = f"## Probation\n\n{escape(found.line, LONG)}{escape(told, LONG)}.\n"
     write_text(project.build / "probation.md", text)
     summarise(project.environment, text)
     said = ""
@@ -103,7 +105,7 @@ def _issue(project: Project, found: Probation) -> str:
         else f"Start the workflow `rollback` with `to` {found.before.number}, or merge a better model."
     )
     run_of = f"\n\nSeen by {project.environment.run_url}." if project.environment.run_url else ""
-    return f"{escape(found.line)}.\n\n{how} This issue closes when another champion is live.{run_of}\n"
+    return f"{escape(found.line, LONG)}.\n\n{how} This issue closes when another champion is live.{run_of}\n"
 
 
 def judged(project: Project) -> Probation:
@@ -121,7 +123,7 @@ def judged(project: Project) -> Probation:
     if way.type == "rolled_back":
         return Probation("none", f"{name} came back by a roll-back, which needs no probation", champion)
     if known := ledger.confirmation():
-        return Probation("confirmed", f"{name} is confirmed since {known.time}: {known.reason}", champion)
+        return Probation("confirmed", f"{name} was confirmed at {known.time}: {known.reason}", champion)
     before = next(
         (e for e in reversed(ledger.lived) if e.key != champion.key and not ledger.quarantine_of(e.key)), None
     )
@@ -143,37 +145,46 @@ def _looked(project: Project, champion: Champion, before: Event, name: str) -> P
     """
     ledger, rule = ledger_of(project), project.params.gate
     bundle, block = ledger.bundle(champion), block_of(rule)
-    unit = block if isinstance(block, str) else f"block of {block} hours"
     came = later.later(project, later.last_block(project, champion, bundle))
-    due = evidence.looks_of_probation(came.blocks, units.hours(block))
+    due, all_looks = (evidence.looks_of_probation(count, units.hours(block)) for count in (came.blocks, FOREVER))
     if not due:
-        first = evidence.looks_of_probation(10**6, units.hours(block))
-        wants = f"at {first[0].blocks}" if first else "never, for blocks are too long"
-        waits = f"{name} is on probation: {came.blocks} {unit}s came after its data; first look {wants}"
+        first = f"the first look is at {all_looks[0].blocks}" if all_looks else "no look is made at blocks so long"
+        waits = f"{name} is on probation: {units.named(block, came.blocks)} came after its data; {first}"
         return Probation("waits", waits, champion, before)
     rows = came.rows[came.number <= due[-1].blocks]
     number = came.number[came.number <= due[-1].blocks]
+    over = "; that was the last look, it stays undecided" if len(due) == len(all_looks) else ""
+    if not len(rows):
+        nothing = f"{name} is not judged: no row is of the {units.named(block, due[-1].blocks)} after its data{over}"
+        return Probation("undecided", nothing, champion, before, None, due[-1])
     y = later.labels_of(project, bundle)[rows]
     older = ledger.bundle(before.champion, "before")
     later.labels_of(project, older)  # it must know the same classes
     ours, theirs = (later.predicted(project, each, rows) for each in (bundle, older))
     metric = at(METRICS[rule.metric], rule.threshold)
+    found: evidence.Shown | None = None
+    state: evidence.Judged = "undecided"
+    look = due[0]
     for look in due:
         seen = number <= look.blocks
-        found = evidence.shown(metric, y[seen], ours[seen], theirs[seen], number[seen], look.level)
+        try:
+            found = evidence.shown(metric, y[seen], ours[seen], theirs[seen], number[seen], look.level)
+        except ValueError:
+            continue  # such as rows of one class only; a later look has more
         state = evidence.judged(found, rule.margin)
         if state != "undecided":
             break
-    bounds = "too few" if found.low is None or found.high is None else f"{found.low:+.4f} to {found.high:+.4f}"
-    figures = (
-        f"{rule.metric} {found.gain:+.4f} ({bounds}) against champion/{before.number:06d} on {found.rows:,} rows of the"
-        f" {look.blocks} {unit}s after its data"
-    )
     says = {
-        "confirmed": f"is shown to be no worse by more than {rule.margin:g}",
-        "harmed": f"is shown to be worse by more than {rule.margin:g}",
-        "undecided": "is neither shown to be worse nor no worse",
+        "confirmed": f"is confirmed: it is at most {rule.margin:g} worse than",
+        "harmed": f"is harmful: it is more than {rule.margin:g} worse than",
+        "undecided": f"is undecided: later rows do not tell whether it is more than {rule.margin:g} worse than",
     }[state]
-    over = len(evidence.looks_of_probation(10**6, units.hours(block))) == len(due)
-    end = "; that was the last look, it stays undecided" if state == "undecided" and over else ""
-    return Probation(state, f"{name} {says}: {figures}{end}", champion, before, found, look)
+    against = f"{name} {says} champion/{before.number:06d}"
+    if found is None:
+        return Probation(
+            "undecided", f"{against}: {rule.metric} cannot be measured{over}", champion, before, None, look
+        )
+    bounds = "too few" if found.low is None or found.high is None else f"{found.low:+.4f} to {found.high:+.4f}"
+    figures = f"{rule.metric} {found.gain:+.4f} ({bounds}) on {found.rows:,} rows"
+    text = f"{against}: {figures} of the {units.named(block, look.blocks)} after its data"
+    return Probation(state, f"{text}{over if state == 'undecided' else ''}", champion, before, found, look)

@@ -20,7 +20,7 @@ from conveyor.core import ci
 from conveyor.core.errors import Misuse, Refused
 from conveyor.core.files import read_json, write_json, write_text
 from conveyor.core.project import Project, now
-from conveyor.data import source, tables
+from conveyor.data import source, tables, units
 from conveyor.gate.metrics import METRICS, at
 from conveyor.github.api import GitHub
 from conveyor.github.issue import comment
@@ -34,6 +34,8 @@ from conveyor.watch.loss import block_of
 from conveyor.watch.monitor import TITLE
 
 BUILD = "build/retrain"
+UNPROVEN = f"{BUILD}/proposal.json"  # what becomes the proposal once it is shown to win
+LONG = 2000  # characters of a verdict
 DAYS = 30  # in which at most monitor.retrain_most models come to be live
 
 
@@ -66,28 +68,29 @@ def run(project: Project, issue: bool = False, say: Callable[[str], None] = prin
     rule, champion = project.params.monitor, ledger_of(project).champion()
     if rule.retrain is None or champion is None or project.params.data.source is None:
         return collect.run(project, say)
+    proposal = project.root / PROPOSAL
+    proposal.unlink(missing_ok=True)
     try:
         look, last = _due(project, champion, say)
     except NotDue as why:
         ci.outputs(project.environment, collected="false")
         return f"no look at newer rows: {why}"
     found = _regret(project, champion, look, last)
-    text = f"## Retrained on newer rows\n\n{escape(found.line)}.\n"
+    text = f"## Retrained on newer rows\n\n{escape(found.line, LONG)}.\n"
     write_text(project.root / BUILD / "retrain.md", text)
     ci.summarise(project.environment, text)
-    proposal = project.root / PROPOSAL
     if found.wins:
-        told = read_json(proposal, "collect")
+        told = read_json(project.root / UNPROVEN, "retrain")
         told |= {"body": f"{told['body']}\n{text}", "merge": rule.retrain == "deliver"}
         write_json(proposal, told)
         return f"{found.line}; `make propose` makes a pull request of the rows"
-    proposal.unlink(missing_ok=True)
     ci.outputs(project.environment, collected="false")  # the last line of an output counts
     said = ""
     if issue:
-        told_in = comment(GitHub(project.environment), TITLE, f"{escape(found.line)}.")
+        told_in = comment(GitHub(project.environment), TITLE, f"{escape(found.line, LONG)}.")
         said = f"; said in {told_in}" if told_in else ""
-    return f"{found.line}; its rows are in the working tree, and nothing is proposed{said}"
+    undo = f"`git checkout -- {project.params.data.path} params.yaml` takes them out"
+    return f"{found.line}; nothing is proposed, and the rows are in the working tree: {undo}{said}"
 
 
 def _due(project: Project, champion: Champion, say: Callable[[str], None]) -> tuple[evidence.Look, int]:
@@ -102,34 +105,50 @@ def _due(project: Project, champion: Champion, say: Callable[[str], None]) -> tu
     since = (pd.Timestamp(now()) - timedelta(days=DAYS)).strftime("%Y-%m-%dT%H:%M:%SZ")
     lived = sum(event.time >= since for event in ledger.lived)
     if lived >= rule.retrain_most:
-        raise NotDue(f"{lived} came to be live in {DAYS} days, and monitor.retrain_most allows {rule.retrain_most}")
+        raise NotDue(f"{lived} models came to be live in {DAYS} days, and monitor.retrain_most is {rule.retrain_most}")
     try:
         last = later.last_block(project, champion, ledger.bundle(champion))
     except Misuse as why:
         raise NotDue(str(why)) from None
-    known = later.numbered(source.frame_of(project), project.params)
+    known, today = later.numbered(source.frame_of(project), project.params), later.today(project.params)
+    block = block_of(project.params.gate)
+    if resumed := _stopped(project, known, last):
+        return resumed, last
     waits: list[str] = []
     looks: list[evidence.Look] = []
 
     def chosen(new: pd.DataFrame) -> NDArray[np.bool_]:
         number = later.numbered(new, project.params)
-        blocks = later.complete(np.concatenate([known, number]), last)
+        blocks = later.complete(np.concatenate([known, number]), last, today)
         due = evidence.looks(blocks)
         if not due:
-            waits.append(f"{blocks} blocks came after the champion's data, and the next look has {evidence.FIRST}")
-        elif int(known.max()) - last >= due[-1].blocks:
-            more = 2 * due[-1].blocks
-            waits.append(f"the rows of look {due[-1].number} are in the data already; the next look has {more} blocks")
+            came, first = units.named(block, blocks), units.named(block, evidence.FIRST)
+            waits.append(f"{came} came after the champion's data, and the first look is at {first}")
+        elif int(known[known <= today].max()) - last >= due[-1].blocks:
+            more = units.named(block, 2 * due[-1].blocks)
+            waits.append(f"the rows of look {due[-1].number} are in the data already; the next look is at {more}")
         else:
             looks.append(due[-1])
             return number <= last + due[-1].blocks
         return np.zeros(len(new), dtype=bool)
 
-    said = collect.run(project, say, chosen)
+    said = collect.run(project, say, chosen, UNPROVEN)
     if not looks:
         raise NotDue(waits[0] if waits else said)
     say(f"collect   {said}")
     return looks[0], last
+
+
+def _stopped(project: Project, known: NDArray[np.int64], last: int) -> evidence.Look | None:
+    """The look of an earlier run whose rows are in the working tree, and nowhere else."""
+    try:
+        told = read_json(project.root / UNPROVEN, "retrain", {"commit": str})
+    except Misuse:
+        return None
+    have = int(known.max()) - last
+    look = next((each for each in evidence.looks(max(have, 0)) if each.blocks == have), None)
+    changed = not project.git.succeeds("diff", "--quiet", "HEAD", "--", "params.yaml")
+    return look if changed and told["commit"] == project.commit else None
 
 
 def _regret(project: Project, champion: Champion, look: evidence.Look, last: int) -> Regret:
@@ -139,8 +158,8 @@ def _regret(project: Project, champion: Champion, look: evidence.Look, last: int
         Refused, Misuse: the data break the contract, or a step fails.
     """
     newer = Project(project.root, build=BUILD)
-    unit = block_of(newer.params.gate)
-    name = f"look {look.number} at champion/{champion.event:06d}, of {look.blocks} blocks ({unit}) after its data"
+    after = units.named(block_of(newer.params.gate), look.blocks)
+    name = f"look {look.number} at champion/{champion.event:06d}, of {after} after its data"
     outcome = ""
     for step in ("validate", "train", "score", "compare"):
         try:
@@ -158,7 +177,8 @@ def _regret(project: Project, champion: Champion, look: evidence.Look, last: int
     if found.low is None or found.high is None:
         return Regret(
             False,
-            f"{name}: its holdout has only {found.blocks} of them, too few; split.holdout must be larger; {verdict}",
+            f"{name}: the challenger's holdout has rows of only {found.blocks} of them, too few to tell: make"
+            f" split.holdout larger; {verdict}",
         )
     rule = newer.params.gate
     shown = found.low > rule.margin

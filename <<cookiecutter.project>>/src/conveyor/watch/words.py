@@ -80,7 +80,7 @@ def cells(column: Column) -> tuple[str, str, list[str]]:
     ]
     deviations = column.change("deviations")
     if deviations is not None:
-        more.insert(0, f"mean {deviations.value:+.2f} deviations ({_interval(deviations, share=False)})")
+        more.insert(0, f"mean {deviations.value:+.3g} deviations ({_interval(deviations, share=False)})")
     if column.distance is not None:
         more.insert(0, f"total variation {column.distance:.2f}")
     if column.unseen:
@@ -96,7 +96,7 @@ def _shift(change: Change) -> str:
 def _interval(change: Change, share: bool) -> str:
     if change.low is None or change.high is None:
         return NO_INTERVAL
-    low, high = (f"{100 * each:+.1f}" if share else f"{each:+.2f}" for each in (change.low, change.high))
+    low, high = (f"{100 * each:+.1f}" if share else f"{each:+.3g}" for each in (change.low, change.high))
     return f"{low} to {high}{' points' if share else ''}"
 
 
