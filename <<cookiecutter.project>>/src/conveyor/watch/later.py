@@ -73,7 +73,7 @@ def today(rule: params.Params) -> int:
 
 
 def _block(time: str, rule: params.Params) -> int:
-    return int(units.blocks(utc(pd.Series([time])), block_of(rule.gate))[0])
+    return int(units.blocks(pd.Series(pd.to_datetime([time], utc=True)), block_of(rule.gate))[0])
 
 
 def later(project: Project, last: int) -> Later:
