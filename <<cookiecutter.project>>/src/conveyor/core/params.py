@@ -239,7 +239,7 @@ class Monitor(Frozen):
     false_alarms: float = Field(default=0.05, gt=0, lt=1)  # in a year
     tolerance: float = Field(default=0.01, ge=0)  # of the loss, in its units
     rollback: bool = False
-    retrain: Literal["propose", "deliver"] | None = None  # None: `collect` proposes rows as they come
+    retrain: Literal["propose", "deliver"] | None = None  # None (null): rows are proposed as they come
     retrain_most: int = Field(default=2, ge=1)  # models that come to be live in 30 days
 
 

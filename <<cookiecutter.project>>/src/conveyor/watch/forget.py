@@ -27,6 +27,8 @@ from conveyor.watch.predictions import NoLog, files_of
 REPORT = "forget.md"
 # What build/ holds without rows of the data: all else there goes, and the steps make it again.
 KEPT = (".lock", "adopt", "environments", "image.json", "kubernetes", "sbom.cdx.json", REPORT)
+UNFINISHED = "Not finished: run the same command again.\n\n"
+STOPPED = " (by an earlier run, which was stopped)"
 ARTIFACT_DAYS = 90  # that GitHub keeps artifacts and logs of runs, unless the repository says otherwise
 CELL = r'"(?:[^"]|"")*"|[^",]*'
 PAIR = re.compile(rf'\s*("(?:[^"]|"")*"|[^",=]+)=({CELL})\s*(,|$)')
@@ -85,6 +87,8 @@ def run(project: Project, key: str, yes: bool = False, say: Callable[[str], None
         say(one_line(f"forget    not reached: {text}"))
     if not yes:
         return "nothing was changed: YES=1 does it"
+    work.told = [*_of_stopped(project, key), *work.told]
+    write_text(project.build / REPORT, _report(key, work, UNFINISHED))  # a kill must not lose what was planned
     if work.labels:
         plan.carry_out(project, work.labels)
     erase(project, log)
@@ -247,6 +251,22 @@ def _beyond(project: Project, work: Work) -> None:
     work.rest.append("logs of callers, and ids of requests in the log of refusals")
 
 
-def _report(key: str, work: Work) -> str:
+def _of_stopped(project: Project, key: str) -> list[str]:
+    """What an earlier run for the same key, which was stopped, has told to change: some of it may be done."""
+    try:
+        text = (project.build / REPORT).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    if not text.startswith(f"{_title(key)}\n\n{UNFINISHED}"):
+        return []
+    lines = text.partition("## Changed\n\n")[2].partition("\n\n## ")[0].splitlines()
+    return [f"{line.removeprefix('- ').removesuffix(STOPPED)}{STOPPED}" for line in lines]
+
+
+def _title(key: str) -> str:
+    return f"# Forgotten: `{one_line(key)}`"
+
+
+def _report(key: str, work: Work, state: str = "") -> str:
     done, rest = ("\n".join(f"- {text}" for text in texts) for texts in (work.told, work.rest))
-    return f"# Forgotten: `{one_line(key)}`\n\n{now()}\n\n## Changed\n\n{done}\n\n## Not reached\n\n{rest}\n"
+    return f"{_title(key)}\n\n{state}{now()}\n\n## Changed\n\n{done}\n\n## Not reached\n\n{rest}\n"
