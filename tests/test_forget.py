@@ -365,7 +365,7 @@ def test_the_volume_of_a_host_is_rewritten_by_a_replica(people, engine, base_ima
         replica.start()
         told = forgotten(project, "who=ann")
         found = predictions.read(started, ("who",), False, pd.Timestamp.now("UTC"))
-        assert found.rows["who"].tolist() == ["bob"] and not len(found.labels)
+        assert found.rows["feature who"].tolist() == ["bob"] and not len(found.labels)
         assert "forget    the log of production: 1 predictions and 1 labels of callers deleted, in 2 files" in told
     finally:
         replica.remove(force=True)
