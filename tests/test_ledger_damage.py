@@ -152,7 +152,7 @@ def test_an_id_that_was_used_before_is_refused(place):
     "changes, what",
     [
         ({"schema": 3}, "has schema 3, this version knows 2"),
-        ({"type": "confirmed"}, "is of the kind 'confirmed', which this version does not know"),
+        ({"type": "retired"}, "is of the kind 'retired', which this version does not know"),
         ({"judged_by": "AAAA"}, "has the key 'judged_by', which this version does not know"),
     ],
 )

@@ -137,10 +137,13 @@ LEDGER = {
     "due",
     "image",
     "monitor",
+    "probation",
     "publish",
     "release",
+    "retrain",
     "rollback",
     "score",
+    "site",
     "train",
 }
 
