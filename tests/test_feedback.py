@@ -79,8 +79,7 @@ def test_labels_are_kept_beside_the_predictions_and_find_them(trained, image, bu
     ]
     files = [(file.name, file.read_bytes()) for file in folder.iterdir()]
     log = log_lines.parsed(iter(files), (), False, pd.Timestamp.now("UTC"))
-    data = load(trained.path / "params.yaml").data
-    joined = labels.joined(log.rows, pd.DataFrame({"id": [], "label": []}), data, ["0", "1"], log.labels)
+    joined = labels.joined(log.rows, pd.DataFrame({"id": [], "label": []}), ["0", "1"], log.labels)
     assert joined.rows[["id", "row", "y"]].to_numpy().tolist() == [[ids[0], 1, 1.0], [ids[1], 2, 0.0]]
     assert (joined.waiting, joined.unasked, log.damaged) == (2, 1, 0)
 
@@ -390,7 +389,7 @@ def test_labels_of_callers_are_joined_to_those_of_a_file_and_contradict_them_whe
         predicted("a", "b", "c", "d", "e"),
     )
     file = pd.DataFrame({"id": ["b", "c", "d", "y"], "label": [1, 0, 0, 1]})
-    found = labels.joined(log.rows, file, data, ["0", "1"], log.labels)
+    found = labels.joined(log.rows, file, ["0", "1"], log.labels)
     assert found.rows[["id", "y"]].to_numpy().tolist() == [["a", 1.0], ["c", 0.0], ["d", 0.0]]
     assert (found.contradicting, found.waiting, found.unusable) == (1, 1, 1)
     assert (found.repeated, found.unknown, found.unasked) == (2, 1, 1)
@@ -406,7 +405,7 @@ def test_labels_of_callers_go_by_id_where_those_of_the_data_go_by_key(data):
     )
     key = {"scheduled": "2013-07-01T09:40:00Z", "carrier": "UA", "flight": 332, "origin": "EWR"}
     said = pd.DataFrame([{f"{log_lines.FEATURE}{name}": value for name, value in key.items()}]).assign(label=1)
-    found = labels.joined(log.rows, said, data, ["0", "1"], log.labels)
+    found = labels.joined(log.rows, said, ["0", "1"], log.labels)
     assert found.rows[["id", "y"]].to_numpy().tolist() == [["a", 1.0], ["b", 0.0]]
     assert (found.contradicting, found.unknown, found.unasked) == (0, 1, 0)
 
@@ -414,7 +413,7 @@ def test_labels_of_callers_go_by_id_where_those_of_the_data_go_by_key(data):
 def test_numbers_that_are_none_are_counted_whatever_they_are(data):
     said = [1.5, "2", "x", True, 10**400, math.nan, math.inf]
     log = parsed(b"".join(line(str(n), label=each) for n, each in enumerate(said)), predicted(*"0123456"))
-    found = labels.joined(log.rows, pd.DataFrame({"id": [], "label": []}), data, [], log.labels)
+    found = labels.joined(log.rows, pd.DataFrame({"id": [], "label": []}), [], log.labels)
     assert found.rows["y"].tolist() == [1.5, 2.0] and found.unusable == 5
 
 

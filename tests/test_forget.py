@@ -461,4 +461,7 @@ def test_a_killed_run_is_finished_by_the_next_ones(people, tmp_path, one_line, w
     assert last.returncode == (0 if written == 0 else 2), "after the data nothing is left"
     assert pinned(project)["id"].tolist() == ["2", "007", "5"] and ids(log, "predictions") == [("b", 1)]
     assert (project.path / "labels.csv").read_bytes() == b"id,row,label\nb,1,1\n"
-    assert not (project.path / "build/candidate").exists() and (project.path / "build/forget.md").is_file()
+    assert not (project.path / "build/candidate").exists()
+    report = (project.path / "build/forget.md").read_text()
+    for told in ("labels.csv: 1 labels deleted", "the log of production: 1 predictions", "2 of 5 rows deleted"):
+        assert told in report, "what a stopped run has changed is told, too"

@@ -12,7 +12,6 @@ import pytest
 
 from conveyor.core import environment
 from conveyor.core.errors import Misuse
-from conveyor.core.params import load
 from conveyor.core.project import Project
 from conveyor.deploy.host import Host
 from conveyor.ledger.permission import TARGET
@@ -100,40 +99,35 @@ def test_a_million_lines_take_seconds_and_little_memory():
 # Joined
 
 
-@pytest.fixture
-def data(project):
-    return load(project.path / "params.yaml").data
-
-
-def join(rows: list[dict], said: dict, data, classes=("0", "1")) -> labels.Joined:
+def join(rows: list[dict], said: dict, classes=("0", "1")) -> labels.Joined:
     given = pd.DataFrame(said)
     log = read(*[line(**row) for row in rows], wanted=labels.key_columns(given))
-    return labels.joined(log.rows, given, data, list(classes))
+    return labels.joined(log.rows, given, list(classes))
 
 
-def test_a_label_finds_its_prediction_by_the_id_of_the_answer_and_the_row(data):
+def test_a_label_finds_its_prediction_by_the_id_of_the_answer_and_the_row():
     rows = [{"id": "a"}, {"id": "a", "row": 2}, {"id": "b"}, {"id": "c"}]
-    found = join(rows, {"id": ["a", "a", "b", "z"], "row": [1, 2, 1, 1], "label": [1, 0, 1, 1]}, data)
+    found = join(rows, {"id": ["a", "a", "b", "z"], "row": [1, 2, 1, 1], "label": [1, 0, 1, 1]})
     assert found.rows[["id", "row", "y"]].to_numpy().tolist() == [["a", 1, 1.0], ["a", 2, 0.0], ["b", 1, 1.0]]
     assert (found.waiting, found.unknown, found.repeated, found.contradicting, found.unusable) == (1, 1, 0, 0, 0)
-    alone = join(rows, {"id": ["a", "b"], "label": [1, 0]}, data)
+    alone = join(rows, {"id": ["a", "b"], "label": [1, 0]})
     assert alone.rows[["id", "row"]].to_numpy().tolist() == [["a", 1], ["b", 1]], (
         "a label without a row is of the first"
     )
 
 
-def test_or_by_the_key_of_the_data_as_callers_send_it(data):
+def test_or_by_the_key_of_the_data_as_callers_send_it():
     rows = [{"id": "a", "features": KEY}, {"id": "b", "features": KEY | {"flight": 333}}, {"id": "c", "features": {}}]
     said = pd.DataFrame([KEY, KEY | {"flight": 334}]).assign(label=[1, 0])
     said["scheduled"] = pd.to_datetime(said["scheduled"])
     said = said.rename(columns={name: f"{FEATURE}{name}" for name in KEY})
-    found = join(rows, said, data)
+    found = join(rows, said)
     assert found.rows["id"].tolist() == ["a"] and (found.waiting, found.unknown) == (2, 1)
 
 
-def test_what_was_said_twice_counts_once_and_what_contradicts_itself_not_at_all(data):
+def test_what_was_said_twice_counts_once_and_what_contradicts_itself_not_at_all():
     rows = [{"id": "a"}, {"id": "b"}]
-    found = join(rows, {"id": ["a", "a", "b", "b"], "label": [1, 1, 0, 1]}, data)
+    found = join(rows, {"id": ["a", "a", "b", "b"], "label": [1, 1, 0, 1]})
     assert found.rows["id"].tolist() == ["a"]
     assert (found.repeated, found.contradicting, found.waiting, found.unknown) == (1, 1, 0, 0)
 
@@ -147,15 +141,15 @@ def test_what_was_said_twice_counts_once_and_what_contradicts_itself_not_at_all(
         ((), [1.5, "2", "x", np.inf], [1.5, 2.0], 2),
     ],
 )
-def test_a_label_that_is_no_class_or_no_number_is_counted(data, classes, said, expected, unusable):
+def test_a_label_that_is_no_class_or_no_number_is_counted(classes, said, expected, unusable):
     ids = [f"a{number}" for number in range(len(said))]
-    found = join([{"id": each} for each in ids], {"id": ids, "label": said}, data, classes)
+    found = join([{"id": each} for each in ids], {"id": ids, "label": said}, classes)
     assert found.rows["y"].tolist() == expected and found.unusable == unusable
 
 
-def test_a_row_that_is_not_said_is_the_first_and_one_that_is_no_number_is_none(data):
+def test_a_row_that_is_not_said_is_the_first_and_one_that_is_no_number_is_none():
     rows = [{"id": each} for each in "abcd"]
-    found = join(rows, {"id": list("abcd"), "row": [None, "01", "x", "2"], "label": [1, 1, 1, 1]}, data)
+    found = join(rows, {"id": list("abcd"), "row": [None, "01", "x", "2"], "label": [1, 1, 1, 1]})
     assert found.rows["id"].tolist() == ["a", "b"] and found.unknown == 2
 
 
@@ -167,7 +161,7 @@ def test_a_column_of_the_key_may_have_a_name_of_the_log(project, name):
     given = labels.read(Project(project.path))
     assert labels.key_columns(given) == (name,)
     log = read(line("a1", features={name: 7}), line("a2", features={name: 9}), wanted=labels.key_columns(given))
-    found = labels.joined(log.rows, given, load(project.path / "params.yaml").data, ["0", "1"])
+    found = labels.joined(log.rows, given, ["0", "1"])
     assert found.rows["id"].tolist() == ["a1"] and (found.waiting, found.unknown) == (1, 1)
 
 
@@ -175,7 +169,7 @@ def test_a_file_of_labels_that_has_no_row_yet_is_no_fault(project):
     (project.path / "labels.csv").write_text("id,label\n")
     project.set_param("monitor.labels", "labels.csv")
     given = labels.read(Project(project.path))
-    found = labels.joined(read(line("a1")).rows, given, load(project.path / "params.yaml").data, ["0", "1"])
+    found = labels.joined(read(line("a1")).rows, given, ["0", "1"])
     assert (len(found.rows), found.waiting, found.unknown) == (0, 1, 0)
 
 

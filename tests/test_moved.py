@@ -3,6 +3,7 @@
 import json
 import time
 import tracemalloc
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from conveyor.ledger.ledger import ledger_of
 from conveyor.model.scoring import of_own_bundle
 from conveyor.watch import log_lines, loss, moved, segments
 from conveyor.watch.monitor import look
+from conveyor.watch.words import cells
 
 FLIGHTS = ROOT / "tools" / "flights-july-december.csv.gz"  # what came after the sample
 KINDS = {"age": "number", "town": "text"}
@@ -224,6 +226,14 @@ def test_traffic_tells_the_days_without_any_and_leaves_out_the_present_one():
 def line(number: int, time: str, **features) -> str:
     told = {"id": f"{number}", "request": None, "row": 1, "time": time, "model": "m", "features": features}
     return json.dumps({**told, "prediction": 0.5}) + "\n"
+
+
+def test_a_huge_number_of_one_caller_is_no_error_and_no_page_of_digits(both):
+    before, day, now, live = both
+    now = now.assign(age=now["age"].where(now.index != now.index[0], 1e308))
+    with warnings.catch_warnings(action="error"):
+        age = found(before, day, now, live)["age"]
+    assert max(map(len, cells(age)[2])) < 100
 
 
 def parsed(*contents: str, recent=KINDS, now=NOW) -> log_lines.Read:

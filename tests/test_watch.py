@@ -142,7 +142,7 @@ def told(rows: list[tuple[str, float, float | None]], block: params.Block = "day
     )
     said = pd.DataFrame({"id": [str(n) for n, row in enumerate(rows) if row[2] is not None]})
     said["label"] = [row[2] for row in rows if row[2] is not None]
-    joined = labels.joined(log.rows, said, None, ["0", "1"])
+    joined = labels.joined(log.rows, said, ["0", "1"])
     return loss.live(joined, log.rows, "m", "binary", block)
 
 

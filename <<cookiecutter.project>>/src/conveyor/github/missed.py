@@ -18,7 +18,12 @@ def run(project: Project) -> str:
     if project.environment.ref not in (None, MAIN):
         return f"nothing: {project.environment.ref} is not main, and `deliver` delivers main; start it from main"
     github = GitHub(project.environment)
+    told = _started(project, github)
     keep_schedules(github)
+    return told
+
+
+def _started(project: Project, github: GitHub) -> str:
     path = f"actions/workflows/deliver.yml/runs?head_sha={project.commit}&branch=main&per_page=1"
     if github("GET", path)["total_count"]:
         return f"nothing: commit {project.commit[:12]} has had its delivery"

@@ -18,6 +18,7 @@ from conveyor.report import changed
 from conveyor.report.changed import mapping
 
 Json = dict[str, Any]
+LONG = 2000  # characters of a verdict
 LENGTH = 300  # characters of a text from the data
 NO_FLOOR = "nothing is asked of the challenger's own values"
 FLATTERED = 3  # from this look on the report says how much luck can show

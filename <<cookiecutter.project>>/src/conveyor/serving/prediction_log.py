@@ -195,7 +195,7 @@ class Log:
             try:
                 store = Remote(self._target) if self._remote else Folder(Path(self._target), self._limit, self._kind)
                 store.expire(today - timedelta(days=days))
-            except Exception as error:  # as above
+            except Exception as error:  # each file system raises its own; none of them may end the server
                 if not complained:
                     told = f"{_told(error)}; files of more than {days} days stay"
                     print(f"{self._name}: {self._target}: {told}", file=sys.stderr, flush=True)

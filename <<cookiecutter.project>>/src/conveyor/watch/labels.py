@@ -88,7 +88,6 @@ def key_columns(labels: pd.DataFrame) -> tuple[str, ...]:
 def joined(
     predictions: pd.DataFrame,
     labels: pd.DataFrame,
-    data: params.Data,
     classes: list[str],
     feedback: pd.DataFrame | None = None,
 ) -> Joined:
@@ -100,10 +99,10 @@ def joined(
         classes: of the model, as text, in order; empty for numbers.
         feedback: more labels, by ``id`` and ``row``: what callers said to the service.
     """
-    first = _said(predictions, labels, data, classes)
+    first = _said(predictions, labels, classes)
     if feedback is None or not len(feedback):
         return _together(predictions, first)
-    return _together(predictions, first, _said(predictions, feedback, data, classes))
+    return _together(predictions, first, _said(predictions, feedback, classes))
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class _Said:
     unusable: int
 
 
-def _said(predictions: pd.DataFrame, labels: pd.DataFrame, data: params.Data, classes: list[str]) -> _Said:
+def _said(predictions: pd.DataFrame, labels: pd.DataFrame, classes: list[str]) -> _Said:
     y = _values(labels[LABEL], classes)
     usable = ~np.isnan(y)
     key = [f"{FEATURE}{name}" for name in key_columns(labels)]

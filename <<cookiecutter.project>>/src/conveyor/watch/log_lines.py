@@ -121,12 +121,8 @@ def sound(read: Read, model: str, task: Task, classes: int) -> Read:
     if task == "regression":
         return read
     mine = (read.rows["model"] == model).to_numpy()
-    said = read.rows["prediction"]
-    if task == "multiclass":
-        right = np.array([_shares(each, classes) for each in said], dtype=bool)
-    else:
-        right = said.between(0, 1).to_numpy()
-    kept = ~mine | right
+    said, kept = read.rows.loc[mine, "prediction"], ~mine
+    kept[mine] = [_shares(each, classes) for each in said] if task == "multiclass" else said.between(0, 1)
     features = read.features[kept[read.features.index]]
     return replace(read, rows=read.rows[kept], features=features, damaged=read.damaged + int((~kept).sum()))
 

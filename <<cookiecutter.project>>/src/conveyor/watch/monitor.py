@@ -184,9 +184,8 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> T
     if not len(log.rows):
         besides = [f"{count:,} {what}" for count, what in ((log.damaged, DAMAGED), (log.future, FUTURE)) if count]
         raise predictions.NoLog("; ".join(["the log holds no prediction", *besides]))
-    found = labels.joined(
-        log.rows, labels.read(project) if given is None else given, data, asked["classes"], log.labels
-    )
+    said = labels.read(project) if given is None else given
+    found = labels.joined(log.rows, said, asked["classes"], log.labels)
     block = loss.block_of(project.params.gate)
     live = loss.live(found, log.rows, champion.key, asked["task"], block)
     then: loss.Then | loss.Untold

@@ -21,13 +21,12 @@ from conveyor.github.api import GitHub, undo
 from conveyor.github.issue import tell
 from conveyor.ledger.events import Champion, Event
 from conveyor.ledger.ledger import ledger_of
-from conveyor.report.wording import escape
+from conveyor.report.wording import LONG, escape
 from conveyor.watch import evidence, later
 from conveyor.watch.loss import block_of
 from conveyor.watch.monitor import called, closed
 
 FOREVER = 10**6  # blocks
-LONG = 2000  # characters of a verdict
 TITLE = "The champion is worse than the one before"
 State = Literal["confirmed", "harmed", "undecided", "waits", "none"]
 

@@ -27,7 +27,7 @@ from conveyor.github.issue import comment
 from conveyor.github.propose import PROPOSAL
 from conveyor.ledger.events import Champion
 from conveyor.ledger.ledger import ledger_of
-from conveyor.report.wording import escape
+from conveyor.report.wording import LONG, escape
 from conveyor.steps.pipeline import BY_NAME, show
 from conveyor.watch import evidence, later
 from conveyor.watch.loss import block_of
@@ -35,7 +35,6 @@ from conveyor.watch.monitor import TITLE
 
 BUILD = "build/retrain"
 UNPROVEN = f"{BUILD}/proposal.json"  # what becomes the proposal once it is shown to win
-LONG = 2000  # characters of a verdict
 DAYS = 30  # in which at most monitor.retrain_most models come to be live
 
 
@@ -145,8 +144,10 @@ def _stopped(project: Project, known: NDArray[np.int64], last: int) -> evidence.
         told = read_json(project.root / UNPROVEN, "retrain", {"commit": str})
     except Misuse:
         return None
-    have = int(known.max()) - last
-    look = next((each for each in evidence.looks(max(have, 0)) if each.blocks == have), None)
+    past = known[known <= later.today(project.params)]
+    have = int(past.max()) - last
+    # Its last blocks may have no row.
+    look = next((each for each in evidence.looks(2 * max(have, evidence.FIRST)) if each.blocks >= have > 0), None)
     changed = not project.git.succeeds("diff", "--quiet", "HEAD", "--", "params.yaml")
     return look if changed and told["commit"] == project.commit else None
 
@@ -200,7 +201,7 @@ def measured(newer: Project, champion: Champion, last: int, look: evidence.Look)
         raise Misuse(str(about["champion_error"]))
     frame = source.frame_of(newer)
     number = later.numbered(frame, newer.params) - last
-    after = number[scores["row"]] > 0
+    after = (number[scores["row"]] > 0) & (number[scores["row"]] <= look.blocks)
     rows = scores["row"][after]
     if not len(rows):
         raise Misuse("no row of its holdout came after the champion's data")

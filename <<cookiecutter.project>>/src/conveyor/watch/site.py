@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
@@ -65,10 +65,11 @@ class Site:
     today: str
     monitored: Json | None = None
     watched: bool = False
-    lives: list[Life] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "lives", lives(self.state.lived))
+    @cached_property
+    def lives(self) -> list[Life]:
+        """The champions in order."""
+        return lives(self.state.lived)
 
     @cached_property
     def chains(self) -> dict[str, list[Event]]:
