@@ -300,6 +300,18 @@ def bootstrapped(project, shared) -> BakedProject:
     return bootstrap(project, shared)
 
 
+@pytest.fixture(scope="module")
+def trained(bake, shared) -> BakedProject:
+    """A project with a champion, which the tests of a module share and do not change."""
+    return bootstrap(bake(), shared)
+
+
+@pytest.fixture(scope="module")
+def bundle(trained) -> Path:
+    """The champion's."""
+    return trained.path / "build" / "candidate"
+
+
 @pytest.fixture(scope="session")
 def engine(shared):
     """A client of this machine's Docker engine, which is started where none runs."""

@@ -7,7 +7,6 @@ import time
 from contextlib import ExitStack, closing
 
 import pytest
-from conftest import bootstrap
 from serving import JSON, serving, settings, statuses, talk
 
 from conveyor.core.errors import Misuse
@@ -15,16 +14,6 @@ from conveyor.core.tokens import tokens
 from conveyor.serving import clients
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-
-
-@pytest.fixture(scope="module")
-def trained(bake, shared):
-    return bootstrap(bake(), shared)
-
-
-@pytest.fixture(scope="module")
-def bundle(trained):
-    return trained.path / "build" / "candidate"
 
 
 def limited(trained, bundle, **limits):

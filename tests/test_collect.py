@@ -34,6 +34,7 @@ from conveyor.core.params import Source, load
 from conveyor.data import formats, source
 
 KNOWN, ALL = 2000, 2500
+KILLED_PLAN = str(Path(__file__).parent / "killed_plan.py")
 COLLECTED = r"collect   asks .*\ncollect   (.*)\n"
 
 
@@ -415,27 +416,12 @@ def test_since_needs_a_column_of_times(project, flights, tmp_path, one_line):
     one_line(project.cli("collect", check=False), 2, "data.source.query: names :since, and data.time is null; .*")
 
 
-KILLED = """
-import os, signal, sys
-from conveyor.adopt import plan
-from conveyor.cli import main
-left, write = int(sys.argv[1]), plan.write_bytes
-def killed(path, content):
-    global left
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    write(path, content)
-plan.write_bytes = killed
-sys.argv = ["conveyor", "collect"]
-main()
-"""
-
-
 @pytest.mark.parametrize("written", [0, 1])
 def test_a_killed_collect_is_finished_by_the_next_one(project, flights, tmp_path, written):
     asks(project, url=named(tmp_path / "new.csv", flights.to_csv(index=False).encode()))
-    done = project.run(sys.executable, "-c", KILLED, str(written), check=False, env={"PYTHONPATH": "src"})
+    done = project.run(
+        sys.executable, "-P", KILLED_PLAN, str(written), "collect", check=False, env={"PYTHONPATH": "src"}
+    )
     assert done.returncode == -signal.SIGKILL
     assert "an earlier run was killed; its files are in place" in project.cli("collect").stdout
     assert len(pinned(project)) == ALL
@@ -599,7 +585,7 @@ def test_a_shell_may_be_asked_for_and_python_is_the_one_with_the_libraries(proje
 
 def test_what_was_changed_after_a_kill_is_not_written_over(project, flights, tmp_path, one_line):
     asks(project, url=named(tmp_path / "new.csv", flights.to_csv(index=False).encode()))
-    project.run(sys.executable, "-c", KILLED, "1", check=False, env={"PYTHONPATH": "src"})
+    project.run(sys.executable, "-P", KILLED_PLAN, "1", "collect", check=False, env={"PYTHONPATH": "src"})
     one_line(
         project.cli("validate", check=False),
         2,
@@ -616,7 +602,7 @@ def test_what_was_changed_after_a_kill_is_not_written_over(project, flights, tmp
 def test_what_a_colleague_has_committed_after_a_kill_is_not_taken_back(project, flights, tmp_path):
     asks(project, url=named(tmp_path / "new.csv", flights.to_csv(index=False).encode()))
     project.git("commit", "--quiet", "--all", "--message", "a source")
-    project.run(sys.executable, "-c", KILLED, "1", check=False, env={"PYTHONPATH": "src"})
+    project.run(sys.executable, "-P", KILLED_PLAN, "1", "collect", check=False, env={"PYTHONPATH": "src"})
     project.git("checkout", "--quiet", "--", ".")
     flights.head(KNOWN + 2).to_csv(project.path / "data/flights.csv.gz", index=False, compression={"method": "gzip"})
     project.cli("data-lock")

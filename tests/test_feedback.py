@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import jsonschema
 import pandas as pd
 import pytest
-from conftest import bootstrap, environment
+from conftest import environment
 from edge import edge, recorder
 from serving import JSON, serving, settings
 
@@ -28,17 +28,6 @@ from conveyor.watch import labels, log_lines, loss, monitor
 TOKEN = "a-secret-of-32-letters-and-digits"
 NOW = pd.Timestamp("2026-11-30T12:00:00Z")
 ID = "9b2f0d6c-4a4e-4f6e-8d0c-2f1f5f0a6f3e"
-
-
-@pytest.fixture(scope="module")
-def trained(bake, shared):
-    """A project with a champion, which these tests share and do not change."""
-    return bootstrap(bake(), shared)
-
-
-@pytest.fixture(scope="module")
-def bundle(trained):
-    return trained.path / "build" / "candidate"
 
 
 @pytest.fixture

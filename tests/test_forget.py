@@ -36,6 +36,7 @@ CSV = (
     b"007,2013-05-02,bob,,0\r\n"
     b'5,2013-05-03,"Smith, John",last,1'
 )
+KILLED_PLAN = str(Path(__file__).parent / "killed_plan.py")
 SAID = "A person's row has no other place than these tests"
 
 
@@ -426,23 +427,6 @@ def test_a_champion_of_these_data_is_named_and_build_keeps_no_row(bootstrapped, 
     assert again.returncode == 2 and "no row, prediction or label" in again.stderr
 
 
-KILLED_RUN = """
-import os, signal, sys
-from conveyor.adopt import plan
-from conveyor.cli import main
-left, write = int(sys.argv[1]), plan.write_bytes
-def killed(path, content):
-    global left
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    write(path, content)
-plan.write_bytes = killed
-sys.argv = ["conveyor", "forget", "--key", "who=ann", "--yes"]
-main()
-"""
-
-
 @pytest.mark.parametrize("written", range(4))
 def test_a_killed_run_is_finished_by_the_next_ones(people, tmp_path, one_line, written):
     """Killed before the first file (a label), then before the data, params.yaml and the report."""
@@ -451,7 +435,8 @@ def test_a_killed_run_is_finished_by_the_next_ones(people, tmp_path, one_line, w
     project.set_param("monitor.labels", "labels.csv")
     (project.path / "labels.csv").write_bytes(b"id,row,label\na,1,1\nb,1,1\n")
     (project.path / "build/candidate").mkdir(parents=True)
-    done = project.run(sys.executable, "-c", KILLED_RUN, str(written), check=False, env={"PYTHONPATH": "src"})
+    words = (sys.executable, "-P", KILLED_PLAN, str(written), "forget", "--key", "who=ann", "--yes")
+    done = project.run(*words, check=False, env={"PYTHONPATH": "src"})
     assert done.returncode == -signal.SIGKILL
     assert len(ids(log, "predictions")) == (2 if written == 0 else 1), "labels that need them go before predictions"
     one_line(

@@ -6,23 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import bootstrap
 from serving import JSON, serving, settings, statuses, talk
 
 from conveyor.serving import readiness
 
 DEADLY = str(Path(__file__).parent / "standins" / "replica" / "deadly.py")
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-
-
-@pytest.fixture(scope="module")
-def trained(bake, shared):
-    return bootstrap(bake(), shared)
-
-
-@pytest.fixture(scope="module")
-def bundle(trained):
-    return trained.path / "build" / "candidate"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 import jsonschema
 import pandas as pd
 import pytest
-from conftest import bootstrap, environment
+from conftest import environment
 from serving import JSON, serving, settings
 
 from conveyor.model.bundle import Bundle
@@ -22,18 +22,6 @@ from conveyor.model.bundle import Bundle
 PAGES = ("/healthz", "/readyz", "/metrics", "/info")
 DEADLY = str(Path(__file__).parent / "standins" / "replica" / "deadly.py")
 TOKEN = "a-secret-of-32-letters-and-digits"
-
-
-@pytest.fixture(scope="module")
-def trained(bake, shared):
-    """A project with a champion, which the tests of this module share and do not change."""
-    project = bake()
-    return bootstrap(project, shared)
-
-
-@pytest.fixture(scope="module")
-def bundle(trained):
-    return trained.path / "build" / "candidate"
 
 
 @pytest.fixture(scope="module")

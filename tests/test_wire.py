@@ -12,22 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import bootstrap
 from serving import JSON, serving, settings, statuses, talk
 
 GET = b"GET /healthz HTTP/1.1\r\n"
 HOST = b"Host: x\r\n"
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-
-
-@pytest.fixture(scope="module")
-def trained(bake, shared):
-    return bootstrap(bake(), shared)
-
-
-@pytest.fixture(scope="module")
-def bundle(trained):
-    return trained.path / "build" / "candidate"
 
 
 @pytest.fixture(scope="module")

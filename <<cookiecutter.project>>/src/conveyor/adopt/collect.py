@@ -15,14 +15,14 @@ from conveyor.adopt import append, edit, origin, plan, sniff
 from conveyor.core import params
 from conveyor.core.ci import outputs
 from conveyor.core.environment import data_options
-from conveyor.core.errors import Misuse, Refused
+from conveyor.core.errors import Misuse, Refused, reason_of
 from conveyor.core.files import sha256, write_json
 from conveyor.core.project import Project
 from conveyor.data import formats, source
 from conveyor.data.contract import SUITE, read_suite, validate
 from conveyor.data.hashing import row_hash
 from conveyor.github.propose import PROPOSAL
-from conveyor.model.rows import kind_of_values
+from conveyor.model.rows import changed_kind, kind_of_values
 from conveyor.steps.validate import failures
 
 BRANCH = "collect"
@@ -207,8 +207,7 @@ def store(url: str, content: bytes) -> None:
         with fsspec.open(url, "wb", **data_options()) as out:
             out.write(content)
     except Exception as error:  # each file system raises its own library's
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Misuse(f"{url}: cannot be written: {reason}; DATA_OPTIONS must let it write there") from None
+        raise Misuse(f"{url}: cannot be written: {reason_of(error)}; DATA_OPTIONS must let it write there") from None
 
 
 def _checked(project: Project, path: str, files: dict[str, bytes], known: pd.DataFrame, new: pd.DataFrame) -> None:
@@ -220,11 +219,10 @@ def _checked(project: Project, path: str, files: dict[str, bytes], known: pd.Dat
     """
     data = project.params.data
     whole = formats.read(files, path, data.text, data.numbers)
-    for name in known.columns:
-        before, now = kind_of_values(known[name]), kind_of_values(whole[name])
-        if before != now and known[name].notna().any():
-            mend = "name it in data.text or data.numbers, or mend it at the source"
-            raise Misuse(f"{path}: column {name!r} is {before}, and with the new rows it would be {now}; {mend}")
+    if changed := changed_kind(known, whole):
+        name, before, now = changed
+        mend = "name it in data.text or data.numbers, or mend it at the source"
+        raise Misuse(f"{path}: column {name!r} is {before}, and with the new rows it would be {now}; {mend}")
     wanted = np.sort(np.concatenate([row_hash(known), row_hash(new)]))
     if len(whole) != len(wanted) or (np.sort(row_hash(whole[list(known.columns)])) != wanted).any():
         raise Misuse(f"{path}: read again, the rows would be others than at the source; write the file anew as Parquet")

@@ -36,6 +36,11 @@ def one_line(text: str) -> str:
     )
 
 
+def reason_of(error: BaseException) -> str:
+    """What an exception of a library says, in one short line; the name of its class if it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def at_fault(error: BaseException, file: Path, mend: str) -> Misuse:
     """An exception of the code in ``file`` as one line, with the last place in that file before the error."""
     places = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]

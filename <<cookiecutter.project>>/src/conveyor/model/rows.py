@@ -32,6 +32,15 @@ def kind_of_values(values: pd.Series) -> str:
     return "truth" if len(present) and present.map(type).eq(bool).all() else "text"
 
 
+def changed_kind(before: pd.DataFrame, now: pd.DataFrame) -> tuple[str, str, str] | None:
+    """The first column that has another kind now, with both kinds; None: there is none. One of gaps only has none."""
+    for name in before.columns:
+        kinds = kind_of_values(before[name]), kind_of_values(now[name])
+        if kinds[0] != kinds[1] and before[name].notna().any():
+            return str(name), *kinds
+    return None
+
+
 @dataclass(frozen=True)
 class Rows:
     """Some rows (n).

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conveyor.core.environment import data_options
-from conveyor.core.errors import Misuse
+from conveyor.core.errors import Misuse, reason_of
 from conveyor.core.project import Project
 from conveyor.data.hashing import row_hash
 from conveyor.deploy.docker_engine import connected, run_inside
@@ -123,8 +123,9 @@ def _at_url(url: str, found: Found) -> int:
             store.pipe_file(name, left) if left else store.rm_file(name)
             count += gone
     except Exception as error:  # each file system raises its own library's
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Misuse(f"serve.log: {url}: cannot be written: {reason}; DATA_OPTIONS must let it write there") from None
+        raise Misuse(
+            f"serve.log: {url}: cannot be written: {reason_of(error)}; DATA_OPTIONS must let it write there"
+        ) from None
     return count
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 import pandas as pd
 
 from conveyor.core.environment import data_options
-from conveyor.core.errors import Misuse
+from conveyor.core.errors import Misuse, reason_of
 from conveyor.core.project import Project
 from conveyor.deploy.docker_engine import connected
 from conveyor.deploy.host import Host, log_of
@@ -75,8 +75,9 @@ def _of_store(url: str) -> Iterator[tuple[str, bytes]]:
     except FileNotFoundError:
         return  # nothing was written yet
     except Exception as error:  # each file system raises its own library's
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Misuse(f"serve.log: {url}: cannot be read: {reason}; check DATA_OPTIONS and the store") from None
+        raise Misuse(
+            f"serve.log: {url}: cannot be read: {reason_of(error)}; check DATA_OPTIONS and the store"
+        ) from None
 
 
 def _of_host(project: Project, place: str) -> Iterator[tuple[str, bytes]]:

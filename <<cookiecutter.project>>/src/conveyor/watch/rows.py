@@ -14,7 +14,7 @@ from conveyor.core import params
 from conveyor.core.errors import Misuse
 from conveyor.data import formats
 from conveyor.data.hashing import row_hash
-from conveyor.model.rows import kind_of_values
+from conveyor.model.rows import changed_kind
 
 
 def without(
@@ -85,9 +85,8 @@ def _reads_as(files: dict[str, bytes], where: str, left: pd.DataFrame, data: par
         Misuse: a column would be of another kind.
     """
     again = formats.read(files, where, data.text, data.numbers)
-    for name in left.columns:
-        before, now = kind_of_values(left[name]), kind_of_values(again[name])
-        if before != now and left[name].notna().any():
-            mend = "name it in data.text or data.numbers of params.yaml first"
-            raise Misuse(f"{where}: column {name!r} is {before}, and without these rows it would be {now}; {mend}")
+    if changed := changed_kind(left, again):
+        name, before, now = changed
+        mend = "name it in data.text or data.numbers of params.yaml first"
+        raise Misuse(f"{where}: column {name!r} is {before}, and without these rows it would be {now}; {mend}")
     return len(again) == len(left) and bool((row_hash(again[list(left.columns)]) == row_hash(left)).all())
