@@ -18,7 +18,7 @@ from conveyor.model.signature import BadRows, Signature, columns_of
 from conveyor.serving import bounds
 from conveyor.serving.context import ASKED, new_id
 from conveyor.serving.feedback import Feedback
-from conveyor.serving.prediction_log import FeedbackLog, Log, PredictionLog
+from conveyor.serving.prediction_log import FeedbackLog, Log, PredictionLog, RefusedLog
 from conveyor.serving.problem import Problem, trace_of
 from conveyor.serving.readiness import Ready
 from conveyor.serving.settings import Settings
@@ -33,6 +33,7 @@ class Service:
         draining: whether the process is about to end.
         logs: what is closed at the end.
         feedback: takes labels, or None.
+        refused: counts requests without an answer, or None.
 
     Raises:
         Misuse: the bundle is not the one of the settings, or is damaged.
@@ -77,10 +78,11 @@ class Service:
             self.broken = f"{bundle.path.name}: the golden rows are not answered: {type(error).__name__}: {error}"
         self.draining = False
         self.logs: list[Log] = []
-        self.log, self.feedback = None, None
+        self.log, self.feedback, self.refused = None, None, None
         if log:
             self.log = PredictionLog(log, settings.key, settings.private, settings.log_bytes, settings.log_days)
-            self.logs.append(self.log)
+            self.refused = RefusedLog(log, settings.log_bytes)
+            self.logs += [self.log, self.refused]
         if log and settings.feedback:
             labels = FeedbackLog(log, settings.log_bytes)
             self.feedback = Feedback(labels, self.classes, settings.max_rows)
