@@ -257,7 +257,9 @@ class PredictionLog(Log):
         # The common parts of a request's lines become JSON once.
         before = b'{"id":%b,"request":%b,"row":' % (to_json(id), to_json(request))
         between = b',"time":"%b"%b' % (_time(seconds), self._model)
-        numbered = enumerate(zip(map(to_json, rows), map(to_json, predicted.tolist()), strict=True), start=1)
+        said = to_json(predicted.tolist())[1:-1]  # once, and cut: a number holds neither comma nor bracket
+        parts = said.split(b",") if predicted.ndim == 1 else [b"[%b]" % each for each in said[1:-1].split(b"],[")]
+        numbered = enumerate(zip(map(to_json, rows), parts, strict=True), start=1)
         return b"".join(
             [b'%b%d%b%b,"prediction":%b}\n' % (before, number, between, *each) for number, each in numbered]
         )
