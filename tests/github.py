@@ -60,7 +60,8 @@ class GitHub:
         merges: `number`, `head` and `way` of each merge; unmergeable: why GitHub merges nothing, None: it does.
         switched: file of a workflow -> its state, where that is or was another one than active.
         checks, statuses: commit -> what is said of it, to be set by a test.
-        deployments, runs: `environment`, `sha` and `state`, and `workflow` and `sha`, of each, oldest first; see `ran`.
+        deployments, runs: `environment`, `sha` and `state`, and `workflow`, `sha` and, where it has not ended, its
+            `status`, oldest first; see `ran`.
         refs: the branches and tags at which a workflow can be started, to be added to by a test.
         requests: (workflow/job, method, path, status), the path within the repository.
         read_only: every token is that of a fork. private: reading needs a grant, too, and only an `enterprise` attests.
@@ -359,7 +360,11 @@ class GitHub:
         if request.query.pop("branch", "main") != "main":
             return 200, {"total_count": 0, "workflow_runs": []}
         found = [each for each in self.runs if each["workflow"] == workflow_id and sha in (None, each["sha"])]
-        told = [{"id": number, "head_sha": each["sha"]} for number, each in enumerate(found, 1)]
+        told = [
+            {"id": number, "head_sha": each["sha"], "status": each.get("status", "completed")}
+            | {"html_url": self._web(f"actions/runs/{number}")}
+            for number, each in enumerate(found, 1)
+        ]
         return 200, {"total_count": len(found), "workflow_runs": request.page(told)}
 
     def _actions_list_repo_workflows(self, request):

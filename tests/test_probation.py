@@ -81,7 +81,14 @@ def test_harm_is_an_issue_and_where_it_is_wanted_the_ordinary_roll_back(second, 
         )
         [issue] = double.issues
         assert issue["title"] == "The champion is worse than the one before" and "roc_auc -" in issue["body"]
-        assert "said in https" in second.cli("probation", "--issue", **given).stdout and len(double.issues) == 1
+        # Its reviewers need a day; then it is refused.
+        double.runs.append({"workflow": "rollback.yml", "sha": "0" * 40, "status": "waiting"})
+        told = second.cli("probation", "--issue", **given).stdout
+        assert "said in https" in told and len(double.issues) == 1
+        assert ("a run of the workflow rollback has not ended: https" in told) == back
+        assert len(double.dispatches) == back
+        double.runs[-1]["status"] = "completed"
+        second.cli("probation", "--issue", **given)
         started = [(each["workflow"], each["inputs"]["to"]) for each in double.dispatches]
         assert started == ([("rollback.yml", "2")] * 2 if back else [])
         because = double.dispatches[0]["inputs"]["because"] if back else "worse on later rows"

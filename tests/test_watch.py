@@ -6,7 +6,7 @@ import given_log
 import numpy as np
 import pandas as pd
 import pytest
-from github import GitHub, grants
+from github import BOT, GitHub, grants
 from later_rows import answered, predicted
 
 from conveyor.core import params
@@ -205,6 +205,27 @@ def test_one_issue_is_open_while_there_is_an_alarm_and_the_same_one_if_it_comes_
     assert "its issue is closed" in look(False) and issue["state"] == "closed"
     assert "It is over: its log_loss has not shown" in double.comments[issue["number"]][0]["body"]
     assert "opened again: https://" in look(True) and [each["state"] for each in double.issues] == ["open"]
+
+
+def test_of_two_issues_that_two_runs_opened_at_once_the_first_stays(look, monkeypatch):
+    double, look = look
+    create, times = double._issues_create, []
+
+    def both(request):
+        """Another run has found none either, and is a moment faster."""
+        if not times:
+            double.issues.append({**other})
+        times.append(request)
+        return create(request)
+
+    other = {"id": 4711, "number": 1, "title": "The live loss has risen", "body": "of the other run", "state": "open"}
+    other |= {"user": BOT, "labels": [], "html_url": double._web("issues/1"), "closed_at": None}
+    monkeypatch.setattr(double, "_issues_create", both)
+    assert f"said in {other['html_url']}" in look(True)
+    assert [each["state"] for each in double.issues] == ["open", "closed"]
+    assert double.comments[2][0]["body"] == "The same is told in #1."
+    look(True)
+    assert "| last 28 days |" in double.issues[0]["body"] and len(double.issues) == 2
 
 
 def test_an_alarm_long_after_the_last_one_is_an_issue_of_its_own(look):

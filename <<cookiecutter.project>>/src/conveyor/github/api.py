@@ -127,11 +127,15 @@ def deliver(environment: Environment) -> str:
 
 
 def undo(environment: Environment, to: int, because: str) -> str:
-    """Start the workflow rollback on main.
+    """Start the workflow rollback on main, unless a run of it waits, as for its reviewers.
 
     Raises:
         Misuse: see ``GitHub``.
     """
+    github = GitHub(environment)
+    for run in github("GET", "actions/workflows/rollback.yml/runs?branch=main&per_page=10")["workflow_runs"]:
+        if run["status"] != "completed":
+            return f"a run of the workflow rollback has not ended: {run['html_url']}"
     inputs = {"because": because, "to": str(to)}
-    GitHub(environment)("POST", "actions/workflows/rollback.yml/dispatches", {"ref": "main", "inputs": inputs})
+    github("POST", "actions/workflows/rollback.yml/dispatches", {"ref": "main", "inputs": inputs})
     return f"the workflow rollback was asked to go back to event {to}"
