@@ -1,4 +1,4 @@
-"""Risk: the machinery grows out of its layout: long modules, empty layers, imports in circles, a verb for one system."""
+"""Risk: the machinery outgrows its layout: long modules, empty layers, circular imports, a verb for one system only."""
 
 import ast
 import shutil
