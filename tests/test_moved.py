@@ -17,7 +17,7 @@ from conveyor.ledger.ledger import ledger_of
 from conveyor.model.scoring import of_own_bundle
 from conveyor.watch import log_lines, loss, moved, segments
 from conveyor.watch.monitor import look
-from conveyor.watch.words import cells
+from conveyor.watch.wording import cells
 
 FLIGHTS = ROOT / "tools" / "flights-july-december.csv.gz"  # what came after the sample
 KINDS = {"age": "number", "town": "text"}

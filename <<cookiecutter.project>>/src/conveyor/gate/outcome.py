@@ -1,4 +1,4 @@
-"""The outcome of a comparison: the first question that has an answer gives it."""
+"""The outcome of a comparison: rules in a fixed order, of which the first that applies decides."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     POST /predict    {"rows": [{column: value, ...}, ...]} -> {"id": ..., "model": key, "predictions": [...],
                      "chosen": [class, ...]}; a regression has no classes
-    POST /feedback   {"labels": [{"id": of an answer, "row": 1, "label": what came true}, ...]} -> {"taken": number},
+    POST /feedback   {"labels": [{"id": of an answer, "row": 1, "label": the true value}, ...]} -> {"taken": number},
                      if serve.feedback is true
     GET  /healthz    the process lives
     GET  /readyz     it answers as in training, and is not about to end
