@@ -1,6 +1,7 @@
 """Risk: the machinery outgrows its layout: long modules, empty layers, circular imports, a verb for one system only."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,14 @@ def only_passes_on(module: ast.Module) -> bool:
 
 def test_only_the_public_face_re_exports():
     assert [name for name, module in parsed().items() if only_passes_on(module)] == ["api.py"]
+
+
+def test_the_public_face_is_explained_and_the_model_of_the_sample_imports_nothing_else():
+    api = parsed()["api.py"]
+    [names] = [ast.literal_eval(node.value) for node in api.body if isinstance(node, ast.Assign)]
+    assert sorted(re.findall(r"(?m)^(\w+)$", ast.get_docstring(api))) == sorted(names)
+    model = (TEMPLATE / "src/<<cookiecutter.__package>>/model.py").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?m)^\s*(?:from|import) (conveyor\b[\w.]*)", model)) == {"conveyor.api"}
 
 
 @pytest.mark.parametrize(
