@@ -13,6 +13,7 @@ from conftest import ROOT, TEMPLATE
 MACHINERY = TEMPLATE / "src" / "conveyor"
 LINES = 400  # of a module
 POSIX = {"crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}  # not on Windows
+OF_POSIX = {"fork", "geteuid", "getuid", "killpg", "mkfifo", "setsid", "SIGALRM", "SIGHUP", "SIGKILL", "SIGUSR1"}
 SHELLS = {"bash", "cmd", "dash", "powershell", "sh", "zsh"}
 
 
@@ -87,6 +88,18 @@ def test_every_module_can_be_imported_where_the_modules_of_posix_are_missing():
     found = {(name, each) for name, module in parsed().items() for node in at_import(module) for each in imported(node)}
     assert ("core/git.py", "subprocess") in found
     assert [(name, module) for name, module in found if module in POSIX] == []
+
+
+def test_only_the_server_of_the_image_uses_what_windows_lacks_without_asking_for_it():
+    used = {
+        name
+        for name, module in parsed().items()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Attribute) and node.attr in OF_POSIX and ast.unparse(node.value) in ("os", "signal")
+    }
+    assert used == {"core/git.py", "serving/isolated.py"}
+    asked = [node for node in ast.walk(parsed()["core/git.py"]) if isinstance(node, ast.IfExp)]
+    assert "hasattr(os, 'killpg')" in [ast.unparse(node.test) for node in asked]
 
 
 def shell(call: ast.Call) -> bool:

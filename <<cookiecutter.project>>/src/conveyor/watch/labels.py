@@ -111,7 +111,7 @@ class _Said:
 
     Attributes:
         y: the label of each, NaN for none.
-        torn: of which they contradict each other.
+        torn: which of them have labels that differ.
         unknown, repeated, unusable: see ``Joined``.
     """
 
