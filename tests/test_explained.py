@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from conveyor.core.params import load
-from conveyor.watch import explained, log_lines, loss, wording
+from conveyor.watch import explained, log_rows, loss, wording
 from conveyor.watch.labels import Joined
 
 NOW = pd.Timestamp("2026-11-30T12:00:00Z")
+NONE = pd.DataFrame({"time": pd.Series(dtype="datetime64[us, UTC]"), "status": [], "count": []})  # refusals
 COLUMNS = {"age": ("number", "int64"), "town": ("text", "object"), "name": ("text", "object")}
 
 
@@ -63,7 +64,7 @@ def asked(project):
         log = pd.DataFrame({"id": [f"{n}" for n in range(2000)], "row": 1, "time": live["seen"], "model": "m"})
         log["prediction"] = list(predicted) if predicted.ndim == 2 else predicted
         features = live[["age", "town"]].assign(age=live["age"].astype(float), flight=live["flight"].map(str))
-        read = log_lines.Read(log, features, pd.DataFrame(columns=["id", "row", "label"]), 1, 0, 0, 0)
+        read = log_rows.Read(log, features, pd.DataFrame(columns=["id", "row", "label"]), NONE, 1, 0, 0, 0)
         known = draw.random(2000) < labelled
         found = Joined(log[known].assign(y=y[known]), 0, 0, 0, 0, 0, 0)
         return explained.explain(made, SimpleNamespace(key="m", commit="c" * 40), bundle, read, found, then, NOW)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
+import given_log
 import jsonschema
 import pandas as pd
 import pytest
@@ -23,7 +24,7 @@ from conveyor.serving import log_files, prediction_log
 from conveyor.serving.feedback import Feedback
 from conveyor.serving.prediction_log import FeedbackLog
 from conveyor.serving.problem import Problem
-from conveyor.watch import labels, log_lines, loss, monitor
+from conveyor.watch import labels, log_lines, log_rows, loss, monitor
 
 TOKEN = "a-secret-of-32-letters-and-digits"
 NOW = pd.Timestamp("2026-11-30T12:00:00Z")
@@ -67,7 +68,7 @@ def test_labels_are_kept_beside_the_predictions_and_find_them(trained, image, bu
         {"id": "of nobody", "row": 1, "label": "1"},
     ]
     files = [(file.name, file.read_bytes()) for file in folder.iterdir()]
-    log = log_lines.parsed(iter(files), (), False, pd.Timestamp.now("UTC"))
+    log = given_log.parsed(iter(files), (), False, pd.Timestamp.now("UTC"))
     joined = labels.joined(log.rows, pd.DataFrame({"id": [], "label": []}), ["0", "1"], log.labels)
     assert joined.rows[["id", "row", "y"]].to_numpy().tolist() == [[ids[0], 1, 1.0], [ids[1], 2, 0.0]]
     assert (joined.waiting, joined.unasked, log.damaged) == (2, 1, 0)
@@ -336,8 +337,8 @@ def predicted(*ids: str) -> bytes:
     return b"".join(json.dumps({"id": id, **about}).encode() + b"\n" for id in ids)
 
 
-def parsed(feedback: bytes, of: bytes = b"") -> log_lines.Read:
-    return log_lines.parsed(iter([("l/predictions-1.jsonl", of), ("l/feedback-1.jsonl", feedback)]), (), False, NOW)
+def parsed(feedback: bytes, of: bytes = b"") -> log_rows.Read:
+    return given_log.parsed(iter([("l/predictions-1.jsonl", of), ("l/feedback-1.jsonl", feedback)]), (), False, NOW)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +387,7 @@ def test_labels_of_callers_are_joined_to_those_of_a_file_and_contradict_them_whe
 
 def test_labels_of_callers_go_by_id_where_those_of_the_data_go_by_key(data):
     """Two predictions without a key have one name by it, and each the label of its own id."""
-    log = log_lines.parsed(
+    log = given_log.parsed(
         iter([("predictions-1.jsonl", predicted("a", "b")), ("feedback-1.jsonl", line("a") + line("b", label=0))]),
         data.key,
         False,
@@ -419,8 +420,11 @@ def test_the_monitor_counts_what_callers_said(bootstrapped, tmp_path, monkeypatc
     (tmp_path / "log" / "predictions-1.jsonl").write_text("\n".join(rows))
     said = [line(f"p{n}", label=n % 2, time=at) for n, at in enumerate(times)]
     (tmp_path / "log" / "feedback-1.jsonl").write_bytes(b"".join(said) + line("nobody", time=times[0]) + line()[:20])
+    yesterday = (now - pd.Timedelta(days=1)).isoformat()
+    (tmp_path / "log" / "refusals-1.jsonl").write_text(json.dumps({"time": yesterday, "status": 422, "count": 1234}))
     monitor.run(project, say=lambda text: None)
     text = (project.build / "monitor.md").read_text()
+    assert "Requests without an answer: 1,234 with status 422; a median of" in text
     assert f"- {len(rows)} predictions, {len(rows)} with a label, 0 without" in text
     assert "- 1 lines of the log are damaged or half written" in text and "- 1 labels have no prediction" in text
     assert "promised, on the holdout" in text, "the loss is told"

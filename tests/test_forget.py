@@ -26,6 +26,7 @@ from conveyor.ledger.permission import TARGET
 from conveyor.serving.log_files import Folder
 from conveyor.steps.pipeline import alone
 from conveyor.watch import erasure, forget, predictions, removal
+from conveyor.watch.log_lines import Asked
 
 CSV = (
     b"id,day,who,note,y\r\n"
@@ -240,8 +241,23 @@ def test_predictions_go_by_key_and_by_group_and_labels_with_them(people, tmp_pat
     assert untouched.exists() and not [file for file in log.iterdir() if file.name.startswith(".")]
     assert "forget    the log of production: 3 predictions and 2 labels of callers deleted, in 3 files" in told
     assert "forget    not reached: 1 damaged lines of the log: nobody can tell whose they are" in told
-    found = predictions.read(Project(project.path), (), False, pd.Timestamp.now("UTC"))
+    found = predictions.read(Project(project.path), Asked((), False), pd.Timestamp.now("UTC"))
     assert len(found.rows) == 5 and len(found.labels) == 3
+
+
+def test_days_of_the_log_that_were_kept_where_the_next_look_finds_them_go_too(people, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOG_CACHE", str(tmp_path / "kept"))
+    project, log = people(), tmp_path / "log"
+    log.joinpath("predictions-1.jsonl").write_bytes(line("b", who="ann") + line("c", who="bob"))
+    log.joinpath("refusals-1.jsonl").write_bytes(b'{"time": "2026-11-29T10:00:00Z", "status": 422, "count": 3}\n')
+    asked = Asked(("who",), several=False)
+    assert len(predictions.read(Project(project.path), asked, pd.Timestamp.now("UTC")).rows) == 2
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    told = forgotten(project, "who=ann")
+    assert not list((tmp_path / "kept").iterdir()) and "damaged" not in told
+    assert f"forget    {tmp_path}/kept: 2 days of the log deleted; monitor reads them again" in told
+    found = predictions.read(Project(project.path), asked, pd.Timestamp.now("UTC"))
+    assert (found.rows["id"].tolist(), found.refusals["count"].tolist()) == (["c"], [3])
 
 
 def test_a_person_who_is_only_in_the_log_is_found_there(people, tmp_path):
@@ -365,7 +381,7 @@ def test_the_volume_of_a_host_is_rewritten_by_a_replica(people, engine, base_ima
         assert (project.path / "data/people.csv").read_bytes() == CSV, "nothing was changed"
         replica.start()
         told = forgotten(project, "who=ann")
-        found = predictions.read(started, ("who",), False, pd.Timestamp.now("UTC"))
+        found = predictions.read(started, Asked(("who",), False), pd.Timestamp.now("UTC"))
         assert found.rows["feature who"].tolist() == ["bob"] and not len(found.labels)
         assert "forget    the log of production: 1 predictions and 1 labels of callers deleted, in 2 files" in told
     finally:

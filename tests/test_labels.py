@@ -6,6 +6,7 @@ import json
 import tarfile
 from uuid import uuid4
 
+import given_log
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,10 +16,11 @@ from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
 from conveyor.deploy.host import Host
 from conveyor.ledger.permission import TARGET
-from conveyor.watch import labels, log_lines, predictions
-from conveyor.watch.log_lines import FEATURE
+from conveyor.watch import labels, log_days, log_rows, predictions
+from conveyor.watch.log_lines import FEATURE, Asked
 
 NOW = pd.Timestamp("2026-11-30T12:00:00Z")
+NO_FEATURE = Asked((), several=False)
 KEY = {"scheduled": "2013-07-01T09:40:00Z", "carrier": "UA", "flight": 332, "origin": "EWR"}
 
 
@@ -27,9 +29,9 @@ def line(id: str = "a1", row: int = 1, time: str = "2026-11-29T10:00:00.123Z", m
     return json.dumps({**told, "prediction": 0.25, **more}).encode() + b"\n"
 
 
-def read(*contents: bytes, wanted=(), several=False) -> log_lines.Read:
+def read(*contents: bytes, wanted=(), several=False) -> log_rows.Read:
     files = ((f"log/predictions-{number}.jsonl", content) for number, content in enumerate(contents))
-    return log_lines.parsed(files, wanted, several, NOW)
+    return given_log.parsed(files, wanted, several, NOW)
 
 
 def test_each_row_of_a_request_counts_once_in_the_order_of_time():
@@ -71,7 +73,7 @@ def test_a_time_that_has_not_come_waits_but_not_for_a_clock_that_is_a_little_ahe
 def test_an_empty_log_and_a_log_with_other_files_beside_it_have_no_rows():
     assert len(read().rows) == len(read(b"", b"\n").rows) == 0
     others = iter([("log/tried-host-7", b"\n"), ("log/other-1.jsonl", line())])
-    found = log_lines.parsed(others, (), False, NOW)
+    found = given_log.parsed(others, (), False, NOW)
     assert (len(found.rows), found.files, found.damaged) == (0, 0, 0)
 
 
@@ -80,16 +82,20 @@ def test_of_several_classes_a_prediction_is_a_list():
     assert np.stack(found.rows["prediction"]).tolist() == [[0.2, 0.3, 0.5]] and found.damaged == 1
 
 
-def test_a_million_lines_take_seconds_and_little_memory():
+def test_a_million_lines_take_seconds_and_little_memory(tmp_path):
     """In proportion: a twentieth of them, at a twentieth of a generous limit for a busy machine."""
     import time
     import tracemalloc
 
     lines = b"".join(line(f"{number:032x}", features=KEY | {"dest": "IAH"}) for number in range(2_500))
-    files = ((f"predictions-{n}.jsonl", lines.replace(b'"id": "0', b'"id": "%d' % (n % 10))) for n in range(20))
+    files = [
+        log_days.LogFile(f"predictions-{n}.jsonl", "", lambda n=n: lines.replace(b'"id": "0', b'"id": "%d' % (n % 10)))
+        for n in range(20)
+    ]
+    asked = Asked(("flight",), several=False)
     tracemalloc.start()
     began = time.process_time()
-    found = log_lines.parsed(files, ("flight",), False, NOW)
+    found = log_rows.read_of(log_days.parts(files, asked, tmp_path), asked, NOW)
     took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.rows["id"].nunique() == 25_000 and found.repeated == 25_000
@@ -176,9 +182,9 @@ def test_a_file_of_labels_that_has_no_row_yet_is_no_fault(project):
 @pytest.mark.parametrize("said", [[0.5, 0.5], [9, 9, 9], [-1, 1, 1], [0.2, 0.2, 0.2]])
 def test_a_prediction_of_another_shape_or_no_probabilities_counts_as_damaged(said):
     found = read(line("a1", prediction=said), line("a2", prediction=[0.2, 0.3, 0.5]), several=True)
-    sound = log_lines.sound(found, found.rows["model"][0], "multiclass", 3)
+    sound = log_rows.sound(found, found.rows["model"][0], "multiclass", 3)
     assert sound.rows["id"].tolist() == ["a2"] and sound.damaged == 1
-    other = log_lines.sound(found, "another model", "multiclass", 3)
+    other = log_rows.sound(found, "another model", "multiclass", 3)
     assert len(other.rows) == 2 and not other.damaged
 
 
@@ -214,17 +220,17 @@ def test_labels_without_a_name_or_a_value_are_one_line(project, content, told):
 
 def test_a_log_at_a_url_is_read_and_one_that_is_away_is_one_line(project, tmp_path, monkeypatch):
     monkeypatch.setenv("PREDICTION_LOG", f"file://{tmp_path}/log")
-    assert not len(predictions.read(Project(project.path), (), False, NOW).rows), "nothing was written yet"
+    assert not len(predictions.read(Project(project.path), NO_FEATURE, NOW).rows), "nothing was written yet"
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "predictions-1.jsonl").write_bytes(line())
-    assert predictions.read(Project(project.path), (), False, NOW).rows["id"].tolist() == ["a1"]
+    assert predictions.read(Project(project.path), NO_FEATURE, NOW).rows["id"].tolist() == ["a1"]
     monkeypatch.setenv("PREDICTION_LOG", "nosuch://bucket/log")
     with pytest.raises(Misuse, match="serve.log: nosuch://bucket/log: cannot be read: .*; check DATA_OPTIONS"):
-        predictions.read(Project(project.path), (), False, NOW)
+        predictions.read(Project(project.path), NO_FEATURE, NOW)
     project.set_param("serve.log", None)
     monkeypatch.delenv("PREDICTION_LOG")
     with pytest.raises(predictions.NoLog, match="serve.log: is null, so no prediction is kept"):
-        predictions.read(Project(project.path), (), False, NOW)
+        predictions.read(Project(project.path), NO_FEATURE, NOW)
 
 
 def test_a_log_in_the_volume_of_a_host_is_read_also_where_its_replica_has_ended(
@@ -235,7 +241,7 @@ def test_a_log_in_the_volume_of_a_host_is_read_also_where_its_replica_has_ended(
     host = Host(started, TARGET, engine, lambda text: None)
     assert host.log == predictions.log_of(started) == "/var/log/predictions"
     with pytest.raises(predictions.NoLog, match="nothing is deployed in production on this engine"):
-        predictions.read(started, (), False, NOW)
+        predictions.read(started, NO_FEATURE, NOW)
     labels = host.labels("replica", release="r1", key="k", digest="d")
     image, volume = base_image(project.base), engine.volumes.create(host.volume("predictions"))
     folder = {volume.name: {"bind": host.log, "mode": "rw"}}
@@ -251,7 +257,7 @@ def test_a_log_in_the_volume_of_a_host_is_read_also_where_its_replica_has_ended(
                 about.size = len(content)
                 files.addfile(about, io.BytesIO(content))
         replica.put_archive(host.log, archive.getvalue())
-        found = predictions.read(started, (), False, NOW)
+        found = predictions.read(started, NO_FEATURE, NOW)
     finally:
         replica.remove(force=True)
         volume.remove()
@@ -261,5 +267,5 @@ def test_a_log_in_the_volume_of_a_host_is_read_also_where_its_replica_has_ended(
 def test_a_folder_of_pods_is_not_read(project):
     project.set_param("deploy.target", "kubernetes")
     with pytest.raises(predictions.NoLog, match="is a folder of the pods; name a URL"):
-        predictions.read(Project(project.path), (), False, NOW)
+        predictions.read(Project(project.path), NO_FEATURE, NOW)
     assert environment.data_options() == {}

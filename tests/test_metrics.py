@@ -227,6 +227,15 @@ def test_the_service_answers_the_class_that_the_gate_measures_also_at_the_thresh
     assert counts == [len(predicted), counts[2] + 1, counts[2], 0], "the row at the threshold is positive"
 
 
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_lists_get_the_classes_of_arrays(classes):
+    draw = np.random.default_rng(7)
+    said = np.round(draw.random((2000, classes)), 1)  # many are equal
+    said = said[:, 0] if classes == 1 else said
+    for threshold in (0.0, 0.1, 0.5, 1.0):
+        assert tasks.chosen_of_list(said.tolist(), threshold) == tasks.chosen(said, threshold).tolist()
+
+
 def test_a_changed_threshold_is_judged_delivered_around_the_same_model_and_measured_on_its_card(bootstrapped):
     from conveyor.deploy import image
     from conveyor.serving.settings import Settings

@@ -4,7 +4,10 @@ import json
 import time
 import tracemalloc
 import warnings
+from functools import partial
+from pathlib import Path
 
+import given_log
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +18,8 @@ from conveyor.core.project import Project
 from conveyor.data import formats
 from conveyor.ledger.ledger import ledger_of
 from conveyor.model.scoring import of_own_bundle
-from conveyor.watch import log_lines, loss, moved, segments
+from conveyor.watch import log_days, log_rows, loss, moved, segments
+from conveyor.watch.log_lines import Asked
 from conveyor.watch.monitor import look
 from conveyor.watch.wording import cells
 
@@ -214,10 +218,18 @@ def test_traffic_tells_the_days_without_any_and_leaves_out_the_present_one():
     days = [day for day in range(1, 30) if day not in (7, 8)]  # November; today is the 30th
     times = pd.Series(pd.to_datetime([f"2026-11-{day:02d}T10:00Z" for day in days for _ in range(day)]))
     times = pd.concat([times, pd.Series([pd.Timestamp("2026-11-30T11:00Z")])], ignore_index=True)
-    seen = moved.traffic(times, NOW, 28)
+    refused = [("2026-11-03T01:00Z", 422, 2), ("2026-11-29T23:59Z", 422, 4), ("2026-11-29T00:00Z", 500, 1)]
+    refused += [("2026-11-30T00:00Z", 422, 9), ("2026-11-01T00:00Z", 422, 9)]  # today, and before the 28 days
+    refusals = pd.DataFrame(refused, columns=["time", "status", "count"])
+    refusals["time"] = pd.to_datetime(refusals["time"])
+    seen = moved.traffic(times, refusals, NOW, 28)
+    assert (seen.refused, seen.refused_last, seen.refused_median) == (((422, 6), (500, 1)), 5, 0)
     assert (seen.days, seen.last, seen.empty, seen.idle, seen.median) == (28, 29, 2, 0, 15.5)
-    assert moved.traffic(times, NOW + pd.Timedelta(days=9), 28).idle == 9
-    assert moved.traffic(times.tail(1), NOW, 28) is None and moved.traffic(times.head(0), NOW, 28) is None
+    assert moved.traffic(times, refusals, NOW + pd.Timedelta(days=9), 28).idle == 9
+    assert (
+        moved.traffic(times.tail(1), refusals, NOW, 28) is None
+        and moved.traffic(times.head(0), refusals, NOW, 28) is None
+    )
 
 
 # The log
@@ -236,9 +248,9 @@ def test_a_huge_number_of_one_caller_is_no_error_and_no_page_of_digits(both):
     assert max(map(len, cells(age)[2])) < 100
 
 
-def parsed(*contents: str, recent=KINDS, now=NOW) -> log_lines.Read:
-    files = ((f"predictions-{place}.jsonl", content.encode()) for place, content in enumerate(contents))
-    return log_lines.parsed(files, (), False, now, recent)
+def parsed(*contents: str, recent=KINDS, now=NOW) -> log_rows.Read:
+    files = ((f"predictions-202611{day:02d}T0Z.jsonl", content.encode()) for day, content in enumerate(contents, 1))
+    return given_log.parsed(files, (), False, now, recent)
 
 
 def test_features_are_kept_of_the_last_days_only_and_of_those_that_were_asked_for():
@@ -270,29 +282,34 @@ def test_a_prediction_that_is_no_finite_number_is_damage():
     assert (len(read.rows), read.damaged) == (1, 2)
 
 
-def test_features_of_a_long_log_take_no_memory_once_they_are_old():
+def test_features_of_a_long_log_take_no_memory_once_they_are_old(tmp_path):
     """A file for each month of ten years: beside the log without features, those of a few files are in memory."""
     import pyarrow as pa
 
     names = [f"f{number}" for number in range(20)]
     months = [f"{year}-{month:02d}-15T10:00:00Z" for year in range(2016, 2026) for month in range(1, 13)]
 
-    def most(recent: dict[str, str]) -> int:
+    def most(recent: dict[str, str], folder: Path) -> int:
         """The most bytes that Arrow holds between two files."""
-        held = []
+        held, asked = [], Asked((), False, recent)
 
-        def files():
-            for place, month in enumerate(months):
-                held.append(pa.total_allocated_bytes())
-                each = (line(1000 * place + n, month, **{name: n + 0.1 for name in names}) for n in range(300))
-                yield f"predictions-{place}.jsonl", "".join(each).encode()
+        def content(place: int) -> bytes:
+            held.append(pa.total_allocated_bytes())
+            each = (line(1000 * place + n, months[place], **{name: n + 0.1 for name in names}) for n in range(300))
+            return "".join(each).encode()
 
+        files = [
+            log_days.LogFile(f"predictions-{month[:10].replace('-', '')}T100000Z.jsonl", "", partial(content, place))
+            for place, month in enumerate(months)
+        ]
         before = pa.total_allocated_bytes()
-        assert len(log_lines.parsed(files(), (), False, NOW, recent).rows) == 36_000
+        assert len(log_rows.read_of(log_days.parts(files, asked, folder), asked, NOW).rows) == 36_000
         return max(held) - before
 
-    without = most({})
-    assert most(dict.fromkeys(names, "number")) < without + 1e6 < without + 20 * 8 * 36_000 / 5
+    (blocked := tmp_path / "file").touch()  # where no day can be kept
+    without = most({}, tmp_path)
+    for folder in (tmp_path, blocked):
+        assert most(dict.fromkeys(names, "number"), folder) < without + 1e6 < without + 20 * 8 * 36_000 / 5
 
 
 # Segments

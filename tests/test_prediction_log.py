@@ -40,9 +40,9 @@ def put(log, number: int, rows: int = 1) -> None:
     )
 
 
-def lines(folder: Path) -> list[dict]:
+def lines(folder: Path, kind: str = "predictions") -> list[dict]:
     """Every line in order; none may be half-written."""
-    texts = [file.read_text() for file in sorted(folder.glob("predictions-*.jsonl"))]
+    texts = [file.read_text() for file in sorted(folder.glob(f"{kind}-*.jsonl"))]
     assert all(text.endswith("\n") or not text for text in texts)
     return [json.loads(line) for text in texts for line in text.splitlines()]
 
@@ -446,3 +446,46 @@ def test_the_log_holds_what_the_server_answered_and_is_whole_when_it_ends(bootst
     assert [line["prediction"] for line in found] == [p for said in answers for p in said["predictions"]]
     row = {name: value for name, value in server.row().items() if name != "dest"}
     assert found[0]["features"] == row and found[0]["model"] == answers[0]["model"]
+
+
+# Refusals
+
+
+def test_requests_without_an_answer_are_counted_by_status_and_nothing_else_of_them_is_kept(bootstrapped, tmp_path):
+    bundle, folder = bootstrapped.path / "build" / "candidate", tmp_path / "log"
+    image = settings(bootstrapped, bundle)
+    with serving(bootstrapped, image, bundle, PREDICTION_LOG=str(folder)) as server:
+        for _ in range(3):
+            assert server.predict({"secret": "of a caller"})[0] == 422
+        assert server.predict(server.row())[0] == 200
+        assert server.ask("GET", "/predict")[0] == 405 and server.ask("GET", "/nothing")[0] == 404
+        assert server.ask("POST", "/predict", {"rows": [{}]}, {"x-probe": "1"})[0] in (415, 422)
+        assert server.end()[0] == 0
+    found = lines(folder, "refusals")
+    assert [(line["status"], line["count"]) for line in found] == [(405, 1), (422, 3)], "probes are none"
+    assert all(set(line) == {"time", "status", "count"} for line in found)
+    assert all(abs(time.time() - datetime.fromisoformat(line["time"]).timestamp()) < 60 for line in found)
+    assert len(lines(folder)) == 1
+
+
+def test_each_refusal_counts_once_though_the_thread_looks_while_others_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "COUNTED", 0.0)
+    monkeypatch.setattr(prediction_log, "EVERY", 0.001)
+    refused = prediction_log.RefusedLog(str(tmp_path), LIMIT)
+    for number in range(20_000):
+        refused.count(422 if number % 2 else 429)
+        if number % 1000 == 0:
+            time.sleep(0.003)
+    refused.close()
+    found = lines(tmp_path, "refusals")
+    sums = {status: sum(line["count"] for line in found if line["status"] == status) for status in (422, 429)}
+    assert sums == {422: 10_000, 429: 10_000} and len(found) > 2
+
+
+def test_a_minute_without_a_refusal_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "COUNTED", 0.0)
+    refused = prediction_log.RefusedLog(str(tmp_path), LIMIT)
+    refused.count(503)
+    until(lambda: lines(tmp_path, "refusals"))
+    refused.close()
+    assert [line["count"] for line in lines(tmp_path, "refusals")] == [1]

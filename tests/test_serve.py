@@ -1,6 +1,7 @@
 """Risk: the service answers wrongly, falls over what it is sent, or drops requests when it is ended."""
 
 import json
+import math
 import re
 import shutil
 import signal
@@ -9,15 +10,20 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, closing
+from multiprocessing import get_context
 from pathlib import Path
+from uuid import RFC_4122, UUID
 
 import jsonschema
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import environment
 from serving import JSON, serving, settings
 
 from conveyor.model.bundle import Bundle
+from conveyor.model.signature import Column
+from conveyor.serving import context, telemetry
 
 PAGES = ("/healthz", "/readyz", "/metrics", "/info")
 DEADLY = str(Path(__file__).parent / "standins" / "replica" / "deadly.py")
@@ -343,6 +349,28 @@ def test_a_token_is_asked_for_where_there_is_one(trained, image, bundle):
 
 
 # Metrics
+
+
+def test_each_id_is_a_uuid_of_its_own_also_in_a_process_that_was_forked():
+    ids = [context.new_id() for _ in range(3 * context.IDS)]
+    with get_context("fork").Pool(2) as pool:  # each begins as a copy of this process, in the middle of what was drawn
+        ids += [id for found in pool.map(new_ids, [10, 10, 10, 10], chunksize=1) for id in found]
+    assert len(set(ids)) == len(ids) == 3 * context.IDS + 40
+    assert all(str(UUID(id)) == id and UUID(id).version == 4 and UUID(id).variant == RFC_4122 for id in ids)
+    bits = [bin(UUID(id).int).count("1") for id in ids]
+    assert 122 / 2 - 2 < sum(bits) / len(bits) - 1.5 < 122 / 2 + 2, "all but version and variant are drawn"
+
+
+def new_ids(count: int) -> list[str]:
+    return [context.new_id() for _ in range(count)]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_number_is_in_range_for_one_row_as_for_several(rows):
+    told = [Column(name, "number", True, [-1.0, 2.5], None) for name in ("a", "b")]
+    seen = telemetry.Observed([*told, Column("c", "number", True, None, None)], [], [0.5], {"key": "k"}, [])
+    for value, within in ((-1.0, True), (2.5, True), (2.6, False), (-1.1, False), (math.nan, False)):
+        assert seen._within(np.array([[0.0, 1.0, 1e9]] * (rows - 1) + [[0.0, value, -1e9]])) == within
 
 
 def test_what_differs_from_training_is_counted(server):

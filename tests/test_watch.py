@@ -2,6 +2,7 @@
 
 import json
 
+import given_log
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from later_rows import answered, predicted
 
 from conveyor.core import params
 from conveyor.data import units
-from conveyor.watch import labels, log_lines, loss
+from conveyor.watch import labels, loss
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def told(rows: list[tuple[str, float, float | None]], block: params.Block = "day
         json.dumps({"id": f"{n}", "row": 1, "time": t, "model": "m", "features": {}, "prediction": p}).encode()
         for n, (t, p, _) in enumerate(rows)
     ]
-    log = log_lines.parsed(
+    log = given_log.parsed(
         iter([("predictions-1.jsonl", b"\n".join(lines))]), (), False, pd.Timestamp("2026-11-30", tz="UTC")
     )
     said = pd.DataFrame({"id": [str(n) for n, row in enumerate(rows) if row[2] is not None]})

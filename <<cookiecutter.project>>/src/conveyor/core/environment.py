@@ -43,6 +43,7 @@ class Environment(Frozen):
     kubeconfig: str | None = None
     source_password: str | None = None
     webhook: str | None = None
+    log_cache: str | None = None
 
     def registry_auth(self, image: str) -> dict[str, str | None] | None:
         """The credentials for the Docker SDK to pull and push an image by its name; None: those of `docker login`.
@@ -93,6 +94,7 @@ class Environment(Frozen):
             kubeconfig=given.get("KUBECONFIG_DATA"),
             source_password=given.get("SOURCE_PASSWORD"),
             webhook=given.get("MONITOR_WEBHOOK"),
+            log_cache=given.get("LOG_CACHE"),
         )
 
 

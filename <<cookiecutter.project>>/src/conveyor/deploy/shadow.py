@@ -88,7 +88,7 @@ class Checker:
         if not (np.abs(predictions - wanted) <= self._tolerance).all():
             return "other predictions"
         # By its own predictions: near the threshold the tolerance allows either class.
-        if classes and self._service.classes and said.get("chosen") != self._service.chosen(predictions):
+        if classes and self._service.classes and said.get("chosen") != self._service.chosen(predictions.tolist()):
             return "classes that are not those of the threshold"
         return None
 

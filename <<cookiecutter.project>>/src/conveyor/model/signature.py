@@ -181,14 +181,15 @@ class Signature:
             content = from_json(body)
         except ValueError as error:
             raise BadRows(f"the body is no JSON: {error}") from None
-        listed = content.get("rows") if type(content) is dict else None
+        listed: Any = content.get("rows") if type(content) is dict else None
+        several = type(listed) is list and FEW < len(listed) <= self.max_rows and len(content) == 1
+        if several and (found := self._sound(listed)):
+            return listed, found
         if self.unused and type(listed) is list:
             given, listed = listed, list(map(self._used, listed))
             content["rows"] = listed
-        if type(listed) is list and FEW < len(listed) <= self.max_rows and len(content) == 1:
-            with suppress(ValueError, TypeError, KeyError, OverflowError):
-                if found := self._sound(listed):
-                    return given or listed, found
+            if several and (found := self._sound(listed)):
+                return given, found
         try:
             # Not directly from the body: each of its errors would hold a copy of the whole row.
             rows = self._check(content)["rows"]
@@ -205,12 +206,14 @@ class Signature:
     def _others_of(self, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
         return {name: [row[name] for row in rows] for name in self._others}
 
-    def _sound(self, rows: list[Any]) -> Rows | None:
-        """The columns of ``read``, or None if something is wrong or needs the check value by value.
+    def _sound(self, rows: Any) -> Rows | None:
+        """The columns of ``read``, or None if something is wrong or needs the check value by value."""
+        with suppress(ValueError, TypeError, KeyError, OverflowError):
+            return self._by_column(rows)
+        return None
 
-        Raises:
-            ValueError, TypeError, KeyError, OverflowError: the same.
-        """
+    def _by_column(self, rows: list[Any]) -> Rows | None:
+        """The same; an exception of these means None, too."""
         if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(self.columns)}:
             return None
         flat = list(chain.from_iterable(map(self._numbers_of, rows)))

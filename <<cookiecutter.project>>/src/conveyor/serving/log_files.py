@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-PREDICTIONS, FEEDBACK = "predictions", "feedback"  # what the names of the files of each log begin with
+PREDICTIONS, FEEDBACK, REFUSALS = KINDS = "predictions", "feedback", "refusals"  # the beginnings of names of files
 STAMP = "%Y%m%dT%H%M%S%fZ"
 HOUR = 3600.0  # a file, or an object, holds at most this much time
 
@@ -18,7 +18,7 @@ HOUR = 3600.0  # a file, or an object, holds at most this much time
 class Store(Protocol):
     """The target of lines. Each method raises the system's error.
 
-    ``write`` returns the bytes of whole lines that it took. ``expire`` deletes the files of both logs that were begun
+    ``write`` returns the bytes of whole lines that it took. ``expire`` deletes the files of all logs that were begun
     before a time.
     """
 
@@ -35,7 +35,7 @@ def stamp() -> str:
 def begun(name: str) -> datetime | None:
     """When a file of a log was begun, by its name; None: the name does not say."""
     kind, _, rest = PurePosixPath(name).name.partition("-")
-    if kind in (PREDICTIONS, FEEDBACK) and rest.endswith(".jsonl"):
+    if kind in KINDS and rest.endswith(".jsonl"):
         with suppress(ValueError):
             return datetime.strptime(rest.partition("-")[0], STAMP).replace(tzinfo=UTC)
     return None
@@ -57,7 +57,7 @@ def _expired(name: str, before: datetime) -> bool:
 
 
 class Folder:
-    """Files of a folder that several processes and both logs share; together they hold at most ``limit`` bytes.
+    """Files of a folder that several processes and all logs share; together they hold at most ``limit`` bytes.
 
     A file takes lines until it has a tenth of the limit, or is an hour old. The oldest files are deleted first.
     """
@@ -105,7 +105,7 @@ class Folder:
             file.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        files = [file for kind in (PREDICTIONS, FEEDBACK) for file in self._path.glob(f"{kind}-*.jsonl")]
+        files = [file for kind in KINDS for file in self._path.glob(f"{kind}-*.jsonl")]
         return sorted(files, key=lambda file: (_order(file.name), file.name))
 
     def _make_room(self, wanted: int) -> None:

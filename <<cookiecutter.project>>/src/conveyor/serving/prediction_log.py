@@ -1,4 +1,4 @@
-"""The logs of predictions and of labels, one JSON line for each, in files of a folder or objects at an fsspec URL.
+"""The logs of predictions and labels, one JSON line each, and of refusals, in files of a folder or at an fsspec URL.
 
 A log never delays an answer: a bounded queue hands requests to a thread. Predictions that find no room are dropped and
 counted; labels are refused, so that their caller keeps them. If a disk is full or a store fails, the write is tried
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from conveyor.serving import log_files
-from conveyor.serving.log_files import FEEDBACK, PREDICTIONS, Folder, Remote, Store
+from conveyor.serving.log_files import FEEDBACK, PREDICTIONS, REFUSALS, Folder, Remote, Store
 
 QUEUED_BYTES = 8_000_000  # bytes of request bodies in the queue
 BATCH_BYTES = 500_000  # bytes of lines in one write to a file
@@ -30,6 +30,7 @@ EVERY = 1.0  # seconds between two writes
 RETRY = 5.0  # seconds until a failed write is tried again
 SLICE_BYTES, PAUSE = 40_000, 0.001  # bytes of lines that are made at once, and seconds of pause after them
 OBJECT_BYTES, OBJECT_SECONDS = 1_000_000, 60.0  # an object is written when it reaches one of them
+COUNTED = 60.0  # seconds of refusals that one line counts
 CLOSING = 5.0  # seconds for the last lines at the end
 
 
@@ -56,7 +57,7 @@ class Log:
         target: a folder, or an fsspec URL.
         kind: what the names of its files begin with.
         limit: bytes of a folder.
-        days: files that were begun on an earlier day than so many days ago are deleted, of both logs; None: none is.
+        days: files that were begun on an earlier day than so many days ago are deleted, of all logs; None: none is.
 
     Attributes:
         dropped: lines that found no room.
@@ -119,6 +120,8 @@ class Log:
         lines, taken, since, began = bytearray(), 0, 0, time.monotonic()
         tried = began
         while True:
+            ending = self._end.is_set()
+            self._gather()
             while self._waiting and len(lines) < full:
                 make, size = self._waiting.popleft()
                 made = make()
@@ -141,13 +144,16 @@ class Log:
             if self._waiting:
                 continue
             if self._end.is_set():
-                if not lines:
+                if ending and not lines:
                     return
             elif self._wake.wait(EVERY):
                 self._wake.clear()
             elif self.failing and not lines and not self._remote and time.monotonic() - tried >= RETRY:
                 self._try()
                 tried = time.monotonic()
+
+    def _gather(self) -> None:
+        """Add what the log's thread itself has to say."""
 
     def _pressed(self) -> bool:
         """Whether writing comes before requests: the queue is filling, or the server ends."""
@@ -251,7 +257,9 @@ class PredictionLog(Log):
         # The common parts of a request's lines become JSON once.
         before = b'{"id":%b,"request":%b,"row":' % (to_json(id), to_json(request))
         between = b',"time":"%b"%b' % (_time(seconds), self._model)
-        numbered = enumerate(zip(map(to_json, rows), map(to_json, predicted.tolist()), strict=True), start=1)
+        said = to_json(predicted.tolist())[1:-1]  # once, and cut: a number holds neither comma nor bracket
+        parts = said.split(b",") if predicted.ndim == 1 else [b"[%b]" % each for each in said[1:-1].split(b"],[")]
+        numbered = enumerate(zip(map(to_json, rows), parts, strict=True), start=1)
         return b"".join(
             [b'%b%d%b%b,"prediction":%b}\n' % (before, number, between, *each) for number, each in numbered]
         )
@@ -261,7 +269,7 @@ class FeedbackLog(Log):
     """The log of labels.
 
     Args:
-        target, limit: see ``Log``; the log of predictions deletes the files of old days, for both.
+        target, limit: see ``Log``; the log of predictions deletes the files of old days, for all.
     """
 
     def __init__(self, target: str, limit: int) -> None:
@@ -284,3 +292,35 @@ class FeedbackLog(Log):
                 for id, row, label in labels
             ]
         )
+
+
+class RefusedLog(Log):
+    """The log of requests for predictions that had no answer: how many in a minute, by status.
+
+    Args:
+        target, limit: see ``Log``; the log of predictions deletes the files of old days, for all.
+    """
+
+    def __init__(self, target: str, limit: int) -> None:
+        self._counts, self._told = Counter[int](), Counter[int]()
+        self._next = time.monotonic() + COUNTED
+        super().__init__(target, REFUSALS, limit)
+
+    def count(self, status: int) -> None:
+        """Count a request; returns at once."""
+        self._counts[status] += 1
+
+    def _gather(self) -> None:
+        if time.monotonic() < self._next and not self._end.is_set():
+            return
+        self._next = time.monotonic() + COUNTED
+        counts = self._counts.copy()  # only the server's thread changes the original
+        new, self._told = counts - self._told, counts
+        if new:
+            lines = self._lines(new, time.time())
+            self.add(lambda: lines, len(new), len(lines))
+
+    @staticmethod
+    def _lines(counts: Counter[int], seconds: float) -> bytes:
+        at = _time(seconds)
+        return b"".join(b'{"time":"%b","status":%d,"count":%d}\n' % (at, *each) for each in sorted(counts.items()))

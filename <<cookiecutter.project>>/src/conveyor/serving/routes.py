@@ -286,6 +286,8 @@ class Door:
             self._counted[label, status]()
             if predict:
                 service.observed.seconds.observe(seconds)
+            if predict and problem and service.refused:
+                service.refused.count(status)
         if predict and traffic and exchange.body is not None and not exchange.ended:
             service.ready.answered(status == 500)
             if self._kept:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from conveyor.core.errors import Misuse, Refused
-from conveyor.core.tasks import chosen
+from conveyor.core.tasks import chosen_of_list
 from conveyor.model import runtime
 from conveyor.model.bundle import Bundle
 from conveyor.model.rows import Rows
@@ -18,7 +20,7 @@ from conveyor.model.signature import BadRows, Signature, columns_of
 from conveyor.serving import bounds
 from conveyor.serving.context import ASKED, new_id
 from conveyor.serving.feedback import Feedback
-from conveyor.serving.prediction_log import FeedbackLog, Log, PredictionLog
+from conveyor.serving.prediction_log import FeedbackLog, Log, PredictionLog, RefusedLog
 from conveyor.serving.problem import Problem, trace_of
 from conveyor.serving.readiness import Ready
 from conveyor.serving.settings import Settings
@@ -33,6 +35,7 @@ class Service:
         draining: whether the process is about to end.
         logs: what is closed at the end.
         feedback: takes labels, or None.
+        refused: counts requests without an answer, or None.
 
     Raises:
         Misuse: the bundle is not the one of the settings, or is damaged.
@@ -77,10 +80,11 @@ class Service:
             self.broken = f"{bundle.path.name}: the golden rows are not answered: {type(error).__name__}: {error}"
         self.draining = False
         self.logs: list[Log] = []
-        self.log, self.feedback = None, None
+        self.log, self.feedback, self.refused = None, None, None
         if log:
             self.log = PredictionLog(log, settings.key, settings.private, settings.log_bytes, settings.log_days)
-            self.logs.append(self.log)
+            self.refused = RefusedLog(log, settings.log_bytes)
+            self.logs += [self.log, self.refused]
         if log and settings.feedback:
             labels = FeedbackLog(log, settings.log_bytes)
             self.feedback = Feedback(labels, self.classes, settings.max_rows)
@@ -132,20 +136,21 @@ class Service:
             open_ = not self.settings.private
             logged = f"{told}: {reason}" if open_ else told
             raise Problem(422, f"{told}: {reason}", logged=logged, trace=trace_of(error, open_)) from None
-        if not np.isfinite(predicted).all():
+        said = predicted.tolist()  # for one row lists are several times as fast as arrays
+        if not all(map(isfinite, chain.from_iterable(said) if predicted.ndim > 1 else said)):
             row = int(np.flatnonzero(~np.isfinite(predicted.reshape(len(rows), -1)).all(axis=1))[0]) + 1
             raise Problem(422, f"row {row}: the model gives no answer", row)
         id = new_id()
         if not probe and ASKED.get().recorded:
             self._record(id, rows, columns, predicted, len(body))
-        content = {"id": id, "model": self.settings.key, "predictions": predicted.tolist()}
+        content = {"id": id, "model": self.settings.key, "predictions": said}
         if self.classes:
-            content["chosen"] = self.chosen(predicted)
+            content["chosen"] = self.chosen(said)
         return to_json({**content, "classes": self.classes} if self.task == "multiclass" else content)
 
-    def chosen(self, predicted: NDArray[np.float64]) -> list[str]:
+    def chosen(self, said: list[Any]) -> list[str]:
         """The class of each row, as the gate chooses it."""
-        return [self.classes[place] for place in chosen(predicted, self.settings.threshold).tolist()]
+        return [self.classes[place] for place in chosen_of_list(said, self.settings.threshold)]
 
     def record_again(self, body: bytes, content: bytes) -> None:
         """Count and log the answer that another process gave to a body."""

@@ -67,6 +67,7 @@ class Observed:
         ProcessCollector(registry=self._registry)
         numbers = [column for column in columns if column.kind == "number"]
         self._low, self._high = np.array([column.range or (-np.inf, np.inf) for column in numbers]).reshape(-1, 2).T
+        self._ranges = list(zip(self._low.tolist(), self._high.tolist(), strict=True))
         self._numbers = [
             (
                 self._outside.labels(column.name) if column.range else None,
@@ -93,10 +94,9 @@ class Observed:
         """
         self._rows.inc(len(predicted))
         self._predictions.add(predicted)
-        numbers = rows.numbers
-        within = (self._low <= numbers) & (numbers <= self._high)
-        if np.count_nonzero(within) < within.size:  # a missing value is not within either
-            missing = np.isnan(numbers)
+        if not self._within(rows.numbers):
+            within = (self._low <= rows.numbers) & (rows.numbers <= self._high)
+            missing = np.isnan(rows.numbers)
             counts = zip(self._numbers, (~(within | missing)).sum(axis=0), missing.sum(axis=0), strict=True)
             for counters, *found in counts:
                 for counter, count in zip(counters, found, strict=True):
@@ -109,6 +109,13 @@ class Observed:
         for name, gaps in self._gaps:
             if None in rows.others[name]:
                 gaps.inc(rows.others[name].count(None))
+
+    def _within(self, numbers: NDArray[np.float64]) -> bool:
+        """Whether all numbers are in the ranges of training; a missing one is not."""
+        if len(numbers) == 1:  # arrays would take several times as long
+            values = zip(numbers[0].tolist(), self._ranges, strict=True)
+            return all(low <= value <= high for value, (low, high) in values)
+        return bool(((self._low <= numbers) & (numbers <= self._high)).all())
 
     def text(self) -> bytes:
         """All counters, in the format of Prometheus."""

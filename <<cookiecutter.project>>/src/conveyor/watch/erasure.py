@@ -75,10 +75,10 @@ def find(files: Iterator[tuple[str, bytes]], person: Person) -> Found:
     damaged = 0
     for name, content in files:
         kind = log_lines.kind_of(name)
-        if kind == "feedback":
+        if kind == log_lines.FEEDBACK:
             said[name] = [removal.row_of(line) for line in content.splitlines() if line.strip()]
             damaged += said[name].count(None)
-        elif kind:
+        elif kind == log_lines.PREDICTIONS:
             lines, bad = log_lines.lines_of(content, partial(_features, person.columns))
             told = pd.DataFrame([features for *_, features in lines], columns=list(person.columns), dtype=object)
             mine = {(id, row) for (id, row, _), is_one in zip(lines, person.among(told), strict=True) if is_one}

@@ -26,7 +26,7 @@ from conveyor.ledger.events import Champion
 from conveyor.model.bundle import Bundle
 from conveyor.model.signature import columns_of
 from conveyor.model.types import TRUTH, as_trained
-from conveyor.watch import few_labels, log_lines, loss, moved, segments
+from conveyor.watch import few_labels, log_rows, loss, moved, segments
 from conveyor.watch.labels import Joined
 
 CHECKED = 200_000  # live rows that the contract looks at; of more, as many at equal distances
@@ -67,7 +67,7 @@ class Explained:
     """
 
     why: str | None
-    days: int = log_lines.RECENT.days
+    days: int = log_rows.RECENT.days
     rows: int = 0
     live_days: int = 0
     columns: tuple[moved.Column, ...] = ()
@@ -94,7 +94,7 @@ def explain(
     project: Project,
     champion: Champion,
     bundle: Bundle,
-    log: log_lines.Read,
+    log: log_rows.Read,
     found: Joined,
     then: loss.Then | loss.Untold,
     now: pd.Timestamp,
@@ -109,9 +109,9 @@ def explain(
     """
     window = log.rows.loc[log.features.index]
     window = window[window["model"] == champion.key]
-    traffic = moved.traffic(log.rows["time"], now, log_lines.RECENT.days)
+    traffic = moved.traffic(log.rows["time"], log.refusals, now, log_rows.RECENT.days)
     if not len(window):
-        why = f"the last {log_lines.RECENT.days} days of the log hold no prediction of this model"
+        why = f"the last {log_rows.RECENT.days} days of the log hold no prediction of this model"
         return Explained(why, traffic=traffic)
     asked, day = bundle.asked, units.blocks(window["time"], "day")
     labelled = loss.labelled(found, log.rows, champion.key, asked["task"], loss.block_of(project.params.gate))

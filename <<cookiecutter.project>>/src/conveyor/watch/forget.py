@@ -22,7 +22,7 @@ from conveyor.ledger.ledger import ledger_of
 from conveyor.watch import rows
 from conveyor.watch.erasure import Found, Person, erase, find
 from conveyor.watch.labels import BY_ID, numbers_of_rows
-from conveyor.watch.predictions import NoLog, files_of
+from conveyor.watch.predictions import NoLog, files_of, kept
 
 REPORT = "forget.md"
 # What build/ holds without rows of the data: all else there goes, and the steps make it again.
@@ -81,6 +81,9 @@ def run(project: Project, key: str, yes: bool = False, say: Callable[[str], None
     left = [place for place in sorted(project.build.iterdir()) if place.name not in KEPT]
     if left:
         work.told.append(f"build/: {', '.join(place.name for place in left)} deleted; the steps make them again")
+    if project.environment.log_cache and (days := sorted(kept(project).glob("*.parquet"))):
+        work.told.append(f"{kept(project)}: {len(days)} days of the log deleted; monitor reads them again")
+        left += days
     for text in work.told:
         say(one_line(f"forget    {text if yes else f'would be: {text}'}"))
     for text in work.rest:
@@ -248,6 +251,9 @@ def _beyond(project: Project, work: Work) -> None:
         f" {until:%Y-%m-%d}, unless the repository has another setting"
     )
     work.rest.append("releases with their model, images in registries, MLflow, and backups")
+    work.rest.append(
+        "days of the log that other machines keep in their LOG_CACHE, and in the build/log of other clones"
+    )
     work.rest.append("logs of callers, and ids of requests in the log of refusals")
 
 

@@ -94,7 +94,7 @@ def joined(
     """Each prediction with the label that is said of it.
 
     Args:
-        predictions: ``id``, ``row`` and, if the labels have no id, the key as text; see ``log_lines.Read``.
+        predictions: ``id``, ``row`` and, if the labels have no id, the key as text; see ``log_rows.Read``.
         labels: see ``read``; without ``row`` a label is of the first row of a request.
         classes: of the model, as text, in order; empty for numbers.
         feedback: more labels, by ``id`` and ``row``: what callers said to the service.

@@ -20,9 +20,10 @@ from conveyor.github.issue import close, tell
 from conveyor.ledger.events import Champion
 from conveyor.ledger.ledger import ledger_of
 from conveyor.report.wording import escape
-from conveyor.watch import explained, labels, log_lines, loss, page, predictions, wording
+from conveyor.watch import explained, labels, log_rows, loss, page, predictions, wording
 from conveyor.watch.alarm import State, Watch, Window, watch
 from conveyor.watch.explained import Explained
+from conveyor.watch.log_lines import Asked
 from conveyor.watch.webhook import send
 
 TITLE = "The live loss has risen"
@@ -37,6 +38,7 @@ MEASURED = (
     " 0.10 nats half of the alarms came within 10 days where rows are independent, and within 69 where days differ."
 )
 DAMAGED = "lines of the log are damaged or half written"
+REFUSED = "requests for one had no answer"
 FUTURE = "lines of the log are of a time that has not come"
 SAYS = {
     "calm": "has not shown to be higher than on its holdout",
@@ -179,23 +181,25 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> T
     asked, now = bundle.asked, pd.Timestamp.now("UTC")
     given = labels.read(project) if rule.labels else None
     by = data.key if given is None else labels.key_columns(given)
-    log = predictions.read(project, by, asked["task"] == "multiclass", now, explained.wanted(project, bundle))
-    log = log_lines.sound(log, champion.key, asked["task"], len(asked["classes"]))
+    log = predictions.read(project, Asked(by, asked["task"] == "multiclass", explained.wanted(project, bundle)), now)
+    log = log_rows.sound(log, champion.key, asked["task"], len(asked["classes"]))
     if not len(log.rows):
-        besides = [f"{count:,} {what}" for count, what in ((log.damaged, DAMAGED), (log.future, FUTURE)) if count]
+        refused = int(log.refusals["count"].sum())
+        found = ((log.damaged, DAMAGED), (log.future, FUTURE), (refused, REFUSED))
+        besides = [f"{count:,} {what}" for count, what in found if count]
         raise predictions.NoLog("; ".join(["the log holds no prediction", *besides]))
     said = labels.read(project) if given is None else given
-    found = labels.joined(log.rows, said, asked["classes"], log.labels)
+    joined = labels.joined(log.rows, said, asked["classes"], log.labels)
     block = loss.block_of(project.params.gate)
-    live = loss.live(found, log.rows, champion.key, asked["task"], block)
+    live = loss.live(joined, log.rows, champion.key, asked["task"], block)
     then: loss.Then | loss.Untold
     try:
         say("monitor   scores the holdout of the champion, to compare (some seconds)")
         then = loss.then(project, champion, bundle)
     except loss.Untold as untold:
         then = untold
-    about = explained.explain(project, champion, bundle, log, found, then, now)
-    counts = _counts(log, found, told_apart=rule.labels is not None)
+    about = explained.explain(project, champion, bundle, log, joined, then, now)
+    counts = _counts(log, joined, told_apart=rule.labels is not None)
     if not len(live.loss):
         why = f"{len(log.rows):,} predictions, and fewer than {loss.ROWS} of this model have a label"
         return _unknown(why, about, counts)
@@ -240,7 +244,7 @@ def _table(seen: Watch, name: str, block: params.Block, budget: float) -> list[s
     return text
 
 
-def _counts(log: log_lines.Read, found: labels.Joined, told_apart: bool) -> tuple[str, ...]:
+def _counts(log: log_rows.Read, found: labels.Joined, told_apart: bool) -> tuple[str, ...]:
     """What was read, and what of it counts for nothing.
 
     Args:

@@ -104,7 +104,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Predictions of each day, of all models.
+    """Predictions of each day, of all models, and requests for some that had no answer.
 
     Attributes:
         days: complete days, at most so many as were asked for, up to the last complete one of the log.
@@ -112,6 +112,8 @@ class Traffic:
         last: those of the last complete day.
         empty: days without any.
         idle: whole days since the last prediction.
+        refused: requests without an answer in these days, by status.
+        refused_median, refused_last: such requests of a day, and of the last complete day.
     """
 
     days: int
@@ -119,6 +121,9 @@ class Traffic:
     last: int
     empty: int
     idle: int
+    refused: tuple[tuple[int, int], ...] = ()
+    refused_median: float = 0.0
+    refused_last: int = 0
 
 
 def columns(
@@ -324,11 +329,12 @@ def _short(text: object) -> str:
 # Traffic
 
 
-def traffic(times: pd.Series, now: pd.Timestamp, days: int) -> Traffic | None:
+def traffic(times: pd.Series, refusals: pd.DataFrame, now: pd.Timestamp, days: int) -> Traffic | None:
     """Predictions of the last ``days`` complete days of a log; None: it has no complete day.
 
     Args:
         times: of each prediction of the log (n,), in UTC.
+        refusals: ``time``, ``status`` and ``count`` of requests without an answer (m,).
         now: the present time; its day is not complete.
     """
     if not len(times):
@@ -341,7 +347,23 @@ def traffic(times: pd.Series, now: pd.Timestamp, days: int) -> Traffic | None:
     count = (last - since).days + 1
     if count < 1:
         return None
-    place = ((numbers - since).dt.days).to_numpy()
-    made = np.bincount(place[(place >= 0) & (place < count)], minlength=count)
-    idle = max(0, (now - times.max()).days)
-    return Traffic(count, float(np.median(made)), int(made[-1]), int((made == 0).sum()), idle)
+
+    def by_day(of: pd.Series, weights: pd.Series | None = None) -> NDArray[np.int64]:
+        place = (of.dt.floor("D") - since).dt.days.to_numpy()
+        within = (place >= 0) & (place < count)
+        weighed = None if weights is None else weights.to_numpy()[within]
+        return np.bincount(place[within], weighed, count).astype(np.int64)
+
+    made, refused = by_day(times), by_day(refusals["time"], refusals["count"])
+    within = refusals[refusals["time"].between(since, last + pd.Timedelta(days=1), inclusive="left")]
+    by_status = within.groupby("status")["count"].sum()
+    return Traffic(
+        days=count,
+        median=float(np.median(made)),
+        last=int(made[-1]),
+        empty=int((made == 0).sum()),
+        idle=max(0, (now - times.max()).days),
+        refused=tuple((int(status), int(number)) for status, number in by_status.items()),
+        refused_median=float(np.median(refused)),
+        refused_last=int(refused[-1]),
+    )

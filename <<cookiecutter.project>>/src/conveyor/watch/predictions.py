@@ -1,27 +1,33 @@
-"""The log of production: predictions, and the labels that callers sent; log_lines.py makes rows of it.
+"""The log of production: predictions, and the labels that callers sent; log_rows.py makes rows of it.
 
 The log is in a volume of the Docker host that serves, or at a URL that ``serve.log`` or PREDICTION_LOG names. It is
-read file by file, and of a line only what is asked for is kept.
+read by days, and of a line only what is asked for is kept.
 """
 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import pandas as pd
 
 from conveyor.core.environment import data_options
 from conveyor.core.errors import Misuse, reason_of
+from conveyor.core.files import sha256
 from conveyor.core.project import Project
 from conveyor.deploy.docker_engine import connected
 from conveyor.deploy.host import Host, log_of
 from conveyor.ledger.permission import TARGET
-from conveyor.watch.log_lines import NOTHING, Read, parsed
+from conveyor.watch.log_days import LogFile, parts
+from conveyor.watch.log_lines import Asked
+from conveyor.watch.log_rows import Read, read_of
 
+T = TypeVar("T")
 IN_MEMORY = 50_000_000  # bytes of an archive of the volume; more of it waits on the disk
 
 
@@ -29,37 +35,46 @@ class NoLog(Misuse):
     """There is no log to read, because nothing is deployed or none is kept."""
 
 
-def read(
-    project: Project,
-    wanted: tuple[str, ...],
-    several: bool,
-    now: pd.Timestamp,
-    recent: Mapping[str, str] = NOTHING,
-) -> Read:
-    """All predictions of production, and labels, that the log has.
+def read(project: Project, asked: Asked, now: pd.Timestamp) -> Read:
+    """All predictions of production, with labels and refusals, that the log has.
+
+    Days of the log that are as they were are read from build/log, or from the folder that LOG_CACHE names.
 
     Args:
-        wanted: features to read, as those of the key.
-        several: whether a prediction is a list, of the probability of each class.
+        asked: what is read of a line.
         now: the present time.
-        recent: features of which only the last days are kept, and the kind of each.
 
     Raises:
         NoLog: nothing is deployed, or no log is kept.
         Misuse: the log cannot be read.
     """
-    return parsed(files_of(project), wanted, several, now, recent)
+    with _opened(project) as files:
+        return read_of(parts(files, asked, kept(project)), asked, now)
+
+
+def kept(project: Project) -> Path:
+    """Where days of the log are kept that were read."""
+    return Path(project.environment.log_cache or project.build / "log")
 
 
 def files_of(project: Project) -> Iterator[tuple[str, bytes]]:
     """The files of the log of production, by name and content; see ``read`` for the errors."""
+    with _opened(project) as files:
+        for file in sorted(files, key=lambda file: file.name):
+            yield file.name, file.content()
+
+
+@contextmanager
+def _opened(project: Project) -> Iterator[list[LogFile]]:
+    """The files of the log, which can be read until the end of the block."""
     place = log_of(project)
     if not place:
         raise NoLog("serve.log: is null, so no prediction is kept; name a folder of the containers, or a URL")
-    return _of_store(place) if "://" in place else _of_host(project, place)
+    with ExitStack() as open_files:
+        yield _of_store(place) if "://" in place else _of_host(project, place, open_files)
 
 
-def _of_store(url: str) -> Iterator[tuple[str, bytes]]:
+def _of_store(url: str) -> list[LogFile]:
     """The objects at a URL.
 
     Raises:
@@ -67,20 +82,32 @@ def _of_store(url: str) -> Iterator[tuple[str, bytes]]:
     """
     import fsspec
 
-    try:
+    def asked(of: Callable[[], T], otherwise: T) -> T:
+        try:
+            return of()
+        except FileNotFoundError:
+            return otherwise  # nothing was written yet, or the file was deleted as the oldest one
+        except Exception as error:  # each file system raises its own library's
+            raise Misuse(
+                f"serve.log: {url}: cannot be read: {reason_of(error)}; check DATA_OPTIONS and the store"
+            ) from None
+
+    def listed() -> list[LogFile]:
         store, folder = fsspec.core.url_to_fs(url, **data_options())
-        names = sorted(str(name) for name in store.find(folder))
-        for name in names:
-            yield name, store.cat_file(name)
-    except FileNotFoundError:
-        return  # nothing was written yet
-    except Exception as error:  # each file system raises its own library's
-        raise Misuse(
-            f"serve.log: {url}: cannot be read: {reason_of(error)}; check DATA_OPTIONS and the store"
-        ) from None
+        return [
+            LogFile(name, _mark(about), partial(asked, partial(store.cat_file, name), b""))
+            for name, about in store.find(folder, detail=True).items()
+        ]
+
+    return asked(listed, [])
 
 
-def _of_host(project: Project, place: str) -> Iterator[tuple[str, bytes]]:
+def _mark(about: dict[str, Any]) -> str:
+    """Another one if what a store tells of an object, as its size and time, has changed."""
+    return sha256(repr(sorted(about.items())).encode())
+
+
+def _of_host(project: Project, place: str, open_files: ExitStack) -> list[LogFile]:
     """The files of the volume on the Docker host, which replicas of all releases share.
 
     Raises:
@@ -90,13 +117,13 @@ def _of_host(project: Project, place: str) -> Iterator[tuple[str, bytes]]:
     if project.params.deploy.target != "docker":
         raise NoLog(f"serve.log: {place} is a folder of the pods; name a URL to have the log read")
     try:
-        yield from _of_volume(project, place)
+        return _of_volume(project, place, open_files)
     except Misuse as error:
         # No engine here is no fault where none is named: what serves is elsewhere.
         raise error if project.environment.docker_host else NoLog(str(error)) from None
 
 
-def _of_volume(project: Project, place: str) -> Iterator[tuple[str, bytes]]:
+def _of_volume(project: Project, place: str, open_files: ExitStack) -> list[LogFile]:
     from docker.errors import NotFound
 
     with connected() as client:
@@ -105,21 +132,27 @@ def _of_volume(project: Project, place: str) -> Iterator[tuple[str, bytes]]:
             client.volumes.get(host.volume("predictions"))
             releases = host.releases()
             if releases:
-                yield from _archived(releases[0].containers[0].get_archive, place)
-                return
+                return open_files.enter_context(_archived(releases[0].containers[0].get_archive, place))
     raise NoLog("nothing is deployed in production on this engine, so there is no log of predictions")
 
 
-def _archived(archive: Callable[[str], tuple[Iterator[bytes], Any]], place: str) -> Iterator[tuple[str, bytes]]:
-    """The files of a folder in a container."""
-    parts, _ = archive(place)
+@contextmanager
+def _archived(archive: Callable[[str], tuple[Iterator[bytes], Any]], place: str) -> Iterator[list[LogFile]]:
+    """The files of a folder in a container; the engine sends them all, ``serve.log_bytes`` at most."""
+    received, _ = archive(place)
     file: IO[bytes]
     with SpooledTemporaryFile(IN_MEMORY) as file:
-        for part in parts:
+        for part in received:
             file.write(part)
         file.seek(0)
         with tarfile.open(fileobj=file) as members:
-            for member in members:
-                content = members.extractfile(member) if member.isfile() else None
-                if content:
-                    yield member.name, content.read()
+
+            def content(member: tarfile.TarInfo) -> bytes:
+                opened = members.extractfile(member)
+                return opened.read() if opened else b""
+
+            yield [
+                LogFile(member.name, f"{member.size} {member.mtime}", partial(content, member))
+                for member in members
+                if member.isfile()
+            ]

@@ -6,7 +6,7 @@ from conveyor.gate.spread import FEWEST
 from conveyor.report.wording import escape
 from conveyor.watch.explained import Explained
 from conveyor.watch.few_labels import Estimate, FewLabels
-from conveyor.watch.moved import SIZE, Change, Column
+from conveyor.watch.moved import SIZE, Change, Column, Traffic
 from conveyor.watch.segments import ROWS, Segment
 
 MOST = 30  # columns that are told, beside those that have moved
@@ -120,7 +120,17 @@ def traffic(found: Explained) -> str:
     last = f"the last one was {seen.idle:,} days ago" if seen.idle else "the last one was today"
     return (
         f"Traffic: a median of {seen.median:,.0f} predictions a day in {seen.days} complete days, {seen.last:,} in"
-        f" the last of them, {empty}; {last}. The log has no refused request: /metrics counts them"
+        f" the last of them, {empty}; {last}. {_refused(seen)}"
+    )
+
+
+def _refused(seen: Traffic) -> str:
+    if not seen.refused:
+        return "No request for one was refused"
+    told = ", ".join(f"{number:,} with status {status}" for status, number in seen.refused)
+    return (
+        f"Requests without an answer: {told}; a median of {seen.refused_median:,.0f} a day, {seen.refused_last:,} in"
+        " the last of these days"
     )
 
 
