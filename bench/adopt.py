@@ -180,25 +180,28 @@ def read(one: Set) -> tuple[Frame, infer.Roles]:
 INTRODUCTION = """
 # `make adopt` on public data
 
-Written by `make bench-adopt`. Each set comes inside a package and is written as a file as its owner could have it. A
-fresh repository adopts that file by DATA and TARGET alone, then its pipeline and its own tests run. Nothing else writes
-into it, so no line is edited; a step that fails is told in the place of the tests. A set can be measured alone: the
-lines of this page are of several runs.
+Written by `make bench-adopt`. Each set comes from a package and is written as a file in a form that a team could have.
+A fresh repository adopts that file with DATA and TARGET alone, then its pipeline and its own tests run. Nothing else
+writes into it, so no line is edited. If a step fails, the column of the tests names it. Each set can be measured alone:
+the lines of this page are of several runs.
 """
 FIRST = """
-*what* is what is special about the file. *gate* is the metric of the first model on the held out rows, with its
-interval, *constant* the same of the best answer without features. *edits* is 0 where each step ended well though nobody
-edited a line, else "not green". *tests* is the last line of the repository's own tests. *adopt*, *pipeline* and *fit*
-are seconds of one run each, on a machine that others used at the time. *fit* is the model's fit alone, which `adopt`
-and `pipeline` contain.
+- *what*: what is special about the file
+- *gate*: the metric of the first model on the holdout, with its interval; *constant*: that of the best answer without
+  features
+- *edits*: 0 if each step succeeded without an edited line, else "not green"
+- *tests*: the last line of the repository's own tests
+- *adopt*, *pipeline*, *fit*: seconds of one run each, on a machine that others used at the time; *fit* is the model's
+  fit alone, which `adopt` and `pipeline` contain
 """
 SECOND = """
 ## What the drafted contract lets through
 
-The contract is drafted on a random half of the rows and tried on the other one, {splits} times; *held* is how often
-it holds there. *later* is whether that of the earlier half of the time holds on the later one. Then the contract of
-all rows meets faults, each in every column that can have it, one at a time; a cell holds in how many it is seen, of how
-many. A column with fewer than {rows} values, or fewer that are not zero, has no fault of its gaps or its size.
+The contract is drafted on a random half of the rows and tried on the other half, {splits} times; *held* is how often
+it holds. *later* says whether the contract of the earlier half of the time holds on the later half. Then faults are
+planted for the contract of all rows, one at a time, each in every column that can have it. A cell holds the number of
+columns in which the fault is found, and the number in which it was planted. A column with fewer than {rows} values, or
+fewer values other than zero, has no fault of its gaps or its size.
 
 - *gone*: a column is missing, or all are in another order; *rows*: a tenth of the rows; *key*: three rows come twice;
   *target*: a tenth of the targets is missing, or half of them are a new class
@@ -255,7 +258,7 @@ def page(repositories: dict[str, Adopted], contracts: dict[str, Proved], costs: 
     missed = [f"- {name}: {', '.join(one.missed)}" for name, one in contracts.items() if one.missed]
     lines = [INTRODUCTION.strip(), where, FIRST.strip(), "\n".join(of_repositories(repositories))]
     lines += [of_cost(costs), second, "\n".join(of_contracts(contracts))]
-    lines += ["Not seen:", "\n".join(missed)] if missed else []
+    lines += ["Not found:", "\n".join(missed)] if missed else []
     return "\n\n".join(lines) + "\n"
 
 

@@ -401,7 +401,7 @@ HEADS: dict[str, tuple[str, str]] = {
     ),
     "segments": (
         "A tenth of the rows pays",
-        "The challenger is better over all. In a guarded tenth of the rows it is much worse, or as much better as"
+        "The challenger is better overall. In a guarded tenth of the rows it is much worse, or as much better as"
         " elsewhere. `guards.doubt` trades one against the other.",
     ),
     "power": ("Power", "Balanced classes, judged by ROC AUC."),
@@ -480,7 +480,7 @@ def tables(rows: list[dict], alone: list[dict], seconds: dict, tuned: dict, comm
         "- Not right: an author who tunes on the gains that pull requests report. Noise that was added up by the"
         f" reports of 200 of them is promoted in {100 * tuned['promoted'] / tuned['tries']:.0f} % of"
         f" {tuned['tries']} trials, with a reported gain of {tuned['reported']:+.4f} and a real one of"
-        f" {tuned['real']:+.4f} log loss. Only rows that come later tell. The comment on a pull request counts its"
+        f" {tuned['real']:+.4f} log loss. Only later rows show this. The comment on a pull request counts its"
         " challengers and warns.",
         "- Not right: rows that belong together where neither `data.group` nor `data.time` says so, or `gate.block` is"
         " `row`.",

@@ -295,12 +295,11 @@ def page(rows: list[Weighed], about: dict[str, str]) -> str:
             "",
             f"The base of all is {about['base']}, with {about['python']}. MLflow's are built from the output of `mlflow"
             " models generate-dockerfile`, with that base in its first line; on a base that was built here its pip also"
-            " gets the certificates of this machine. It installs nginx, MLflow, the libraries that the model was logged"
-            " with (in the versions of the lock), and their dependencies as the index has them that day. It starts a"
-            " worker for"
-            " each core, ours starts one process.",
+            " gets the certificates of this machine. Such an image installs nginx, MLflow, the libraries that the model"
+            " was logged with (in the versions of the lock), and their dependencies as the index has them that day. It"
+            " starts a worker for each core, ours starts one process.",
             "",
-            f"Above these limits the script fails: of MLflow's site-packages, {aims}; for a compiled model"
+            f"The script fails above these limits: {aims} of MLflow's site-packages; for a compiled model"
             f" {MOST['site_packages'] / 1e6:.0f} MB of site-packages and {MOST['image'] / 1e6:.0f} MB for the whole"
             " image.",
             "",

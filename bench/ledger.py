@@ -308,10 +308,12 @@ INTRODUCTION = """
 # What the ledger costs, and what it survives
 
 Written by `make bench-ledger`: a remote on this machine, through git's own protocol. Seconds are of one noisy machine
-with two cores; processes and bytes are exact. *processes* is of a read that finds new events, *read* of one that finds
-everything verified, *append* writes one event, *promote* reads and writes `accepted` and `live` with a model's bytes,
-*verify all* is the first read of a clone. *fetched* is the pack after one new event, *clone* what the ledger adds to a
-clone of main alone.
+with two cores; processes and bytes are exact.
+
+- *processes*: of a read that finds new events; *read*: a read that finds everything verified
+- *append*: writes one event; *promote*: reads, and writes `accepted` and `live` with a model's bytes
+- *verify all*: the first read of a clone
+- *fetched*: bytes of the pack after one new event; *clone*: bytes that the ledger adds to a clone of main alone
 """
 FAULTS = """
 ## Faults

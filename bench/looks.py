@@ -280,8 +280,10 @@ def main(years: int = YEARS) -> list[str]:
         "",
         "## Rules for the level",
         "",
-        "`any false`: years in which the gate promotes a challenger that is no better. `false share`: of the models"
-        " ever promoted, the first champion among them. `of the promoted`: without it. `found`: of the better ones.",
+        "- `any false`: years in which the gate promotes a challenger that is no better",
+        "- `false share`: false promotions among all models ever promoted, the first champion included",
+        "- `of the promoted`: the same without the first champion",
+        "- `found`: promoted challengers among the better ones",
         "",
         "| year | rule | any false | false share | of the promoted | found |",
         "|---|---|--:|--:|--:|--:|",
@@ -291,11 +293,11 @@ def main(years: int = YEARS) -> list[str]:
         text.append(f"| {kind.name} | {name} | {' | '.join(cells)} |")
     text += [
         "",
-        f"SAFFRON, which counts on independent tests, promotes a false one in {percent(saffron['any false'])} %"
+        f"SAFFRON, which needs independent tests, promotes a false one in {percent(saffron['any false'])} %"
         f" of the years of equal challengers on one holdout. ADDIS finds more of the better challengers where a lucky"
         f" champion makes the others look worse than they are; its first level is {Addis(1).level()[0]:.2g}, and its"
-        f" proof, too, wants independent tests. LORD++ is taken: its first level is {PLAIN}, and its levels before a"
-        f" promotion do not depend on what was measured, so they add up to {SHARE} for any dependence.",
+        f" proof, too, needs independent tests. The gate uses LORD++: its first level is {PLAIN}, and its levels before"
+        f" a promotion do not depend on what was measured, so they add up to {SHARE} for any dependence.",
         "",
         f"The first row, but decided by `decide` on predictions of 1,000 rows ({max(years // 10, 20):,} years):"
         f" {percent(decided)} of the years have a false promotion.",

@@ -278,7 +278,7 @@ def page(table: list[str], aims: list[str]) -> str:
     return f"""# When does it pay to retrain?
 
 Made by `make bench-replay`. The flights of 2013 that the sample data hold ({len(World(ESTIMATORS[0]).frame):,} rows)
-come as live traffic, and their labels a week late. Each Monday a policy may deliver another champion. All policies
+come as live traffic, their labels a week later. Each Monday a policy may deliver another champion. All policies
 train the product's `model.py`, hold out the newest fifth of what is known, and see the same days:
 
 - *never*: the first champion stays
@@ -296,16 +296,17 @@ The gain is in nats for each row, with its 95 % interval by days; a positive one
 
 ## Aims
 
-Is *by evidence* shown to be better than *never*; at most {ALLOWED} nats worse than *weekly*, by the bound of the
-interval; shown to be better than it; and does it deliver at most a third as often?
+Four questions about *by evidence*: is it shown to be better than *never*? Is it at most {ALLOWED} nats worse than
+*weekly*, by the bound of the interval? Is it shown to be better than *weekly*? Does it deliver at most a third as
+often?
 
 | live from | model | better than never | not worse than weekly | better than weekly | a third of the deliveries |
 |---|---|---|---|---|---|
 {chr(10).join(aims)}
 
-From July on these flights drift little, and no policy gains much. A champion of few months gains by retraining. There
-*weekly* gains more than *by evidence*, which waits until a gain is shown: days differ by their weather, and show
-little. It delivers at most a tenth as often.
+From July on these flights drift little, and no policy gains much. A champion of few months gains by retraining, and
+*weekly* then gains more than *by evidence*. That policy waits until a gain is shown, which takes long, because days
+differ by their weather. It delivers at most a tenth as often.
 """
 
 

@@ -163,9 +163,9 @@ def year_2013() -> list[str]:
         "|---|---|--:|--:|--:|--:|--:|",
         *table,
         "",
-        "Weather moves the loss of whole days, so these days cannot show a small rise. It moves the loss of any"
-        " forecast. Less the loss of one that says the same of each row (`scale` of `watch`, which `make monitor` does"
-        " not use yet), the deviation of a day of"
+        "Weather moves the loss of whole days, so these days cannot show a small rise. It also moves the loss of a"
+        " constant forecast, which predicts the same for each row. If that loss is subtracted (`scale` of `watch`,"
+        " which `make monitor` does not use yet), the deviation of a day of"
         f" the holdout falls from {loss[:begin].std():.3f} to {gained[:begin].std():.3f}, and the rise that is visible"
         f" by the end of the year from +{found.visible:.2f} to +{paired.visible:.2f}. It is then {paired.state}, with"
         f" evidence {paired.evidence:.1f} of {paired.threshold:.1f}: the forest gains {-gained[:begin].mean():.3f} on"
@@ -510,7 +510,7 @@ def page(
         "",
         "## A rise from the first live day on",
         "",
-        "Only the holdout tells what was promised. The alarm, by the days of the holdout:",
+        "Here only the holdout shows the loss before the rise. The alarm, by the days of the holdout:",
         "",
         f"| stream | days of the holdout | {RISE_HEADS} |",
         f"|---|--:|{'--:|' * 3 * len(RISES)}",

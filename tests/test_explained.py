@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from conveyor.core.params import load
-from conveyor.watch import explained, log_rows, loss, words
+from conveyor.watch import explained, log_rows, loss, wording
 from conveyor.watch.labels import Joined
 
 NOW = pd.Timestamp("2026-11-30T12:00:00Z")
@@ -88,7 +88,7 @@ def test_each_task_is_explained_without_a_private_column(asked, task, scores):
     assert {each.column for each in found.segments} == {"town", "flight"}
     assert {each.value for each in found.segments if each.column == "flight"} == {"= 1", "= 2", "= 3"}
     assert "Ada" not in str(asdict(found)) and found.few is found.few_why is None
-    text = words.moved(found) + words.segments(found)
+    text = wording.moved(found) + wording.segments(found)
     assert "**0 of " in text and "Ada" not in text and "| flight = 1 |" in text
 
 
@@ -97,7 +97,7 @@ def test_few_labels_are_told_of_classes_and_of_numbers_it_is_said_why_not(asked,
     found = asked(task, labelled=0.1)
     assert (found.few is None) == (task == "regression")
     assert (found.few_why == explained.NO_LOSS) == (task == "regression")
-    lines = words.few(found)
+    lines = wording.few(found)
     assert lines and ("a model of numbers" in lines[0] or "have a label" in lines[0])
 
 
@@ -106,7 +106,7 @@ def test_a_contract_that_cannot_be_run_is_told_and_the_rest_is_there(asked, proj
     suite.write_text("{")
     found = asked("binary")
     assert "not JSON" in found.contract.why and found.columns
-    assert "- The contract of training was not checked: " in words.moved(found)
+    assert "- The contract of training was not checked: " in wording.moved(found)
     suite.write_text(
         '{"name": "data", "expectations": [{"type": "expect_column_to_exist", "kwargs": {"column": "name"}}]}'
     )

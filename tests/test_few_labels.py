@@ -7,7 +7,7 @@ from conveyor.gate.metrics import log_loss
 from conveyor.gate.spread import ENDS, from_left_out
 from conveyor.watch import few_labels
 from conveyor.watch.explained import NO_LOSS, Explained
-from conveyor.watch.words import few
+from conveyor.watch.wording import few
 
 DAYS, ROWS, SETS = 28, 60, 300
 

@@ -21,7 +21,7 @@ from conveyor.model.scoring import of_own_bundle
 from conveyor.watch import log_days, log_rows, loss, moved, segments
 from conveyor.watch.log_lines import Asked
 from conveyor.watch.monitor import look
-from conveyor.watch.words import cells
+from conveyor.watch.wording import cells
 
 FLIGHTS = ROOT / "tools" / "flights-july-december.csv.gz"  # what came after the sample
 KINDS = {"age": "number", "town": "text"}

@@ -1,1 +1,1 @@
-"""Data of a team's own in the place of the sample."""
+"""The team's own data in place of the sample, and new rows of them."""

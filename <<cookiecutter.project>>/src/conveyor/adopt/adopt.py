@@ -1,4 +1,4 @@
-"""The verb `adopt`: data of one's own in the place of the sample, tried before anything changes."""
+"""The verb `adopt`: the team's own data replace the sample, after a trial in a copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New rows behind the old ones, in the form of the file: not a byte of what a CSV holds changes."""
+"""Append new rows to a file in its own form: no byte of the rows that a CSV holds changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `collect`: new rows from `data.source`, each once, behind those that are there; checked, then pinned."""
+"""The verb `collect`: append the new rows of `data.source`, each once; check all rows, then pin them."""
 
 from __future__ import annotations
 

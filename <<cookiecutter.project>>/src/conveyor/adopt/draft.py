@@ -2,7 +2,7 @@
 
 A limit has room for three things: other rows of the same kind (by the error of the figure), rows of a later time (by
 what changed from the earlier half of the time to the later one), and what no drafted rows could have shown. It has no
-room for another unit: ten times as much, or a tenth, is another quantity.
+room for another unit: values ten times as large, or a tenth, are another quantity.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Edits of what the team owns: values in params.yaml and names in model.py change, comments and all else stay."""
+"""Edits of the team's files: values in params.yaml and names in model.py change, comments and all else stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the columns of data are for: a pure function of the rows, with a reason for each answer."""
+"""Infer the role of each column: a pure function of the rows, with a reason for each answer."""
 
 from __future__ import annotations
 

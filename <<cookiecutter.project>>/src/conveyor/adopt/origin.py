@@ -1,4 +1,4 @@
-"""What `data.source` answers: the rows at a URL, those that a command writes, or those of a query."""
+"""Read `data.source`: the rows at a URL, the output of a command, or the result of a query."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Several files that change at once. After a kill all of them are as before, or the next run replaces the rest.
+"""Replace several files at once. After a kill all of them are as before, or the next run replaces the rest.
 
-A plan that no longer fits is dropped: what somebody has changed or fetched since is never written over.
+A plan that no longer fits is dropped: it never overwrites what a person has changed or fetched since.
 """
 
 from __future__ import annotations

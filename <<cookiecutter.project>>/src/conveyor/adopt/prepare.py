@@ -1,4 +1,4 @@
-"""The rows as a repository can use them: each has a target and a key, numbers are finite, years are times."""
+"""Prepare the rows for a repository: each has a target and a key, numbers are finite, years are times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What kind of file somebody has: its compression, encoding, separator, decimal mark, gap marks and dates."""
+"""Detect the form of a file: its compression, encoding, separator, decimal mark, gap marks and dates."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def try_(
 
 @app.command()
 def aa() -> None:
-    """Test the gate on models of which none is better: how often is one promoted? Exit 1 if too often."""
+    """Test the gate on equally good models: how often does it promote one? Exit 1 if too often."""
     from conveyor.core.project import Project
     from conveyor.steps import aa
     from conveyor.steps.pipeline import alone

@@ -1,4 +1,4 @@
-"""The verbs about what is live, and how it came to be that."""
+"""The verbs about what is live, and about its history."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def deploy(
     to: To = "production",
     push: Push = False,
 ) -> None:
-    """Bring build/image.json to serve without losing a request; it is rolled back by itself if it fails."""
+    """Deploy build/image.json without losing a request; undo it if it fails."""
     act("deploy", push, to)
 
 
@@ -61,7 +61,7 @@ def history(
 
 @app.command()
 def approve(because: Because = "", push: Push = False) -> None:
-    """Let the candidate through that could not be compared; recorded with who and why."""
+    """Accept a candidate that could not be compared; records who accepts it, and why."""
     act("approve", push, because)
 
 
@@ -96,13 +96,13 @@ def prune(
 def fsck(
     repair: Annotated[bool, typer.Option(help="Mend what needs no judgement.")] = False, push: Push = False
 ) -> None:
-    """List every damage of the ledger, each with its mend."""
+    """List every damage of the ledger, each with its repair."""
     act("fsck", push, repair)
 
 
 @app.command()
 def monitor(issue: Annotated[bool, typer.Option(help="In a workflow: keep one issue about an alarm.")] = False) -> None:
-    """Say what is live and for how long, what is on its way, and whether its loss has risen."""
+    """Show what is live and for how long, what is on its way, and whether its loss has risen."""
     act("monitor", False, issue)
 
 

@@ -14,7 +14,7 @@ from conveyor.cli.base import app, waited
 
 @app.command()
 def seal() -> None:
-    """Check that the machinery is as its version has it, but for files that pyproject.toml says are yours."""
+    """Check that the machinery is that of its version, except files that pyproject.toml names as yours."""
     from conveyor.core import seal
     from conveyor.core.project import read_pyproject
 

@@ -1,4 +1,4 @@
-"""The two ways in which a command ends early, each with one line that says what is wrong and how to mend it."""
+"""The two ways in which a command ends early, each with one line that says what is wrong and how to correct it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wait that is silent for long says what is done, so that nobody ends it."""
+"""A long silent wait prints what is being done, so that nobody ends it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What is in files of data becomes a frame, as its owner means it.
+"""Read files of data into a frame, with the values that their owner means.
 
-Types are inferred from all rows of a column. What would lose something as a number stays text: whole numbers with
-leading zeros, as of postcodes, and those with more digits than a number holds. So do times of day.
+Types are inferred from all rows of a column. A value that would lose something as a number stays text:
+whole numbers with leading zeros, such as postcodes, numbers with more digits than a number holds, and times of day.
 """
 
 from __future__ import annotations

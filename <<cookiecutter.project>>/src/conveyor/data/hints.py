@@ -1,4 +1,4 @@
-"""What is wrong with a column that is text, or a time, where numbers were meant."""
+"""Explain why a column is text, or a time, where numbers were expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outcome of a comparison: the first question that has an answer gives it."""
+"""The outcome of a comparison: rules in a fixed order, of which the first that applies decides."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Judged:
     against: Spread | None
 
     def outcome(self) -> tuple[Outcome, str]:
-        """The first question that has an answer gives it."""
+        """The outcome of the first rule that applies."""
         return self._unfit() or self._first() or self._unlike() or self._harmful() or self._better()
 
     @cached_property

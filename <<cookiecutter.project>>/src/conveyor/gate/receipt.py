@@ -1,6 +1,6 @@
 """A verdict with everything that it follows from, so that anyone can derive it again from one file.
 
-It holds no feature, but for the guarded segments: labels, predictions, units, rule and the verdict itself.
+It holds labels, predictions, units, rule and the verdict itself; of the features only the guarded segments.
 """
 
 from __future__ import annotations

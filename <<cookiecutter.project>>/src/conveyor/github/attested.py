@@ -1,4 +1,4 @@
-"""Was the image built by `deliver` on main? GitHub's signed provenance of its digest says so, before it is deployed."""
+"""Before a deployment: does GitHub's signed provenance say that `deliver` built this image on main?"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The report as the one comment on the pull request: the first run makes it, and each later one rewrites it.
 
-The comment carries how many challengers of the pull request were judged: who sees many gains can tune to their luck.
+The comment carries how many challengers of the pull request were judged: an author who sees many
+gains can tune a model to their luck.
 """
 
 from __future__ import annotations

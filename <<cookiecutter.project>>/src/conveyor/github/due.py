@@ -1,4 +1,4 @@
-"""Has a delivery something to deploy? Words and tests change nothing that serves, and then it ends here."""
+"""Has a delivery something to deploy? If only prose or tests changed, nothing that serves did, and it ends here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commits of the branch `ledger`: an event is its commit, and nothing older is ever written again.
+"""The commits of the branch `ledger`: one commit per event, and no older commit is written again.
 
 A commit adds the file of one event and writes champion.json; it changes nothing else. The commits of schema 1, before
 an event ``migrated``, held all events in one folder.

@@ -1,4 +1,4 @@
-"""What can be wrong with a ledger, each with the mend that is true for it."""
+"""The kinds of damage of a ledger, each with its repair."""
 
 from __future__ import annotations
 

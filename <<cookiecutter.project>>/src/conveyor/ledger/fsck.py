@@ -1,4 +1,4 @@
-"""Every damage of the ledger with its mend; ``repair`` mends what needs no judgement."""
+"""Every damage of the ledger with its repair; ``repair`` does those that need no judgement."""
 
 from __future__ import annotations
 

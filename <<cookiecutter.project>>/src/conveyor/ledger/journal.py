@@ -1,7 +1,7 @@
-"""How an event comes into the ledger: one push, and a look at what it did.
+"""Write an event to the ledger: one push, and a check of its result.
 
 A push is the compare-and-swap; afterwards the refs are read back. A push that failed, or whose answer was lost, is
-looked up by the id of its event: nothing is written twice, and nobody is told that their own event is somebody else's.
+looked up by the id of its event: nothing is written twice, and no run takes its own event for that of another run.
 """
 
 from __future__ import annotations

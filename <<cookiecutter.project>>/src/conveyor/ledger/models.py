@@ -1,7 +1,7 @@
 """The bytes of models: commits under refs/models, or, with `ledger.models`, files in a folder or at an fsspec URL.
 
-A file over 50 MB is stored in git in pieces, for GitHub refuses blobs over 100 MB. At a URL the bytes of a bundle are
-one file, named by the bundle's digest. Whatever is read is checked against that digest.
+A file over 50 MB is stored in git in pieces, because GitHub refuses blobs over 100 MB. At a URL the bytes of a bundle
+are one file, named by the bundle's digest. Whatever is read is checked against that digest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Read a ledger and check it: commits, events and witnesses must agree. Damage is never "no champion".
+"""Read a ledger and check it: commits, events and witnesses must agree. Damage is never read as "no champion".
 
-Events that this clone has verified before are not verified again: their commits are the same. So the cost of a read
-follows from what is new.
+Events that this clone has verified before are not verified again: their commits are the same. So a read costs only
+what is new.
 """
 
 from __future__ import annotations

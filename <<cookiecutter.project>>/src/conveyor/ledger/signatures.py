@@ -1,4 +1,4 @@
-"""Signatures of events, where the reviewed params.yaml wants them: ssh signatures of the events' commits.
+"""Signatures of events, where the reviewed params.yaml requires them: ssh signatures of the events' commits.
 
 `ledger.signed_from` says from which event on, .github/ledger/signers names the keys, in the format of ssh's allowed
 signers. git would start a process per signature; here all are checked in this one.

@@ -1,4 +1,5 @@
-"""The state that follows from the events of a ledger, one after another: each question takes the same time in any."""
+"""The state that follows from the events of a ledger, one after another: a query takes the same time in a ledger of any
+length."""
 
 from __future__ import annotations
 

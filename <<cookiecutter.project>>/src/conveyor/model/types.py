@@ -1,7 +1,7 @@
 """Rows in the types that a model was trained on.
 
 The type of a column is inferred from all rows of a file. New rows can change it: one text among numbers makes all of
-them text. A model that gets another type than it has learnt finds none of its categories, and is wrong without a word.
+them text. A model that gets another type than in training finds none of its categories, and is wrong without an error.
 """
 
 from __future__ import annotations

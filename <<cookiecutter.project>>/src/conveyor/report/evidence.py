@@ -1,4 +1,4 @@
-"""What a verdict rests on, in words: units of rows, correlated neighbours, tails, and what no guard looked at."""
+"""The evidence of a verdict, in words: units of rows, correlated neighbours, tails, and what no guard checked."""
 
 from __future__ import annotations
 

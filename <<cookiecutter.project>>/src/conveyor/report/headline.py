@@ -1,4 +1,4 @@
-"""The headline of a report: no better than its evidence, which may point the other way or be missing."""
+"""The headline of a report: it says no more than the evidence shows, which may be missing or point the other way."""
 
 from __future__ import annotations
 

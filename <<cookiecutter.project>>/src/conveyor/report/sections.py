@@ -1,4 +1,4 @@
-"""A page as a list of sections, in the theme of the report: each section is made by a function that knows no other."""
+"""A page as a list of sections, in the theme of the report. Each section is made by a function of its own."""
 
 from __future__ import annotations
 

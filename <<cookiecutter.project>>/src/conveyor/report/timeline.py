@@ -1,4 +1,4 @@
-"""Pictures over time: which model was live when, and a loss beside what was promised."""
+"""Pictures over time: which model was live when, and the live loss beside that of the holdout."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     POST /predict    {"rows": [{column: value, ...}, ...]} -> {"id": ..., "model": key, "predictions": [...],
                      "chosen": [class, ...]}; a regression has no classes
-    POST /feedback   {"labels": [{"id": of an answer, "row": 1, "label": what came true}, ...]} -> {"taken": number},
+    POST /feedback   {"labels": [{"id": of an answer, "row": 1, "label": the true value}, ...]} -> {"taken": number},
                      if serve.feedback is true
     GET  /healthz    the process lives
     GET  /readyz     it answers as in training, and is not about to end
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import socket
 import sys
 import time
@@ -68,6 +67,8 @@ def _reason(error: OSError) -> str:
 
 def _room() -> int:
     """How many connections may be open at a time, by the process's limit of descriptors."""
+    import resource  # Windows has none, and every module can be imported there
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < OPEN_FILES:
         soft = OPEN_FILES if hard == resource.RLIM_INFINITY else max(soft, min(hard, OPEN_FILES))

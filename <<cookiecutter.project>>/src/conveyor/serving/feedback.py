@@ -1,4 +1,4 @@
-"""POST /feedback: callers say what came true of the answers that they got; the log keeps it."""
+"""POST /feedback: callers send the labels of predictions that they got; the log keeps them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Feedback:
         fields = {
             "id": {"type": "string", "minLength": 1, "maxLength": ID_TEXT, "description": "the `id` of the answer"},
             "row": {"type": "integer", "minimum": 1, "maximum": LAST_ROW, "default": 1},
-            "label": {**label, "description": f"what came true: {self._wanted}"},
+            "label": {**label, "description": f"the true value: {self._wanted}"},
         }
         one = {"type": "object", "properties": fields, "required": ["id", "label"], "additionalProperties": False}
         labels = {"type": "array", "items": one, "minItems": 1, "maxItems": self._max_rows}

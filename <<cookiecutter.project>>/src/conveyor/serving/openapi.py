@@ -95,7 +95,7 @@ def described(service: Service, token: bool) -> dict[str, Any]:
 
         @app.post("/feedback", **asked(Taken, service.feedback.schema(), service.feedback.example))
         async def feedback() -> None:
-            """Say what came true of answers."""
+            """Send the true values of predicted rows."""
 
     @app.get("/healthz", response_model=Status)
     async def healthz() -> None:

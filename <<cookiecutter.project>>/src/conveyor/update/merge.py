@@ -1,7 +1,7 @@
 """The three-way merge of an update: what the old release made, what the team made of it, and what the new one makes.
 
 git itself merges, so renamed files, binary files and files that one side deleted are treated as in any other merge.
-copier's own update replaces a binary file that the team changed, and says nothing.
+copier's own update replaces a binary file that the team changed, without a message.
 
 The merge takes place in a folder of its own. The working tree gets its result in one step of git, which first checks
 that no file is in the way and that nothing was edited meanwhile.

@@ -1,4 +1,4 @@
-"""The log of predictions without what is of one person: where it is, and how its files are written anew."""
+"""Delete one person's lines from the log of predictions: find the log, and rewrite its files."""
 
 from __future__ import annotations
 

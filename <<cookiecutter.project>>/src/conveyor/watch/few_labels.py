@@ -1,7 +1,7 @@
-"""The mean live loss where few predictions have a label: those without one help by what the model says of them.
+"""The mean live loss where few predictions have a label, estimated with the model's own probabilities of the others.
 
-A model of classes tells the loss that it expects of a row, from its own probabilities. If they were right, the mean of
-these would be the loss. The rows with a label say how far off they are: A. Angelopoulos, S. Bates, C. Fannjiang,
+From its own probabilities a classifier gives the loss that it expects of a row. If they were right, the mean of these
+would be the loss. The rows with a label show the error of that mean: A. Angelopoulos, S. Bates, C. Fannjiang,
 M. Jordan and T. Zrnic, "Prediction-powered inference", Science 382 (2023). How much the expected losses count is chosen
 on the data, from 0 (labels alone) to 1: A. Angelopoulos, J. Duchi and T. Zrnic, "PPI++: Efficient prediction-powered
 inference" (2023). Whatever is chosen, the interval holds if rows with a label are a random sample of the predictions.

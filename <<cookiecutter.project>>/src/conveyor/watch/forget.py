@@ -1,4 +1,4 @@
-"""The verb `forget`: the rows of one person go from the data, the log, labels and build/, and what stays is told."""
+"""The verb `forget`: the rows of one person go from the data, the log, labels and build/, with a list of what stays."""
 
 from __future__ import annotations
 

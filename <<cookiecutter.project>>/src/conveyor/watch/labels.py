@@ -1,4 +1,4 @@
-"""What came true, joined to what was predicted: each prediction gets at most one label.
+"""Join labels with predictions: each prediction gets at most one label.
 
 Labels are the data themselves, or a file, folder or URL of their own (``monitor.labels``), and what callers send to
 the service. A label finds its prediction by the id of the answer, or by the key of the data, which callers may send
@@ -111,7 +111,7 @@ class _Said:
 
     Attributes:
         y: the label of each, NaN for none.
-        torn: of which they contradict each other.
+        torn: which of them have labels that differ.
         unknown, repeated, unusable: see ``Joined``.
     """
 

@@ -1,4 +1,4 @@
-"""The loss of the champion on live rows, day by day, beside the loss that its holdout promised."""
+"""The loss of the champion on live rows, day by day, beside its loss on the holdout."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from conveyor.github.issue import close, tell
 from conveyor.ledger.events import Champion
 from conveyor.ledger.ledger import ledger_of
 from conveyor.report.wording import escape
-from conveyor.watch import explained, labels, log_rows, loss, page, predictions, words
+from conveyor.watch import explained, labels, log_rows, loss, page, predictions, wording
 from conveyor.watch.alarm import State, Watch, Window, watch
 from conveyor.watch.explained import Explained
 from conveyor.watch.log_lines import Asked
@@ -113,8 +113,8 @@ def _section(text: str, title: str = "Live loss") -> str:
 
 
 def _sections(live: Told) -> str:
-    text = _section(live.text) + _section(words.moved(live.explained), "What moved")
-    return text if live.explained.why else text + _section(words.segments(live.explained), "Segments")
+    text = _section(live.text) + _section(wording.moved(live.explained), "What moved")
+    return text if live.explained.why else text + _section(wording.segments(live.explained), "Segments")
 
 
 def _kept(project: Project, live: Told) -> str:
@@ -221,7 +221,7 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> T
 
 
 def _text(lines: list[str], counts: tuple[str, ...], about: Explained) -> str:
-    return "\n".join([*lines, *(f"- {line}" for line in (*words.few(about), *counts))])
+    return "\n".join([*lines, *(f"- {line}" for line in (*wording.few(about), *counts))])
 
 
 def _table(seen: Watch, name: str, block: params.Block, budget: float) -> list[str]:

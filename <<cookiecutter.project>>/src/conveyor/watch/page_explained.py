@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from conveyor.report import sections
 from conveyor.report.sections import Section
-from conveyor.watch import words
+from conveyor.watch import wording
 from conveyor.watch.explained import Explained
 from conveyor.watch.moved import Column
 
@@ -25,7 +25,7 @@ def moved(found: Explained) -> Section | None:
     parts = [sections.note(f"{lead} It explains, and changes nothing in the alarm."), sections.table(HEADS, rows)]
     if len(told) < len(listed):
         parts.append(sections.note(f"{len(listed) - len(told)} more columns differ less."))
-    notes = [*words.notes(found), words.traffic(found)]
+    notes = [*wording.notes(found), wording.traffic(found)]
     return Section("moved", "What moved since training?", sections.joined(*parts, sections.items(notes)))
 
 
@@ -33,7 +33,7 @@ HEADS = ["Column", "Moved", "Difference", "95 % interval", "…More"]
 
 
 def _row(column: Column) -> tuple[Markup | str, ...]:
-    said, bounds, more = words.cells(column)
+    said, bounds, more = wording.cells(column)
     yes = Markup("<strong>yes</strong>") if column.moved else "no"
     return column.name, yes, said, bounds, "; ".join(more)
 
@@ -43,7 +43,7 @@ def segments(found: Explained) -> Section | None:
     if not found.segments:
         return None
     rows = [
-        (f"{each.column} {each.value}", f"{each.rows:,}", f"{each.live:.4g}", f"{each.then:.4g}", *words.gap(each))
+        (f"{each.column} {each.value}", f"{each.rows:,}", f"{each.live:.4g}", f"{each.then:.4g}", *wording.gap(each))
         for each in found.segments
     ]
     heads = ["Segment", "#Live rows", "#Live loss", "#Holdout", "#Difference", "95 % interval"]
@@ -53,5 +53,5 @@ def segments(found: Explained) -> Section | None:
 
 def few(found: Explained) -> Section | None:
     """The loss where few rows have a label."""
-    lines = words.few(found)
+    lines = wording.few(found)
     return Section("few", "Few rows have a label", sections.items(lines)) if lines else None

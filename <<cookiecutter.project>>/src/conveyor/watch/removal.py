@@ -1,7 +1,7 @@
 """Removes lines from files of a log, while replicas write there. It runs where the folder is, and needs only Python.
 
-A replica opens its file anew for each write. So a file is first given another name: the next write begins it anew, and
-the last one has ended a moment later. Then the lines that stay are written beside it and take its place.
+A replica opens its file again for each write. So a file is first renamed: the next write makes a new file, and the last
+one has ended a moment later. Then the lines that stay are written beside it and take its place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the reason of an event says in numbers: the gate writes them there, and nothing else holds them for long."""
+"""The numbers in the reason of an event: the gate writes them there, and no other place keeps them for long."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The form in which a model is served: the first one whose answers equal the original's on all tested rows.
 
-Tested are all holdout rows, a few of them alone, and some of them with changed values, one column at a time: no value,
-an unseen text, and numbers, see probes.py.
+The test takes all holdout rows, a few of them alone, and some of them with changed values, one column at a time: no
+value, an unseen text, and numbers, see probes.py.
 """
 
 from __future__ import annotations
