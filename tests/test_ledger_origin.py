@@ -114,6 +114,21 @@ def test_a_remote_that_refuses_the_push_is_named_and_nothing_is_written(place):
     assert place.refs(bare) == before
 
 
+@pytest.mark.parametrize(("taken", "of"), [("refs/tags/champion", "event 1 waits"), ("refs/heads/ledger/x", "nothing")])
+def test_a_ref_in_the_place_of_the_ledgers_is_named_with_the_mend(place, taken, of):
+    bare = place.remote()
+    place.project.run("git", "--git-dir", str(bare), "update-ref", taken, "refs/heads/main")
+    with pytest.raises(Misuse, match=f"'{taken}' exists; cannot create .*; rename that ref: .* its place; {of}"):
+        place.promote("first", push=True)
+    place.project.run("git", "--git-dir", str(bare), "update-ref", "-d", taken)
+    assert place.promote("first", push=True).champion().event == 2
+
+
+def test_a_full_disk_is_not_called_a_matter_of_access():
+    error = git_module.GitError("fatal: write error: No space left on device")
+    assert str(store.Store.unread(error)).endswith("No space left on device; make room")
+
+
 def test_a_remote_that_is_gone_is_an_error_and_not_a_fresh_start(place):
     place.project.git("remote", "add", "origin", str(place.folder / "nowhere.git"))
     with pytest.raises(Misuse, match="^ledger: origin cannot be read: .*check the remote and your access$"):

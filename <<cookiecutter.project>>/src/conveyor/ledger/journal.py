@@ -214,6 +214,7 @@ class Journal(State):
         waiting = self.pending()
         state = f"event {waiting.number} waits for the next run" if waiting else "nothing was changed"
         mend = "; delete that .lock file if no git is at work" if ".lock'" in str(error) else ""
+        mend = "; rename that ref: the ledger needs its place" if "exists; cannot create" in str(error) else mend
         return Misuse(f"ledger: {self.store.where} did not take the event: {error}{mend}; {state}")
 
 
