@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from conveyor.core import environment
@@ -164,7 +164,8 @@ class Models:
             system.makedirs(place, exist_ok=True)
             # A new name first: a file system that is cut off leaves no half file under the right one.
             system.pipe_file(f"{name}.writing", _packed(bundle.files))
-            system.mv(f"{name}.writing", name)
+            with suppress(FileNotFoundError):  # another writer of the same bytes has moved it
+                system.mv(f"{name}.writing", name)
             if self._content(system, name, bundle.digest) is None:
                 raise OSError("what was written there cannot be read back")
 
