@@ -10,7 +10,7 @@ import pytest
 from ledgers import WRITER, kinds
 
 from conveyor.core import git as git_module
-from conveyor.core.errors import Misuse
+from conveyor.core.errors import Misuse, Refused
 from conveyor.ledger import store
 from conveyor.ledger.events import Moved
 from conveyor.model.bundle import Bundle
@@ -284,6 +284,34 @@ def test_a_roll_back_is_asked_for_again_with_another_reason_or_event_to_go_furth
     assert "event 7 is this roll-back already" in place.act("rollback", ledger, 4, "it is slow")
     place.act("rollback", ledger, 2, "it is slow")
     assert place.open().champion().key == place.key("first")
+
+
+def test_a_run_that_is_started_again_does_not_roll_back_the_champion_that_came_since(place, monkeypatch):
+    """A person who sees a red run starts it again; what it asked for was done, and another model was delivered."""
+    three(place)
+    monkeypatch.setenv("GITHUB_REPOSITORY", "team/late")
+    monkeypatch.setenv("GITHUB_RUN_ID", "77")
+    asked(place, "rollback", place.project.path)
+    assert "event 7 is this roll-back already" in asked(place, "rollback", place.project.path)
+    monkeypatch.setenv("GITHUB_RUN_ID", "78")
+    place.promote("fourth", push=True)
+    monkeypatch.setenv("GITHUB_RUN_ID", "77")
+    with pytest.raises(
+        Refused, match="^rollback: event 7 is the roll-back of this run already, and champion/000010 is"
+    ):
+        asked(place, "rollback", place.project.path)
+    assert place.open().number == 10
+    monkeypatch.setenv("GITHUB_RUN_ID", "79")
+    assert "champion/000012 is model" in asked(place, "rollback", place.project.path)
+
+
+def test_a_run_whose_roll_back_did_not_come_to_serve_goes_back_when_it_is_started_again(place, monkeypatch):
+    three(place)
+    monkeypatch.setenv("GITHUB_REPOSITORY", "team/late")
+    monkeypatch.setenv("GITHUB_RUN_ID", "77")
+    ledger = place.open(push=True)
+    ledger.abort(ledger.roll_back(None, "it is slow"), "it does not become healthy")
+    assert "champion/000010 is model" in asked(place, "rollback", place.project.path)
 
 
 def test_a_server_without_atomic_pushes_takes_one_ref_after_another(place):
