@@ -231,6 +231,21 @@ def test_a_push_whose_answer_was_lost_is_known_to_have_happened(place, monkeypat
     assert written == {"rollback": ["rolled_back", "live"], "quarantine": ["quarantined"], "prune": ["pruned"]}[verb]
 
 
+@pytest.mark.parametrize("verb", ["rollback", "quarantine", "prune"])
+def test_a_server_that_shows_a_push_a_moment_later_has_taken_it(place, monkeypatch, verb):
+    """A copy of it may answer who reads."""
+    three(place)
+    script = """case " $* " in *" push "*) real "$@" || exit; echo 2 > '{0}'; exit;; esac
+        case " $* " in *" fetch "*refs/heads/ledger*)
+            left=$(cat '{0}' 2>/dev/null || echo 0)
+            [ "$left" = 0 ] || {{ echo $((left - 1)) > '{0}'; exit 0; }};;
+        esac"""
+    place.git_that(monkeypatch, script.format(place.folder / "behind"))
+    asked(place, verb, place.project.path)
+    written = kinds(place.open())[6:]
+    assert written == {"rollback": ["rolled_back", "live"], "quarantine": ["quarantined"], "prune": ["pruned"]}[verb]
+
+
 def test_a_promotion_whose_answers_are_lost_is_written_once(place, monkeypatch):
     place.remote()
     place.git_that(monkeypatch, LOST)
