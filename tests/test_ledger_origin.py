@@ -11,6 +11,7 @@ from ledgers import WRITER, kinds
 
 from conveyor.core import git as git_module
 from conveyor.core.errors import Misuse, Refused
+from conveyor.gate.looks import Sight
 from conveyor.ledger import store
 from conveyor.ledger.events import Moved
 from conveyor.model.bundle import Bundle
@@ -289,6 +290,33 @@ def test_one_who_got_no_answer_asks_again_and_nothing_is_done_twice(place, monke
     written = kinds(place.open())[6:]
     assert written == {"rollback": ["rolled_back", "live"], "quarantine": ["quarantined"], "prune": ["pruned"]}[verb]
     assert place.open().pending() is None
+
+
+ACTS = {
+    "accepted": lambda place, ledger: ledger.accept(place.bundle("fourth"), ledger.number, "promote", "better"),
+    "live": lambda place, ledger: ledger.settle(),
+    "approved": lambda place, ledger: ledger.approve(place.bundle("fourth"), ledger.number, "why"),
+    "blocked": lambda place, ledger: ledger.note(
+        place.bundle("fourth"), ledger.number, "block", "no", Sight(holdout="rows", rows=7)
+    ),
+    "confirmed": lambda place, ledger: ledger.confirm(ledger.champion(), "no worse"),
+    "released": lambda place, ledger: ledger.release(ledger.lived[-1], "v1.0.0", "an image"),
+}
+
+
+@pytest.mark.parametrize("kind", ACTS)
+def test_a_workflow_that_got_no_answer_is_started_again_and_nothing_is_written_twice(place, monkeypatch, kind):
+    three(place)
+    if kind == "live":
+        ACTS["accepted"](place, place.open(push=True))
+    number = place.open().number
+    place.git_that(monkeypatch, CUT)
+    with pytest.raises(Misuse, match="was sent to origin and may be written: run the same again"):
+        ACTS[kind](place, place.open(push=True))
+    place.git_that(monkeypatch, "")
+    for _ in range(2):
+        ACTS[kind](place, place.open(push=True))
+    assert kinds(place.open())[number:] == [kind]
 
 
 def test_a_roll_back_is_asked_for_again_with_another_reason_or_event_to_go_further(place):
