@@ -4,11 +4,13 @@ import json
 import re
 
 import pytest
+from filelock import FileLock
 from ledgers import kinds
 
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
-from conveyor.ledger import fsck
+from conveyor.gate.looks import Sight
+from conveyor.ledger import fsck, store
 
 LEFT = {"empty": b"", "zeros": b"\0" * 41, "cut": b"0123abc", "of a lost object": b"1" * 40 + b"\n"}
 left = pytest.mark.parametrize("content", LEFT.values(), ids=LEFT)
@@ -61,6 +63,69 @@ def test_a_broken_witness_and_broken_bytes_are_put_back_as_it_is_told(place, con
     mended(place, str(error.value))
     assert "sound" in fsck.run(Project(place.project.path), repair=True)
     assert place.refs() == before
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "at origin"])
+@pytest.mark.parametrize("name", ["", ":model.skops"], ids=["the commit", "a file"])
+def test_bytes_whose_objects_are_damaged_are_listed(place, remote, name):
+    """Whoever needs them is sent to `make fsck`, which must not call the ledger sound."""
+    place.remote() if remote else None
+    place.promote("first", push=True)
+    ledger = place.promote("second", push=True)
+    commit = ledger.stored(place.key("second")).model
+    lost = place.project.git("rev-parse", f"{commit}{name}").stdout.strip()
+    file = place.project.path / ".git/objects" / lost[:2] / lost[2:]
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(Misuse, match="`make fsck` says how$"):
+        ledger.bundle(ledger.champion())
+    if remote and not name:  # git does not even fetch then
+        with pytest.raises(Misuse, match="; make a fresh clone$"):
+            told(place)
+        return
+    [line] = told(place)
+    assert line.startswith(f"refs/models/{place.key('second')} is damaged here: ")
+    assert line.endswith("make a fresh clone" if remote else '"Back up and restore"')
+    if remote:
+        other = place.open(place.clone("fresh"))
+        assert other.bundle(other.champion()).files == place.bundle("second").files
+
+
+def test_an_origin_that_has_lost_an_object_is_told_as_such(place):
+    bare = place.remote()
+    head = place.promote("first", push=True).head
+    (bare / "objects" / head[:2] / head[2:]).unlink()
+    tree = place.project.git("rev-parse", f"{head}^{{tree}}").stdout.strip()
+    place.project.run("git", "--git-dir", str(bare), "fetch", "--quiet", str(place.project.path), head)
+    (bare / "objects" / tree[:2] / tree[2:]).unlink()
+    clone = place.folder / "colleague"
+    words = ("clone", "--quiet", "--single-branch", "--no-tags", f"file://{bare}", str(clone))
+    place.project.git(*words)
+    with pytest.raises(Misuse, match="on the remote side.*; `git fsck` there says what is lost$"):
+        place.open(clone)
+
+
+def test_a_last_event_whose_commit_is_lost_is_told_with_what_is_left_of_the_branch(place):
+    before = place.promote("first").head
+    ledger = place.open()
+    ledger.note(place.bundle("second"), 2, "keep", "no", Sight(holdout="rows", rows=7))
+    (place.project.path / ".git/objects" / ledger.head[:2] / ledger.head[2:]).unlink()
+    with pytest.raises(
+        Misuse, match="^ledger: refs/heads/ledger names an object that is missing; .* and this clone has$"
+    ):
+        place.open()
+    mended(place, told(place)[0])
+    assert place.open().head == before
+
+
+def test_a_process_that_holds_the_lock_is_named_and_not_called_a_matter_of_access(place, monkeypatch):
+    place.remote()
+    monkeypatch.setattr(store, "WAIT", 0.1)
+    with (
+        FileLock(place.project.path / ".git/conveyor-ledger.lock"),
+        pytest.raises(Misuse, match="another process fetches the ledger for more than .*; wait for it, or end it$"),
+    ):
+        place.open()
 
 
 @left

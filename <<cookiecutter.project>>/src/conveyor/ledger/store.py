@@ -43,6 +43,13 @@ PUSH = (
     *("--no-follow-tags", "--no-signed", "--recurse-submodules=no"),
 )
 BYTES_A_SECOND = 200_000  # the slowest push that is waited for
+# What keeps a clone from reading origin, with its mend, by git's words.
+CAUSES = {
+    "No space left|File too large|quota exceeded": "make room",
+    "another process": "wait for it, or end it",
+    "on the remote side": "`git fsck` there says what is lost",
+    "corrupt loose object|^error: (inflate|object file)|bad object": "make a fresh clone",
+}
 LARGE = 10_000.0  # seconds for the bytes of a model, as for its push
 
 
@@ -160,7 +167,8 @@ class Store:
         mend = f"`{drop}`, then `make fsck REPAIR=1` puts it back"
         if ref == BRANCH:
             back = self._logged(ref)
-            mend = f"`{drop} && git update-ref {ref} {back}` puts it where it was" if back else f"{PAGE}, {RESTORE}"
+            put = f"`{drop} && git update-ref {ref} {back}` puts it at the last commit that git's log of it names"
+            mend = f"{put} and this clone has" if back else f"{PAGE}, {RESTORE}"
         raise Damaged(Damage(str(broken), mend))
 
     def _logged(self, ref: str) -> str | None:
@@ -233,8 +241,8 @@ class Store:
 
     @staticmethod
     def unread(error: GitError) -> Misuse:
-        full = re.search("No space left|File too large|quota exceeded", str(error))
-        mend = "make room" if full else "check the remote and your access"
+        found = (mend for cause, mend in CAUSES.items() if re.search(cause, str(error)))
+        mend = next(found, "check the remote and your access")
         return Misuse(f"ledger: origin cannot be read: {error}; {mend}")
 
     # Writing
