@@ -61,7 +61,7 @@ format: setup  ## format the template's own code
 	$(BIN)/ruff check --config pyproject.toml --fix .
 
 # What needs an engine or act, and what is more about git, MLflow's server or a cluster than about the Python.
-SAME := act alerts bench delivery_runs demo engine faults github github_parser image image_contents judge kubernetes ledger_damage ledger_events ledger_local ledger_origin ledger_private ledger_where mirror pages platforms rollout workflows_by_hand workflows_grown workflows_run workflows_watch
+SAME := act alerts bench delivery_runs demo engine faults github github_parser image image_contents judge kubernetes ledger_broken ledger_damage ledger_events ledger_local ledger_origin ledger_private ledger_where mirror pages platforms rollout workflows_by_hand workflows_grown workflows_run workflows_watch
 test-python: setup  ## run the tests that depend on the Python and on the libraries, and on no engine
 	NO_SKIPS=1 $(OFF) $(UNCOMPILED) $(BIN)/python -m pytest -n 2 $(SAME:%=--ignore=tests/test_%.py)
 

@@ -78,6 +78,28 @@ else:
     sys.exit(3)
 """
 
+READ = """
+import sys
+from pathlib import Path
+from conveyor.core.project import Project
+from conveyor.ledger.ledger import Ledger
+root, stop = map(Path, sys.argv[1:])
+last = reads = 0
+while not stop.exists():
+    number = Ledger(Project(root)).number
+    if number < last:
+        sys.exit(f"{number} events after {last}")
+    last, reads = number, reads + 1
+print(reads)
+"""
+# A hook of git that kills the writer, and git itself, at one change of references: before they are written, or after.
+KILL = """#!/bin/sh
+[ "$1" = aborted ] && exit 0
+echo x >> '{folder}/changes'
+[ "$(wc -l < '{folder}/changes')" = "$(cat '{folder}/kill')" ] || exit 0
+kill -9 $(ps -o ppid= -p $PPID) $PPID
+"""
+
 
 @dataclass
 class Row:
@@ -449,6 +471,52 @@ def chaos(folder: Path, rounds: int) -> Row:
     return row
 
 
+def alone(folder: Path, seconds: float) -> Row:
+    """A ledger without a remote: three readers all the time, and a writer that is killed at each change of refs."""
+    row, place = Row("no remote, three readers, the writer killed at each change of references"), Place(folder)
+    place.git("remote", "remove", "origin")
+    for name in ("first", "second", "third"):
+        place.start(place.root, name).communicate()
+    stop, changes = folder / "stop", folder / "changes"
+    hook = place.root / ".git/hooks/reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    readers = [place.run(READ, str(place.root), str(stop)) for _ in range(3)]
+    end, cut, promoted = time.monotonic() + seconds, 0, set()
+    for turn in itertools.count():
+        verb, name = ("promote", "promote", "rollback", "prune")[turn % 4], f"alone-{turn}"
+        if time.monotonic() > end:
+            break
+        for point in itertools.count(1):
+            (folder / "kill").write_text(str(point))
+            changes.unlink(missing_ok=True)
+            hook.write_text(KILL.format(folder=folder))
+            hook.chmod(0o755)
+            process = place.start(place.root, name) if verb == "promote" else place.act(verb, place.root, name)
+            told = process.communicate()[1].decode()[-300:]
+            hook.unlink()
+            for lock in (place.root / ".git").rglob("*.lock"):  # what git says then: delete it if no git is at work
+                if lock.name != "conveyor-ledger.lock":
+                    lock.unlink()
+            row.rounds += 1
+            if process.returncode != -signal.SIGKILL:
+                row.wrong += [f"{name}, {verb}: {told}"] if process.returncode else []
+                break
+            cut += 1
+            try:
+                place.ledger()
+            except Misuse as damaged:
+                row.wrong.append(f"{name}, {verb}, change {point}: {damaged}")
+        promoted |= {name} if verb == "promote" else set()
+        row.wrong += place.sound(promoted)
+    stop.touch()
+    for reader in readers:
+        said, told = reader.communicate()
+        row.wrong += [told.decode()[-300:]] if reader.returncode else []
+        row.wrong += [] if reader.returncode or int(said) > 3 else ["a reader read nothing"]
+    row.note = f"{place.ledger().number} events, {cut} were killed"
+    return row
+
+
 def big_holdout() -> Row:
     """A million rows, every metric and every guard."""
     import resource
@@ -487,6 +555,7 @@ def main(part: float) -> None:
             "hidden": lambda f: hidden(f, rounds(5)),
             "flaky": lambda f: flaky(f, rounds(20)),
             "chaos": lambda f: chaos(f, rounds(40)),
+            "alone": lambda f: alone(f, 60 * part),
             "rows": lambda f: big_holdout(),
         }.items():
             place = Path(folder) / name

@@ -6,11 +6,12 @@ import pytest
 from engine import SshHost
 from ledgers import Place, kinds
 from standins import gh
-from test_repository_settings import MAIN_ONLY, HostedRepository
+from test_repository_settings import MAIN_ONLY, RULESETS, HostedRepository
 
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
 from conveyor.github import ledger_key
+from conveyor.github.ledger_key import GUARDS
 from conveyor.ledger.key import HOSTS, SIGNERS
 
 
@@ -24,7 +25,7 @@ def hosted(project, tmp_path, monkeypatch):
     hosted.place.promote("first", push=True)
     for name, value in {"GITHUB_REPOSITORY": "acme/late-flights", "PATH": hosted.path}.items():
         monkeypatch.setenv(name, value)
-    hosted.has()
+    hosted.has(rulesets=[{**RULESETS[name], "id": number, "source": "acme"} for number, name in enumerate(GUARDS)])
     return hosted
 
 
@@ -56,7 +57,7 @@ def test_the_first_run_makes_a_key_for_environments_of_main_and_writes_what_is_r
         assert there["deployment_branch_policy"] == MAIN_ONLY and "reviewers" not in there
         assert tuple(branch["name"] for branch in there["branches"]) == refs
     assert state["variables"] == {"LEDGER_ENVIRONMENT": "ledger"}
-    assert state["rulesets"] == [], "nobody is locked out before the signers are on main"
+    assert {each["name"] for each in state["rulesets"]} == GUARDS, "nobody is locked out before the signers are on main"
     private = state["secrets"]["ledger"]
     assert private.startswith("-----BEGIN OPENSSH PRIVATE KEY")
     texts = [path for path, text in hosted.project.texts().items() if "PRIVATE KEY-" in text and path.parts[0] != "src"]
@@ -76,7 +77,7 @@ def test_the_second_run_lets_only_deploy_keys_write_the_branch_and_the_witnesses
     merged(hosted)
     for _ in range(2):  # safe to repeat
         assert first_run(hosted).startswith("only the ledger's key writes the ledger now")
-    rulesets = {each["name"]: each for each in hosted.state["rulesets"]}
+    rulesets = {each["name"]: each for each in hosted.state["rulesets"] if each["name"] not in GUARDS}
     assert set(rulesets) == {"ledger-key", "ledger-key-tags"}
     places = {(each["target"], *each["conditions"]["ref_name"]["include"]) for each in rulesets.values()}
     assert places == {("branch", "refs/heads/ledger"), ("tag", "refs/tags/champion/*")}
@@ -98,6 +99,18 @@ def test_the_key_then_writes_signed_events_and_before_it_is_merged_the_token_doe
     ledger = hosted.place.open()
     assert kinds(ledger) == ["accepted", "live"] * 2
     assert "gpgsig" in hosted.project.git("cat-file", "commit", ledger.head).stdout
+
+
+@pytest.mark.parametrize("name", sorted(GUARDS))
+@pytest.mark.parametrize("how", ["missing", "disabled"])
+def test_a_key_that_code_without_a_review_could_read_is_not_made(hosted, name, how):
+    """Who may push to main, or may push a tag v*, chooses what runs in the environment with the key."""
+    kept = [each for each in hosted.state["rulesets"] if each["name"] != name]
+    off = [{**RULESETS[name], "id": 9, "source": "acme", "enforcement": "disabled"}] if how == "disabled" else []
+    hosted.has(rulesets=kept + off)
+    with pytest.raises(Misuse, match=f"^github-setup: the ruleset '{name}' is not active, .*APPLY=1` makes it, then"):
+        first_run(hosted)
+    assert hosted.written() == [] and not (hosted.project.path / SIGNERS).exists()
 
 
 def test_a_plan_without_environments_is_refused_before_a_key_is_made(hosted):
@@ -176,6 +189,13 @@ def over_ssh(place, monkeypatch, tmp_path):
     host.start()
     yield place, bare
     host.stop()
+
+
+def test_a_repository_whose_path_has_signs_of_ssh_and_of_the_shell_is_pushed_from_too(over_ssh, tmp_path):
+    place, bare = over_ssh
+    root = tmp_path / 'o\'brien 100%d "late"'
+    place.project.path.rename(root)
+    assert place.promote("first", root, push=True).number == 2 and "refs/heads/ledger" in place.refs(bare)
 
 
 def test_it_is_pushed_by_ssh_with_the_key_and_only_to_the_host_that_is_known(over_ssh):

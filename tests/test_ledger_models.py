@@ -102,6 +102,23 @@ def test_bytes_that_are_lost_or_damaged_at_a_url_are_told_and_written_again_by_w
     assert file.read_bytes() == whole and fsck.damages(Project(place.project.path))[1] == []
 
 
+def test_two_who_keep_the_same_bytes_at_once_do_each_other_no_harm(place, monkeypatch):
+    """The other one is a moment faster with the file that both have written."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    outside(place, f"file://{place.folder}/models")
+    right = LocalFileSystem.mv
+
+    def late(system, *given, **more):
+        right(system, *given, **more)
+        right(system, *given, **more)
+
+    monkeypatch.setattr(LocalFileSystem, "mv", late)
+    ledger = place.promote("first")
+    assert [file.name for file in (place.folder / "models").iterdir()] == [f"{place.bundle('first').digest}.tar"]
+    assert ledger.bundle(ledger.champion()).files == place.bundle("first").files
+
+
 def test_bytes_in_git_stay_where_they_are_when_a_team_moves_to_a_url(place):
     place.promote("first")
     outside(place, f"file://{place.folder}/models")

@@ -10,7 +10,8 @@ import pytest
 from ledgers import WRITER, kinds
 
 from conveyor.core import git as git_module
-from conveyor.core.errors import Misuse
+from conveyor.core.errors import Misuse, Refused
+from conveyor.gate.looks import Sight
 from conveyor.ledger import store
 from conveyor.ledger.events import Moved
 from conveyor.model.bundle import Bundle
@@ -112,6 +113,21 @@ def test_a_remote_that_refuses_the_push_is_named_and_nothing_is_written(place):
     with pytest.raises(Misuse, match="^ledger: origin did not take the event: .*nothing was changed$"):
         ledger.accept(place.bundle("first"), 0, "bootstrap", "")
     assert place.refs(bare) == before
+
+
+@pytest.mark.parametrize(("taken", "of"), [("refs/tags/champion", "event 1 waits"), ("refs/heads/ledger/x", "nothing")])
+def test_a_ref_in_the_place_of_the_ledgers_is_named_with_the_mend(place, taken, of):
+    bare = place.remote()
+    place.project.run("git", "--git-dir", str(bare), "update-ref", taken, "refs/heads/main")
+    with pytest.raises(Misuse, match=f"'{taken}' exists; cannot create .*; rename that ref: .* its place; {of}"):
+        place.promote("first", push=True)
+    place.project.run("git", "--git-dir", str(bare), "update-ref", "-d", taken)
+    assert place.promote("first", push=True).champion().event == 2
+
+
+def test_a_full_disk_is_not_called_a_matter_of_access():
+    error = git_module.GitError("fatal: write error: No space left on device")
+    assert str(store.Store.unread(error)).endswith("No space left on device; make room")
 
 
 def test_a_remote_that_is_gone_is_an_error_and_not_a_fresh_start(place):
@@ -216,6 +232,21 @@ def test_a_push_whose_answer_was_lost_is_known_to_have_happened(place, monkeypat
     assert written == {"rollback": ["rolled_back", "live"], "quarantine": ["quarantined"], "prune": ["pruned"]}[verb]
 
 
+@pytest.mark.parametrize("verb", ["rollback", "quarantine", "prune"])
+def test_a_server_that_shows_a_push_a_moment_later_has_taken_it(place, monkeypatch, verb):
+    """A copy of it may answer who reads."""
+    three(place)
+    script = """case " $* " in *" push "*) real "$@" || exit; echo 2 > '{0}'; exit;; esac
+        case " $* " in *" fetch "*refs/heads/ledger*)
+            left=$(cat '{0}' 2>/dev/null || echo 0)
+            [ "$left" = 0 ] || {{ echo $((left - 1)) > '{0}'; exit 0; }};;
+        esac"""
+    place.git_that(monkeypatch, script.format(place.folder / "behind"))
+    asked(place, verb, place.project.path)
+    written = kinds(place.open())[6:]
+    assert written == {"rollback": ["rolled_back", "live"], "quarantine": ["quarantined"], "prune": ["pruned"]}[verb]
+
+
 def test_a_promotion_whose_answers_are_lost_is_written_once(place, monkeypatch):
     place.remote()
     place.git_that(monkeypatch, LOST)
@@ -261,6 +292,33 @@ def test_one_who_got_no_answer_asks_again_and_nothing_is_done_twice(place, monke
     assert place.open().pending() is None
 
 
+ACTS = {
+    "accepted": lambda place, ledger: ledger.accept(place.bundle("fourth"), ledger.number, "promote", "better"),
+    "live": lambda place, ledger: ledger.settle(),
+    "approved": lambda place, ledger: ledger.approve(place.bundle("fourth"), ledger.number, "why"),
+    "blocked": lambda place, ledger: ledger.note(
+        place.bundle("fourth"), ledger.number, "block", "no", Sight(holdout="rows", rows=7)
+    ),
+    "confirmed": lambda place, ledger: ledger.confirm(ledger.champion(), "no worse"),
+    "released": lambda place, ledger: ledger.release(ledger.lived[-1], "v1.0.0", "an image"),
+}
+
+
+@pytest.mark.parametrize("kind", ACTS)
+def test_a_workflow_that_got_no_answer_is_started_again_and_nothing_is_written_twice(place, monkeypatch, kind):
+    three(place)
+    if kind == "live":
+        ACTS["accepted"](place, place.open(push=True))
+    number = place.open().number
+    place.git_that(monkeypatch, CUT)
+    with pytest.raises(Misuse, match="was sent to origin and may be written: run the same again"):
+        ACTS[kind](place, place.open(push=True))
+    place.git_that(monkeypatch, "")
+    for _ in range(2):
+        ACTS[kind](place, place.open(push=True))
+    assert kinds(place.open())[number:] == [kind]
+
+
 def test_a_roll_back_is_asked_for_again_with_another_reason_or_event_to_go_further(place):
     three(place)
     asked(place, "rollback", place.project.path)
@@ -269,6 +327,34 @@ def test_a_roll_back_is_asked_for_again_with_another_reason_or_event_to_go_furth
     assert "event 7 is this roll-back already" in place.act("rollback", ledger, 4, "it is slow")
     place.act("rollback", ledger, 2, "it is slow")
     assert place.open().champion().key == place.key("first")
+
+
+def test_a_run_that_is_started_again_does_not_roll_back_the_champion_that_came_since(place, monkeypatch):
+    """A person who sees a red run starts it again; what it asked for was done, and another model was delivered."""
+    three(place)
+    monkeypatch.setenv("GITHUB_REPOSITORY", "team/late")
+    monkeypatch.setenv("GITHUB_RUN_ID", "77")
+    asked(place, "rollback", place.project.path)
+    assert "event 7 is this roll-back already" in asked(place, "rollback", place.project.path)
+    monkeypatch.setenv("GITHUB_RUN_ID", "78")
+    place.promote("fourth", push=True)
+    monkeypatch.setenv("GITHUB_RUN_ID", "77")
+    with pytest.raises(
+        Refused, match="^rollback: event 7 is the roll-back of this run already, and champion/000010 is"
+    ):
+        asked(place, "rollback", place.project.path)
+    assert place.open().number == 10
+    monkeypatch.setenv("GITHUB_RUN_ID", "79")
+    assert "champion/000012 is model" in asked(place, "rollback", place.project.path)
+
+
+def test_a_run_whose_roll_back_did_not_come_to_serve_goes_back_when_it_is_started_again(place, monkeypatch):
+    three(place)
+    monkeypatch.setenv("GITHUB_REPOSITORY", "team/late")
+    monkeypatch.setenv("GITHUB_RUN_ID", "77")
+    ledger = place.open(push=True)
+    ledger.abort(ledger.roll_back(None, "it is slow"), "it does not become healthy")
+    assert "champion/000010 is model" in asked(place, "rollback", place.project.path)
 
 
 def test_a_server_without_atomic_pushes_takes_one_ref_after_another(place):

@@ -1,6 +1,7 @@
 """Risk: the ledger is read from, or written to, another repository than the team's."""
 
 import os
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from conveyor.core.errors import Misuse
-from conveyor.core.git import GitError
+from conveyor.core.git import ELSEWHERE, GitError
 from conveyor.ledger.repository import place_of
 
 
@@ -68,6 +69,19 @@ def test_variables_of_another_repository_do_not_reach_this_one(place, monkeypatc
     for name in [name for name in os.environ if name.startswith("GIT_") and name != "GIT_CONFIG_NOSYSTEM"]:
         monkeypatch.delenv(name)
     assert place.refs(other) == before and "refs/heads/ledger" in place.refs(bare)
+
+
+def test_no_variable_that_git_calls_one_of_a_repository_reaches_another(place):
+    names = place.project.git("rev-parse", "--local-env-vars").stdout.split()
+    kept = [name for name in names if not ELSEWHERE.fullmatch(name) and name not in place.open().store.git.variables]
+    assert len(names) > 10 and kept == []
+
+
+@pytest.mark.parametrize("name", ["late (fetch).git", "late (push) [x] y.git", "late [blob:none].git"])
+def test_an_origin_with_an_odd_name_is_one_place(place, name):
+    bare = place.remote()
+    place.project.git("remote", "set-url", "origin", str(bare.rename(place.folder / name)))
+    assert place.promote("first", push=True).number == 2
 
 
 def test_an_origin_that_is_pushed_to_another_repository_is_refused_with_the_mend(place):
@@ -141,6 +155,26 @@ def test_a_second_project_of_one_repository_is_refused(place):
             place.open(root)
 
 
+def test_a_project_whose_machinery_has_a_conflict_in_a_merge_is_one_project(place):
+    """The index then has a file three times."""
+    seal = "src/conveyor/SEAL"
+    blob = place.project.git("rev-parse", f"HEAD:{seal}").stdout.strip()
+    stages = "".join(f"100644 {blob} {stage}\t{seal}\n" for stage in (1, 2, 3))
+    lines = f"0 {'0' * 40}\t{seal}\n{stages}".encode()
+    subprocess.run(["git", "update-index", "--index-info"], cwd=place.project.path, input=lines, check=True)
+    assert place.open().number == 0
+
+
+def test_a_setting_for_every_origin_makes_none(place, monkeypatch):
+    """`git remote` then lists an origin without a URL."""
+    settings = place.folder / "settings"
+    settings.write_text('[remote "origin"]\n\tprune = true\n[remote "upstream"]\n\tprune = true\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    assert not place.promote("first").store.remote
+    bare = place.remote()
+    assert place.promote("second", push=True).store.remote and "refs/heads/ledger" in place.refs(bare)
+
+
 def test_what_a_person_has_set_for_their_own_pushes_does_no_harm(place):
     bare = place.remote()
     git = place.project.git
@@ -202,6 +236,47 @@ def test_the_token_replaces_the_header_that_checkout_left(place, monkeypatch):
     server.server_close()
     server.server_close()
     assert Headers.seen and all(seen == ["basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0LXRva2Vu"] for seen in Headers.seen)
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers each request with a page, as a proxy that wants a login does."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>Please log in</html>")
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a clone that has read it", "a new clone"])
+def test_a_page_of_a_proxy_is_not_taken_for_an_origin_without_a_ledger(place, known):
+    """git takes the page for a repository without refs: it would be the first champion's turn again."""
+    bare = place.remote()
+    place.promote("first", push=True)
+    clone = place.clone("colleague")
+    if known:
+        place.open(clone)
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place.project.git("-C", str(clone), "remote", "set-url", "origin", f"http://127.0.0.1:{server.server_port}/flights")
+    with pytest.raises(
+        Misuse, match='^ledger: origin shows no branch at all; if it is new, .* "A new origin", else ch'
+    ):
+        place.open(clone)
+    server.shutdown()
+    server.server_close()
+    place.project.git("-C", str(clone), "remote", "set-url", "origin", str(bare))
+    assert place.open(clone).number == 2
+
+
+def test_a_new_origin_has_no_ledger_yet(place):
+    place.project.run("git", "init", "--quiet", "--bare", str(place.folder / "remote.git"))
+    place.project.git("remote", "add", "origin", str(place.folder / "remote.git"))
+    assert place.open().number == 0
+    place.project.git("push", "--quiet", "--set-upstream", "origin", "main")
+    assert place.open().number == 0 and place.promote("first", push=True).number == 2
 
 
 def test_a_git_that_is_too_old_is_named(place, monkeypatch):

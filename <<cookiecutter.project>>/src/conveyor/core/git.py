@@ -14,13 +14,30 @@ LEAST = (2, 31)  # the first git that takes settings from its environment: a tok
 # What a hook, or a caller's `git -c`, says about another repository: none of it is about this one.
 ELSEWHERE = re.compile(
     "GIT_(DIR|WORK_TREE|IMPLICIT_WORK_TREE|COMMON_DIR|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|PREFIX"
-    "|NAMESPACE|SHALLOW_FILE|GRAFT_FILE|REPLACE_REF_BASE|QUARANTINE_PATH|[A-Z]+_PATHSPECS"
+    "|INTERNAL_SUPER_PREFIX|NAMESPACE|SHALLOW_FILE|GRAFT_FILE|REPLACE_REF_BASE|QUARANTINE_PATH|[A-Z]+_PATHSPECS"
     "|CONFIG|CONFIG_PARAMETERS|CONFIG_COUNT|CONFIG_(KEY|VALUE)_[0-9]+)"
 )
 
 
+# What git says of a ref whose file is damaged (it goes on without the ref), or whose object is missing.
+BROKEN = re.compile(rb"^(warning: ignoring broken ref|fatal: missing object [0-9a-f]+ for) (.+)$", re.MULTILINE)
+
+
 class GitError(Exception):
     """git failed; the text is the line of its output that gives the cause."""
+
+
+class BrokenRef(GitError):
+    """A ref cannot be read.
+
+    Attributes:
+        ref: its name.
+        lost: whether its object is missing; else its file is damaged.
+    """
+
+    def __init__(self, ref: str, lost: bool) -> None:
+        super().__init__(f"{ref} {'names an object that is missing' if lost else 'is damaged'}")
+        self.ref, self.lost = ref, lost
 
 
 def complaint(stderr: bytes) -> str:
@@ -71,6 +88,7 @@ class Git:
             "LC_ALL": "C",
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_GRAFT_FILE": os.devnull,  # so would other parents of a commit, from .git/info/grafts
         }
         given = {name: value for name, value in os.environ.items() if not ELSEWHERE.fullmatch(name)}
         self.variables = {**given, **fixed, **(variables or {})}
@@ -83,17 +101,39 @@ class Git:
         Raises:
             GitError: git is missing, exited with an error, or did not answer in time.
         """
+        done = self._ended(words, stdin, more, seconds)
+        if done.returncode:
+            raise GitError(complaint(done.stderr) or f"git {words[0]} exited with {done.returncode}")
+        return done.stdout
+
+    def refs(self, *patterns: str) -> list[list[str]]:
+        """The name, the object and the kind of the object of each ref that matches.
+
+        Raises:
+            BrokenRef: one of them cannot be read: git alone would pass over it.
+            GitError: see ``bytes``.
+        """
+        words = ("for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", *patterns)
+        done = self._ended(words, None, None, None)
+        for broken in BROKEN.finditer(done.stderr):
+            ref = os.fsdecode(broken[2])
+            if any(f"{ref}/".startswith(f"{pattern.rstrip('/')}/") for pattern in patterns):
+                raise BrokenRef(ref, broken[1].startswith(b"fatal"))
+        if done.returncode:
+            raise GitError(complaint(done.stderr))
+        return [line.split(" ") for line in done.stdout.decode(errors="replace").splitlines()]
+
+    def _ended(
+        self, words: tuple[str, ...], stdin: builtins.bytes | None, more: dict[str, str] | None, seconds: float | None
+    ) -> subprocess.CompletedProcess[builtins.bytes]:
         limit = seconds or SECONDS
         try:
-            done = bounded(["git", *words], self.root, stdin, {**self.variables, **(more or {})}, limit)
+            return bounded(["git", *words], self.root, stdin, {**self.variables, **(more or {})}, limit)
         except FileNotFoundError:
             raise GitError("git is not installed") from None
         except subprocess.TimeoutExpired:
             verb = next(word for word in words if not word.startswith("-") and "=" not in word)
             raise GitError(f"git {verb} did not answer within {limit:.0f} seconds") from None
-        if done.returncode:
-            raise GitError(complaint(done.stderr) or f"git {words[0]} exited with {done.returncode}")
-        return done.stdout
 
     def __call__(
         self,

@@ -48,6 +48,11 @@ def rollback(project: Project, to: int | None, because: str) -> str:
             f" {done.number} is this roll-back already, by the same person for the same reason; TO=... names another"
         )
     left = ledger.champion()
+    if left and (done := _by_this_run(project, because)):
+        raise Refused(
+            f"rollback: event {done.number} is the roll-back of this run already, and champion/{left.event:06d} is"
+            " newer; start the workflow anew to take that one back"
+        )
 
     def go_back() -> Event:
         champion = ledger.champion()
@@ -70,6 +75,15 @@ def rollback(project: Project, to: int | None, because: str) -> str:
         ) from None
     gone = str(written.replaces)[:12]
     return f"champion/{ledger.lived[-1].number:06d} is model {written.key[:12]} again; {gone} is quarantined"
+
+
+def _by_this_run(project: Project, because: str) -> Event | None:
+    """The roll-back that an earlier attempt of this run of a workflow brought to serve."""
+    ledger, run = ledger_of(project), project.environment.run_url
+    asked = [event for event in ledger.events if run and (event.run, event.reason) == (run, because)]
+    served = [(event.key, event.number) for event in ledger.lived]
+    found = (event for event in asked if event.type == "rolled_back")
+    return next((e for e in found if any(key == e.key and number > e.number for key, number in served)), None)
 
 
 def _deployed(project: Project, event: Event) -> str:

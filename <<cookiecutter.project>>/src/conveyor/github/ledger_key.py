@@ -26,6 +26,7 @@ from conveyor.ledger.ledger import ledger_of
 NAME = "ledger"
 # The jobs that write the ledger run in these; a release does so for a tag v*, which only maintainers make.
 ENVIRONMENTS = {NAME: ("main", "v*"), "staging": ("main",), "production": ("main",)}
+GUARDS = {"main", "versions"}  # the rulesets by which only reviewed code runs where the key is
 VARIABLE = {"name": "LEDGER_ENVIRONMENT", "value": NAME}
 Ask = Callable[[str], Any]
 
@@ -51,7 +52,7 @@ def run(project: Project) -> str:
     """The first run, or the second one where main has the signers.
 
     Raises:
-        Misuse: the plan has no environments, there is such a key already, or gh refuses a request.
+        Misuse: a ruleset or the plan's environments are missing, there is such a key already, or gh refuses a request.
     """
     host, repository = setup.where(project.root)
 
@@ -66,8 +67,14 @@ def run(project: Project) -> str:
         gh(request.words(repository), what, json.dumps(body).encode())
         print(f"github-setup {what}")
 
+    there_are = ask("rulesets?includes_parents=false&per_page=100")
+    if missing := GUARDS - {each["name"] for each in there_are if each["enforcement"] == "active"}:
+        raise Misuse(
+            f"github-setup: the ruleset {min(missing)!r} is not active, so anybody who may push could get the ledger's"
+            " key; `make github-setup APPLY=1` makes it, then run this again"
+        )
     if _on_main(project):
-        known = {ruleset["name"]: ruleset["id"] for ruleset in ask("rulesets?includes_parents=false&per_page=100")}
+        known = {each["name"]: each["id"] for each in there_are}
         for body in rulesets():
             there = f"rulesets/{known[body['name']]}" if body["name"] in known else None
             make(f"ruleset {body['name']}", "PUT" if there else "POST", there or "rulesets", body)

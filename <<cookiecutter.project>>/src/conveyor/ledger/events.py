@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any, Literal, NoReturn, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 from pydantic import Field, ValidationError, field_validator
 
 from conveyor.core.files import to_json
-from conveyor.core.frozen import Frozen, Names
+from conveyor.core.frozen import Frozen
 
 SCHEMA = 2
 MOST_BYTES = 2**20  # of one event
 MOST_NUMBER = 10**6  # numbers are written with six digits
+MOST_ROWS = 10**12  # of one holdout
 TIME = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$"
 COMMIT = "^([0-9a-f]{40}|[0-9a-f]{64})$"
 SHA256 = "^[0-9a-f]{64}$"
@@ -85,7 +86,7 @@ class Event(Frozen):
     outcome: str = Field(max_length=100)
     reason: str = Field(max_length=100_000)
     holdout: str | None = Field(default=None, max_length=100)
-    rows: int | None = Field(default=None, ge=0)
+    rows: int | None = Field(default=None, ge=0, lt=MOST_ROWS)
     sketch: str | None = Field(default=None, pattern=SKETCH)
     recipe: str | None = Field(default=None, pattern=RECIPE)
     anchor: str | None = Field(default=None, pattern=SHA256)
@@ -95,7 +96,7 @@ class Event(Frozen):
     tag: str | None = Field(default=None, max_length=1000)
     model: str | None = Field(default=None, pattern=COMMIT)
     before: str | None = Field(default=None, pattern=COMMIT)
-    keys: Names = ()
+    keys: tuple[Annotated[str, Field(pattern=SHA256)], ...] = Field(default=(), strict=False)
 
     @field_validator("time", "clock")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -58,9 +59,9 @@ def line(ledger: Ledger, event: Event, names: dict[str, str]) -> str:
 
 def _about(ledger: Ledger, event: Event) -> list[str]:
     """Which other model or place an event is about."""
-    before = next((each for each in reversed(ledger.lived) if each.number < event.number), None)
+    before = bisect_left(ledger.lived, event.number, key=lambda each: each.number)
     if event.type in JUDGED and before:
-        return [f"compared with champion {before.key[:12]}"]
+        return [f"compared with champion {ledger.lived[before - 1].key[:12]}"]
     if event.replaces:
         return [f"in place of {event.replaces[:12]}"]
     return []

@@ -17,7 +17,7 @@ from conveyor.core.project import Project, now
 from conveyor.ledger.events import SCHEMA, Event, Kind, Moved
 from conveyor.ledger.key import SIGNERS
 from conveyor.ledger.models import Models
-from conveyor.ledger.reading import NEW, Reading, read
+from conveyor.ledger.reading import NEW, TURNS, Reading, read
 from conveyor.ledger.signatures import Signatures
 from conveyor.ledger.state import State
 from conveyor.ledger.store import BRANCH, MODELS, WITNESS, Store
@@ -153,7 +153,11 @@ class Journal(State):
         wanted = {ref: at for ref, at in refs.items() if at and ref != BRANCH}
         models = [ref.removeprefix(MODELS) for ref in wanted if ref.startswith(MODELS)]
         try:
-            look = self.store.look(_witnesses(wanted), models)
+            for turn in range(TURNS):
+                look = self.store.look(_witnesses(wanted), models)
+                if failed or look.head != self.head:
+                    break
+                self.store.pause(turn)  # what answers may be a copy that is a moment behind
         except Misuse as lost:
             raise Misuse(
                 f"{failed or lost}; event {event.number} was sent to origin and may be written: run the same again,"
@@ -214,6 +218,7 @@ class Journal(State):
         waiting = self.pending()
         state = f"event {waiting.number} waits for the next run" if waiting else "nothing was changed"
         mend = "; delete that .lock file if no git is at work" if ".lock'" in str(error) else ""
+        mend = "; rename that ref: the ledger needs its place" if "exists; cannot create" in str(error) else mend
         return Misuse(f"ledger: {self.store.where} did not take the event: {error}{mend}; {state}")
 
 

@@ -47,9 +47,11 @@ class Key:
         hosts = self.project.root / HOSTS
         if not hosts.is_file():
             raise Misuse(f"{HOSTS}: missing; `make github-setup LEDGER_KEY=1` writes it")
+        # ssh reads the blanks and signs of a path in an option as its own: this copy's path has none.
+        known = shutil.copyfile(hosts, self.file.with_name("known_hosts"))
         ssh = (
             f"ssh -i '{self.file}' -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes"
-            f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile='{hosts}' -o GlobalKnownHostsFile=/dev/null"
+            f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile='{known}' -o GlobalKnownHostsFile=/dev/null"
         )
         if "://" in url and not url.startswith("ssh://"):
             host, _, path = place_of(url).partition("/")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from conveyor.core import environment
@@ -20,7 +20,7 @@ from conveyor.ledger.chain import contents_of
 from conveyor.ledger.damage import Damage, Left
 from conveyor.ledger.events import Event
 from conveyor.ledger.state import State
-from conveyor.ledger.store import BRANCH, LARGE, MODELS, Store
+from conveyor.ledger.store import BRANCH, LARGE, MODELS, PAGE, RESTORE, Store
 from conveyor.model.bundle import Bundle, digest_of
 
 PIECE = 50_000_000
@@ -164,7 +164,8 @@ class Models:
             system.makedirs(place, exist_ok=True)
             # A new name first: a file system that is cut off leaves no half file under the right one.
             system.pipe_file(f"{name}.writing", _packed(bundle.files))
-            system.mv(f"{name}.writing", name)
+            with suppress(FileNotFoundError):  # another writer of the same bytes has moved it
+                system.mv(f"{name}.writing", name)
             if self._content(system, name, bundle.digest) is None:
                 raise OSError("what was written there cannot be read back")
 
@@ -231,7 +232,7 @@ class Models:
         """The models whose bytes are missing or are others.
 
         Args:
-            whole: also read those at the URL.
+            whole: also read those at the URL, and those in git that this clone has.
             there: the commits of the bytes that are in git, by key; None: all are listed.
         """
         in_git = [event for event in events if event.model or self.url is None]
@@ -242,6 +243,9 @@ class Models:
             ref = f"{MODELS}{event.key}"
             at = there.get(event.key)
             if at and (event.model is None or at == event.model):
+                if whole and self.store.seen().models.get(event.key) == at and (why := self._unsound(event, at)):
+                    mend = "make a fresh clone" if self.store.remote else f"{PAGE}, {RESTORE}"
+                    found.append(Damage(f"{ref} is damaged here: {why}", mend, stops=False))
                 continue
             what = self.lost(event) if at is None else f"{ref} holds other bytes than event {event.number} stored"
             repair: tuple[tuple[str, str], ...] = ()
@@ -269,6 +273,13 @@ class Models:
                 for event in gone
             ]
         return found
+
+    def _unsound(self, event: Event, commit: str) -> str | None:
+        """What is wrong with bytes that this clone has; None: nothing."""
+        try:
+            return None if digest_of(self._read(commit)) == event.digest else f"event {event.number} stored other bytes"
+        except GitError as error:
+            return str(error)
 
 
 def _names(system: Any, place: str) -> list[str]:

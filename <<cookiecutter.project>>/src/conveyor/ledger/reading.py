@@ -25,12 +25,11 @@ from conveyor.ledger.damage import Damage, Damaged
 from conveyor.ledger.events import SCHEMA, Unsound, plain, read_again
 from conveyor.ledger.signatures import Signatures
 from conveyor.ledger.state import State
-from conveyor.ledger.store import BRANCH, VERIFIED, WITNESS, Look, Store
+from conveyor.ledger.store import BRANCH, PAGE, RESTORE, VERIFIED, WITNESS, Look, Store
 
 RULES = "2"  # another number verifies everything again
 NEW = 50  # a writer without an origin notes after so many events that they were verified
 TURNS = 4
-PAGE = "docs/ledger.md"
 
 
 @dataclass
@@ -88,21 +87,24 @@ def _once(store: Store, state: State, whole: bool) -> Reading:
     signatures = Signatures(store.project)
     # A laptop's own ledger is not the beginning of the one that it finds at an origin later.
     rules = f"{RULES}{signatures.rules}{'' if store.remote else '-here'}"
-    known = store.seen()
-    base = None if whole else known.verified.get(rules)
-    look = store.look(from_hundred(max(known.tags, default=0)) if base else ("",))
+    try:
+        known = store.seen()
+    except Damaged as broken:
+        return Reading(Look(), state, [broken.damage], rules=rules)
+    verified = known.verified.get(rules)
+    base = None if whole else verified
+    look = store.look(from_hundred(max(known.tags, default=0)) if base else ("",), whole=verified is None)
     reading = Reading(look, state, rules=rules)
     if look.head is None:
         if look.tags or (store.remote and known.head):
             reading.damages.append(_no_branch(store, known, look))
         return reading
-    verified = known.verified.get(rules)
     if whole and verified and verified != look.head and not _descends(store, verified, look.head):
         reading.damages.append(_rewritten(store, verified, look.head, rules))
     try:
         new = _take(store, reading, look.head, base, signatures)
     except GitError as error:
-        mend = "make a fresh clone" if store.remote else f'{PAGE}, "Back up and restore"'
+        mend = "make a fresh clone" if store.remote else f"{PAGE}, {RESTORE}"
         reading.damages.append(Damage(f"the branch `ledger` of {store.where} cannot be read: {error}", mend))
         return reading
     _witnesses(store, reading)
@@ -198,7 +200,7 @@ def _unsound(store: Store, broken: Broken, chain: list[Link]) -> Damage:
         if not any(change.path == SUMMARY for link in chain for change in link.changes):
             what = f"the branch `ledger` of {store.where} holds no events: {broken.what}"
             return Damage(what, "it is not ours, rename it")
-        return Damage(broken.what, f'no commit is sound; {PAGE}, "Back up and restore"')
+        return Damage(broken.what, f"no commit is sound; {PAGE}, {RESTORE}")
     sound = f"the last sound commit is {str(broken.sound)[:12]}"
     return Damage(broken.what, f'{sound}; {PAGE}, "A bad commit", says how to go back to it')
 

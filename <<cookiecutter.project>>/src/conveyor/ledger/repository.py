@@ -10,6 +10,7 @@ from conveyor.core.environment import Environment
 from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
 
+PARTIAL = re.compile(r" \(fetch\) \[.*\]$")  # git names the filter of a partial clone behind the URL
 SEAL = ":(top,glob)**/src/conveyor/SEAL"
 
 
@@ -19,6 +20,7 @@ class Repository:
     Attributes:
         remote: whether a remote named origin holds the ledger.
         url: that of origin, to push to.
+        partial: whether this clone may lack objects that origin has.
 
     Raises:
         Misuse: the ledger could be another one than the team's.
@@ -26,17 +28,21 @@ class Repository:
 
     def __init__(self, project: Project) -> None:
         git = project.git
-        remotes = [line.split("\t", 1) for line in git("remote", "--verbose").splitlines()]
+        # A remote without a URL is none: a person's settings for every origin, such as remote.origin.prune, make one.
+        listed = (line.partition("\t") for line in git("remote", "--verbose").splitlines())
+        remotes = [(name, url) for name, _, url in listed if url]
         self.remote = bool(remotes)
         self.url = _one_place(remotes) if self.remote else ""
-        sealed = [name for name in git("ls-files", "--full-name", "-z", SEAL).split("\0") if name]
+        self.partial = any(name == "origin" and PARTIAL.search(url) for name, url in remotes)
+        # In a merge with conflicts the index has a file up to three times.
+        sealed = {name for name in git("ls-files", "--full-name", "-z", SEAL).split("\0") if name}
         if len(sealed) > 1:
             named = sorted((name.removesuffix("src/conveyor/SEAL") or "./" for name in sealed), key=len)
             places = " and ".join(named[:2])
             raise Misuse(f"ledger: {places} are two projects, and a repository has one ledger; give each its own")
 
 
-def _one_place(remotes: list[list[str]]) -> str:
+def _one_place(remotes: list[tuple[str, str]]) -> str:
     """The URL of origin, from what `git remote --verbose` says.
 
     Raises:
@@ -50,7 +56,11 @@ def _one_place(remotes: list[list[str]]) -> str:
             f" `git remote rename {named} origin`, or `git remote remove {named}` for a ledger of this clone alone"
         )
     fetched, pushed = (
-        [re.sub(rf" \({way}\).*", "", url) for name, url in remotes if name == "origin" and f" ({way})" in url]
+        [
+            found[1]
+            for name, url in remotes
+            if name == "origin" and (found := re.fullmatch(rf"(.*) \({way}\)(?: \[.*\])?", url))
+        ]
         for way in ("fetch", "push")
     )
     if len(pushed) > 1:

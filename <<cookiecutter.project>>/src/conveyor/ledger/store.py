@@ -11,6 +11,7 @@ the commit up to which this clone has verified the events.
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,8 +20,9 @@ from dataclasses import dataclass, field, replace
 from filelock import FileLock, Timeout
 
 from conveyor.core.errors import Misuse
-from conveyor.core.git import SECONDS, GitError
+from conveyor.core.git import SECONDS, BrokenRef, GitError
 from conveyor.core.project import Project
+from conveyor.ledger.damage import Damage, Damaged
 from conveyor.ledger.events import Moved
 from conveyor.ledger.key import SIGNERS, Key
 from conveyor.ledger.repository import Repository, credentials
@@ -28,6 +30,7 @@ from conveyor.ledger.repository import Repository, credentials
 BRANCH, WITNESS, MODELS = "refs/heads/ledger", "refs/tags/champion/", "refs/models/"
 OURS = "refs/conveyor/"
 VERIFIED = f"{OURS}verified/"
+PAGE, RESTORE = "docs/ledger.md", '"Back up and restore"'
 WAIT = 60.0  # seconds for another writer of this repository
 EVERYTHING = 10**9  # as a depth: git counts a larger one as "the history of every branch"
 FETCH = (
@@ -40,6 +43,13 @@ PUSH = (
     *("--no-follow-tags", "--no-signed", "--recurse-submodules=no"),
 )
 BYTES_A_SECOND = 200_000  # the slowest push that is waited for
+# What keeps a clone from reading origin, with its mend, by git's words.
+CAUSES = {
+    "No space left|File too large|quota exceeded": "make room",
+    "another process": "wait for it, or end it",
+    "on the remote side": "`git fsck` there says what is lost",
+    "corrupt loose object|^error: (inflate|object file)|bad object": "make a fresh clone",
+}
 LARGE = 10_000.0  # seconds for the bytes of a model, as for its push
 
 
@@ -82,13 +92,14 @@ class Store:
 
     # Looking
 
-    def look(self, witnesses: Iterable[str] = ("",), models: Iterable[str] = ()) -> Look:
+    def look(self, witnesses: Iterable[str] = ("",), models: Iterable[str] = (), whole: bool = False) -> Look:
         """The refs as they are now.
 
         Args:
             witnesses: of the witnesses at origin, those whose number begins with one of these texts; of the others it
                 is known what this clone last saw. Without an origin all are looked at.
             models: the keys of the models whose bytes are looked for at origin, and fetched.
+            whole: bring all objects of the events, also where this clone seems to have them.
 
         Raises:
             Misuse: origin cannot be read.
@@ -99,7 +110,7 @@ class Store:
         try:
             if keys := list(models):
                 self._bring(keys)
-            self.fetch(f"+{BRANCH}:{OURS}ledger", *patterns)
+            self.fetch(f"+{BRANCH}:{OURS}ledger", *patterns, whole=whole)
         except GitError as error:
             if "couldn't find remote ref" not in str(error):
                 raise self.unread(error) from None
@@ -109,28 +120,77 @@ class Store:
                     self.fetch(*patterns)
             except GitError as error:
                 raise self.unread(error) from None
+            self._not_empty()
             return replace(self.seen(), head=None)
         return self.seen()
 
+    def _not_empty(self) -> None:
+        """Check that origin has branches if it had some: git takes any page of a proxy for an empty repository.
+
+        Raises:
+            Misuse: it has none.
+        """
+        if self.git("for-each-ref", "--count=1", "refs/remotes/") and not self.at_origin("refs/heads/*"):
+            raise Misuse(
+                f'ledger: origin shows no branch at all; if it is new, {PAGE}, "A new origin", else check the remote'
+                " and your access"
+            )
+
     def seen(self) -> Look:
-        """The refs as this clone knows them, without a question to origin."""
+        """The refs as this clone knows them, without a question to origin.
+
+        Raises:
+            Damaged: one of them cannot be read, and is no copy of what origin has.
+        """
         places = (f"{OURS}ledger", f"{OURS}champion/", f"{OURS}models/") if self.remote else (BRANCH, WITNESS, MODELS)
-        listed = self.git("for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", *places, VERIFIED)
-        found = [line.split(" ") for line in listed.splitlines()]
+        try:
+            found = self.git.refs(*places, VERIFIED)
+        except BrokenRef as broken:
+            self._forget(broken)
+            return self.seen()
         # A record of what was verified that is no commit is none.
         refs = {name: at for name, at, kind in found if kind == "commit" or not name.startswith(VERIFIED)}
         # Other tags under this prefix are not the ledger's.
         tags = {int(name): at for name, at in _under(refs, places[1]).items() if re.fullmatch("[0-9]{6}", name)}
         return Look(refs.get(places[0]), tags, _under(refs, places[2]), _under(refs, VERIFIED))
 
-    def fetch(self, *refspecs: str) -> None:
+    def _forget(self, broken: BrokenRef) -> None:
+        """Delete a ref that cannot be read, as after a power cut, if it is a copy: it is fetched again.
+
+        Raises:
+            Damaged: it is none.
+        """
+        ref, shared = broken.ref, self.project.clone.shared
+        if self.remote:
+            return self.update([f"delete {ref}"]) if broken.lost else (shared / ref).unlink()
+        drop = f"git update-ref -d {ref}" if broken.lost else f"rm {shlex.quote(str(shared / ref))}"
+        mend = f"`{drop}`, then `make fsck REPAIR=1` puts it back"
+        if ref == BRANCH:
+            back = self._logged(ref)
+            put = f"`{drop} && git update-ref {ref} {back}` puts it at the last commit that git's log of it names"
+            mend = f"{put} and this clone has" if back else f"{PAGE}, {RESTORE}"
+        raise Damaged(Damage(str(broken), mend))
+
+    def _logged(self, ref: str) -> str | None:
+        """The last commit that git's log of a ref names and this clone has."""
+        log = self.project.clone.shared / "logs" / ref
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        commits = [line.split(" ")[1] for line in reversed(lines) if " " in line]
+        return next((each for each in commits if self.git.succeeds("cat-file", "-e", f"{each}^{{commit}}")), None)
+
+    def fetch(self, *refspecs: str, whole: bool = False) -> None:
         """Fetch from origin; one process of this clone at a time, for git refuses two that write one ref.
+
+        Args:
+            whole: bring all objects.
 
         Raises:
             GitError: origin cannot be read.
         """
         # A clone without old commits of the ledger gets them; those of other branches stay as they are.
         deep = [f"--depth={EVERYTHING}"] if self.project.clone.shallow else []
+        # A partial clone would ask for each file of an event by itself when that is read.
+        deep += ["--refetch"] if whole and self.repository.partial else []
         with self.locked("another process fetches the ledger"):
             self.git(*FETCH, *deep, "origin", *refspecs, more=self.credentials())
 
@@ -181,7 +241,9 @@ class Store:
 
     @staticmethod
     def unread(error: GitError) -> Misuse:
-        return Misuse(f"ledger: origin cannot be read: {error}; check the remote and your access")
+        found = (mend for cause, mend in CAUSES.items() if re.search(cause, str(error)))
+        mend = next(found, "check the remote and your access")
+        return Misuse(f"ledger: origin cannot be read: {error}; {mend}")
 
     # Writing
 
