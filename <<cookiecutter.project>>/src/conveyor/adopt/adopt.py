@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from conveyor.adopt import draft, edit, infer, plan, prepare, sniff
+from conveyor.adopt import draft, edit, infer, meant, plan, prepare, sniff
 from conveyor.core import params
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256, to_json, write_bytes
@@ -71,7 +71,7 @@ def run(
     say(
         "adopt     trying it in a copy: contract, training, and a comparison with a constant (some seconds, or minutes)"
     )
-    decision = _tried(project, changes)
+    decision, changes = _holding(project, changes, say)
     for name, content in changes.items():
         if content is None and name.startswith("data/"):
             say(f"adopt     {name} goes; git has it")
@@ -82,9 +82,12 @@ def run(
         mend = "raise split.holdout in params.yaml, or take more rows; `make pipeline` would block the model"
         return f"{against} on {decision.rows:,} held out rows, which are too few to tell: {mend}"
     interval = f"with the interval {_figure(of.challenger_low)} to {_figure(of.challenger_high)}"
+    rest = f"on {decision.rows:,} held out rows"
+    if not _holds(decision):
+        mend = "add columns or rows that tell the target, or try another model in model.py"
+        return f"{against} {interval} {rest}; it is beyond its floor, so `make pipeline` would block it: {mend}"
     better = "" if decision.outcome == "promote" else "; it is not shown to be better than a constant"
-    rest = f"on {decision.rows:,} held out rows{better}; next: make pipeline format check test"
-    return f"{against} {interval} {rest}"
+    return f"{against} {interval} {rest}{better}; next: make pipeline format check test"
 
 
 def _figure(value: float | None) -> str:
@@ -116,7 +119,7 @@ def _place(
 
 
 def _changes(
-    project: Project, path: str, pin: str, frame: pd.DataFrame, roles: infer.Roles, way: sniff.Way
+    project: Project, path: str, pin: str, frame: pd.DataFrame, roles: infer.Roles, way: meant.Way
 ) -> dict[str, bytes | None]:
     """The new content of each file; None: it goes."""
     root = project.root
@@ -257,6 +260,27 @@ def _differ(project: Project, changes: dict[str, bytes | None], say: Callable[[s
         lines = difflib.unified_diff(before.splitlines(), content.decode().splitlines(), name, name, lineterm="", n=0)
         for line in lines:
             say(line)
+
+
+def _holding(
+    project: Project, changes: dict[str, bytes | None], say: Callable[[str], None]
+) -> tuple[Decision, dict[str, bytes | None]]:
+    """What came of the baseline, or of boosting if that alone keeps to the floors: heavy tails spoil a linear model."""
+    decision, text = _tried(project, changes), (changes["params.yaml"] or b"").decode()
+    boosted = edit.boosted(text, decision.metric) if not _holds(decision) else None
+    if boosted is None:
+        return decision, changes
+    say("adopt     the baseline is beyond its floor: trying boosting in its place")
+    other = changes | {"params.yaml": boosted.encode()}
+    again = _tried(project, other)
+    if not _holds(again):
+        return decision, changes
+    say("adopt     model.params.estimator is boosting, which keeps to the floor")
+    return again, other
+
+
+def _holds(decision: Decision) -> bool:
+    return all(floor.holds for floor in decision.floors)
 
 
 def _tried(project: Project, changes: dict[str, bytes | None]) -> Decision:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from conveyor.adopt import append, edit, origin, plan, sniff
+from conveyor.adopt import append, edit, meant, origin, plan, sniff
 from conveyor.core import params
 from conveyor.core.ci import outputs
 from conveyor.core.environment import data_options
@@ -126,13 +126,13 @@ def _read(project: Project, files: dict[str, bytes], place: str, known: pd.DataF
         return None
 
 
-def _way(project: Project) -> sniff.Way:
+def _way(project: Project) -> meant.Way:
     """How `adopt` has read the data: the same source writes its marks as then."""
     try:
         noted = json.loads((project.root / SUITE).read_bytes())["meta"]["adopt"]["way"]
-        return sniff.Way(noted["decimal"], dict(noted["dates"]))
+        return meant.Way(noted["decimal"], dict(noted["dates"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return sniff.Way()
+        return meant.Way()
 
 
 def _ended(files: dict[str, bytes]) -> tuple[dict[str, bytes], bool]:
