@@ -17,10 +17,10 @@ from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from conveyor.adopt import adopt, draft, edit, infer, prepare, sniff
-from conveyor.adopt.plan import PLAN
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
 from conveyor.core.params import load
+from conveyor.core.project import PLAN, Project
 from conveyor.data import contract
 
 
@@ -632,11 +632,11 @@ def test_boosting_is_tried_only_where_the_baseline_is_beyond_its_floor_and_kept_
     def tried(project, changes):
         seen.append(changes["params.yaml"])
         value = next(left)
-        return SimpleNamespace(metric="mae", floors=[SimpleNamespace(holds=value <= 2.0)], value=value)
+        return SimpleNamespace(metric="mae", floors=[SimpleNamespace(holds=value <= 2.0)], value=value), None
 
     monkeypatch.setattr(adopt, "_tried", tried)
     given = {"params.yaml": (project.path / "params.yaml").read_bytes(), "model.py": b""}
-    decision, changes = adopt._holding(project, given, lambda line: None)
+    decision, _, changes = adopt._holding(project, given, lambda line: None)
     assert len(seen) == len(values)
     assert (changes == given) == (kept == "baseline") and changes["model.py"] == b""
     assert decision.value == values[-1 if kept == "boosted" else 0] and changes["params.yaml"] in seen
@@ -772,6 +772,28 @@ def test_an_adopt_that_fails_or_is_killed_leaves_the_old_state_or_is_finished_by
         shutil.copytree(kept, plan)
         for name, content in list(zip(names, contents, strict=False))[:done_before]:
             (project.path / name).write_bytes(content)
+        (project.path / "data" / ".writing-left").write_bytes(b"half")
+        killed = "build/adopt: `adopt`, .* was killed while it replaced files; run it again; to keep .*"
+        one_line(project.cli("validate", check=False), 2, killed)
         project.cli("adopt", "--data", "nowhere.csv", "--target", "x", check=False)
         assert [(project.path / name).read_bytes() for name in names[:2]] == contents
         assert not (project.path / names[2]).exists() and not plan.exists()
+        assert not (project.path / "data" / ".writing-left").exists()
+
+
+def test_a_folder_that_takes_the_place_of_another_one_keeps_none_of_its_files_and_loses_none(project):
+    old, other = project.path / "data" / "events", as_parquet(**SAME)
+    (old / "deep").mkdir(parents=True)
+    (old / "deep" / "part-9.parquet").write_bytes(other)
+    new = {"part-0.parquet": b"0", "part-1.parquet": b"1"}
+    files, own = Project(project.path), {f"data/events/{name}": content for name, content in new.items()}
+    with pytest.raises(Misuse, match="^data/events: is there already, and git does not have it; commit it, or move it"):
+        adopt._new_files(files, "data/events", new)
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "events")
+    assert adopt._new_files(files, "data/events", new) == own | {"data/events/deep/part-9.parquet": None}
+    assert adopt._new_files(files, "data/others", {"": b"2"}) == {"data/others": b"2"}
+    assert adopt._new_files(files, "data/flights.csv.gz", {"": b"2"}) == {"data/flights.csv.gz": b"2"}
+    (project.path / "data" / "mine.csv").write_bytes(b"a,b")
+    with pytest.raises(Misuse, match="^data/mine.csv: is there already"):
+        adopt._new_files(files, "data/mine.csv", {"": b"2"})

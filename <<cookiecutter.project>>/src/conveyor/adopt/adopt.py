@@ -59,7 +59,7 @@ def run(
     path, new = _place(project, data, files, found.frame, found.native)
     frame = formats.read(new or files, path, roles.text, ())
     changes = _changes(project, path, source.pin(new or files), frame, roles, found.way)
-    changes |= {f"{path}/{inner}" if inner else path: content for inner, content in new.items()}
+    changes |= _new_files(project, path, new)
     settings = _settings((changes["params.yaml"] or b"").decode())
     most = max(map(len, (new or files).values()))
     if most > MOST_BYTES and "://" not in path:
@@ -71,23 +71,24 @@ def run(
     say(
         "adopt     trying it in a copy: contract, training, and a comparison with a constant (some seconds, or minutes)"
     )
-    decision, changes = _holding(project, changes, say)
+    decision, first, changes = _holding(project, changes, say)
     for name, content in changes.items():
         if content is None and name.startswith("data/"):
             say(f"adopt     {name} goes; git has it")
     plan.carry_out(project, changes)
     [of] = [one for one in decision.metrics if one.name == decision.metric]
     against = f"{path}: {decision.metric} {_figure(of.challenger)}, a constant has {_figure(of.champion)},"
-    if of.challenger_low is None:
-        mend = "raise split.holdout in params.yaml, or take more rows; `make pipeline` would block the model"
-        return f"{against} on {decision.rows:,} held out rows, which are too few to tell: {mend}"
-    interval = f"with the interval {_figure(of.challenger_low)} to {_figure(of.challenger_high)}"
-    rest = f"on {decision.rows:,} held out rows"
-    if not _holds(decision):
-        mend = "add columns or rows that tell the target, or try another model in model.py"
-        return f"{against} {interval} {rest}; it is beyond its floor, so `make pipeline` would block it: {mend}"
+    interval = ""
+    if of.challenger_low is not None:
+        interval = f" with the interval {_figure(of.challenger_low)} to {_figure(of.challenger_high)}"
+    rest = f"{against}{interval} on {decision.rows:,} held out rows"
+    if first.outcome == "block":
+        mend = "take more rows, or raise split.holdout in params.yaml"
+        if not _holds(decision):
+            mend = "add columns that tell the target, or another model in model.py"
+        return f"{rest}; `make pipeline` would block it ({first.reason}): {mend}"
     better = "" if decision.outcome == "promote" else "; it is not shown to be better than a constant"
-    return f"{against} {interval} {rest}{better}; next: make pipeline format check test"
+    return f"{rest}{better}; next: make pipeline format check test"
 
 
 def _figure(value: float | None) -> str:
@@ -116,6 +117,22 @@ def _place(
     if native:
         return f"data/{name}", files
     return f"data/{name.split('.')[0] or 'rows'}.parquet", {"": sniff.parquet_of(frame)}
+
+
+def _new_files(project: Project, path: str, new: dict[str, bytes]) -> dict[str, bytes | None]:
+    """What is written below ``path``: of a folder that is there the other files go.
+
+    Raises:
+        Misuse: something is there that is neither the pinned data nor in git.
+    """
+    place, made = project.root / path, {f"{path}/{inner}" if inner else path: data for inner, data in new.items()}
+    if not new or not place.exists():
+        return {**made}
+    if path != project.params.data.path and not _kept_by_git(project, path):
+        raise Misuse(f"{path}: is there already, and git does not have it; commit it, or move it away")
+    files = [file for file in place.rglob("*") if not file.is_dir()] if "" not in new else []
+    there = [file.relative_to(project.root).as_posix() for file in files]
+    return {**made, **{name: None for name in there if name not in made}}
 
 
 def _changes(
@@ -264,27 +281,31 @@ def _differ(project: Project, changes: dict[str, bytes | None], say: Callable[[s
 
 def _holding(
     project: Project, changes: dict[str, bytes | None], say: Callable[[str], None]
-) -> tuple[Decision, dict[str, bytes | None]]:
-    """What came of the baseline, or of boosting if that alone keeps to the floors: heavy tails spoil a linear model."""
-    decision, text = _tried(project, changes), (changes["params.yaml"] or b"").decode()
-    boosted = edit.boosted(text, decision.metric) if not _holds(decision) else None
+) -> tuple[Decision, Decision, dict[str, bytes | None]]:
+    """What came of the baseline, or of boosting if that alone keeps to the floors: heavy tails spoil a linear model.
+
+    Returns:
+        The comparison with a constant, the verdict of a first champion, and the changes.
+    """
+    found, text = _tried(project, changes), (changes["params.yaml"] or b"").decode()
+    boosted = edit.boosted(text, found[0].metric) if not _holds(found[0]) else None
     if boosted is None:
-        return decision, changes
+        return *found, changes
     say("adopt     the baseline is beyond its floor: trying boosting in its place")
     other = changes | {"params.yaml": boosted.encode()}
     again = _tried(project, other)
-    if not _holds(again):
-        return decision, changes
+    if not _holds(again[0]):
+        return *found, changes
     say("adopt     model.params.estimator is boosting, which keeps to the floor")
-    return again, other
+    return *again, other
 
 
 def _holds(decision: Decision) -> bool:
     return all(floor.holds for floor in decision.floors)
 
 
-def _tried(project: Project, changes: dict[str, bytes | None]) -> Decision:
-    """The baseline against a constant, both on the holdout, in a copy of the repository.
+def _tried(project: Project, changes: dict[str, bytes | None]) -> tuple[Decision, Decision]:
+    """The baseline against a constant, both on the holdout, and as a first champion, in a copy of the repository.
 
     Raises:
         Misuse: the contract does not hold, or training fails; the line is of that step.
@@ -322,11 +343,12 @@ def _tried(project: Project, changes: dict[str, bytes | None]) -> Decision:
     predicted = answer(bundle, columns.features(held_out, names), tried.params.model.trusted_types).predictions
     groups, unit = units.units(held_out, names, rule.block)
     constant = _constant(y[trained], names.task, predicted)
-    decision = decide(
-        y[~trained], constant, predicted, rule, task=names.task, groups=groups, unit=unit, every_metric=False
+    decision, first = (
+        decide(y[~trained], other, predicted, rule, task=names.task, groups=groups, unit=unit, every_metric=False)
+        for other in (constant, None)
     )
     shutil.rmtree(copy)
-    return decision
+    return decision, first
 
 
 def _constant(y: np.ndarray[Any, Any], task: str, predicted: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

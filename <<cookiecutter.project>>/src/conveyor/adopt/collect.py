@@ -76,6 +76,8 @@ def run(
     files, known = source.fetch(data.path, project.root), source.frame_of(project)
     if "" not in files and "://" in data.path:
         raise Misuse(f"data.path: {data.path} is a folder at a URL, and collect writes none; let your own job write it")
+    if "://" not in data.path and (project.root / data.path).is_symlink():
+        raise Misuse(f"data.path: {data.path} is a link, and collect writes no file behind one; name the file itself")
     place = origin.where(data.source)
     say(f"collect   asks {place} (as long as it takes to answer)")
     newest = known[data.time].max() if data.time else None
