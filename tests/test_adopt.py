@@ -324,6 +324,7 @@ def test_a_name_alone_makes_no_column_private_or_an_id():
             "PassengerId": range(rows),
             "Name": [f"N {number}" for number in range(rows)],
             "contact": [f"a{number}@example.org" for number in range(rows)],
+            "from": [f"10.0.{number % 7}.{number % 251}" for number in range(rows)],
             "Street": rng.choice(["Pave", "Grvl"], rows),
             "no_of_rooms": rng.integers(1, 100, rows),
             "store_id": rng.integers(1, 300, rows),
@@ -332,7 +333,7 @@ def test_a_name_alone_makes_no_column_private_or_an_id():
         }
     )
     roles = infer.roles(frame, infer.asked("y"))
-    assert list(roles.private) == ["Name", "contact"] and roles.key == ("PassengerId",)
+    assert list(roles.private) == ["Name", "contact", "from"] and roles.key == ("PassengerId",)
     assert roles.categories == ["Street"] and roles.numbers == ["no_of_rooms", "ratio"]
     assert "name something" in roles.ignore["store_id"]
 
@@ -378,6 +379,14 @@ def test_a_time_names_the_rows_of_one_group_only():
     days = pd.date_range("2023-01-01", periods=400)
     assert keyed(day=days).key == ("day",)
     assert keyed(day=days, patient_id=np.arange(400) % 50).key == ("patient_id", "day")
+
+
+def test_what_few_units_of_a_panel_are_called_is_a_feature_and_of_many_it_is_none():
+    days = pd.date_range("2023-01-01", periods=100)
+    few = {"day": np.repeat(days, 4), "shop_id": [*"abcd"] * 100}
+    assert keyed(**few).key == ("day", "shop_id") and keyed(**few).categories == ["shop_id"]
+    many = {"day": np.tile(days, 4), "shop_id": [f"S{n // 4}" for n in range(400)]}
+    assert keyed(**many).key == ("day", "shop_id") and keyed(**many).ignore["shop_id"] == "names the row"
 
 
 def test_few_whole_numbers_that_name_something_are_codes_and_not_amounts():

@@ -49,6 +49,7 @@ SENTINEL = re.compile(r"-?(9{2,}|8{2,}|7{2,})")
 PEOPLE = 50  # a column of such a name with fewer values names nobody
 MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[a-z]{2,}", re.I)
 PHONE = re.compile(r"\+\d[\d ()/-]{6,}\d")
+HOST = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 
 
 @dataclass
@@ -274,7 +275,7 @@ def _one(frame: pd.DataFrame, name: str, found: Roles) -> None:
         found.ignore[name] = "has one value in all rows"
     elif kind == "time":
         found.ignore[name] = "a time: make numbers of it, such as its hour"
-    elif name in found.key and (len(found.key) == 1 or ID.search(name)):
+    elif name in found.key and (len(found.key) == 1 or (ID.search(name) and count > PEOPLE)):
         found.ignore[name] = "names the row"
     elif (ID.search(name) or texts) and not fractions(values) and count > 0.9 * len(present) and len(present) > FEW:
         found.ignore[name] = "another value in nearly every row"
@@ -314,7 +315,11 @@ def _private(name: str, present: pd.Series, texts: bool) -> str:
     if (texts and PERSON.search(words)) or (PRIVATE.search(words) and present.nunique() > PEOPLE):
         return "its name says so"
     few = [str(text) for text in present[:200]] if texts else []
-    for pattern, what in ((MAIL, "addresses of mail"), (PHONE, "numbers of telephones")):
+    for pattern, what in (
+        (MAIL, "addresses of mail"),
+        (PHONE, "numbers of telephones"),
+        (HOST, "addresses of computers"),
+    ):
         if few and sum(bool(pattern.fullmatch(text.strip())) for text in few) > len(few) / 2:
             return what
     return ""
