@@ -744,6 +744,36 @@ def test_numbers_are_adopted_with_a_baseline_of_their_own_and_predicted(project,
     assert len(told) == 5 and told.between(25, 346).all()
 
 
+def test_texts_alone_sorted_by_class_with_a_class_of_three_rows_become_a_green_repository(project, tmp_path):
+    rng = np.random.default_rng(5)
+    grade = np.array([*["high"] * 150, *["low"] * 150, *["none"] * 97, *["odd"] * 3])
+    sure = np.where(rng.random(400) < 0.7, [text[0] for text in grade], rng.choice([*"hln"], 400))
+    frame = pd.DataFrame({"mark": sure, "shop": rng.choice(["Köln", "Bonn"], 400), "grade": grade})
+    frame.to_csv(tmp_path / "grades.csv", index=False)
+    project.cli("adopt", "--data", str(tmp_path / "grades.csv"), "--target", "grade")
+    lists = edit.columns_in((project.path / "src" / project.package / "model.py").read_text())
+    assert lists == {"CATEGORIES": ["mark", "shop"], "NUMBERS": []}
+    pipeline = project.make("pipeline", "format", "check", "test").stdout
+    assert "bootstrap" in pipeline and "failed" not in pipeline
+
+
+def test_rows_at_a_url_stay_there_or_come_as_parquet(project):
+    import fsspec
+
+    for name, content in {"rows.csv": PLAIN.encode(), "rows.tsv": PLAIN.replace(",", "\t").encode()}.items():
+        with fsspec.open(f"memory://adopt/{name}", "wb") as file:
+            file.write(content)
+    here = Project(project.path)
+    for name, path, count in (("rows.csv", "memory://adopt/rows.csv", 0), ("rows.tsv", "data/rows.parquet", 1)):
+        files = adopt._files(here, f"memory://adopt/{name}")
+        found = sniff.read(files, name)
+        assert found.frame.to_dict("list") == SAME
+        placed, new = adopt._place(here, f"memory://adopt/{name}", files, found.frame, found.native)
+        assert placed == path and len(new) == count
+    with pytest.raises(Misuse, match="^memory://adopt/none.csv: cannot be read: .*; check DATA and its credentials$"):
+        adopt._files(here, "memory://adopt/none.csv")
+
+
 def test_an_adopt_that_fails_or_is_killed_leaves_the_old_state_or_is_finished_by_the_next(project, orders, one_line):
     before = tree(project)
     one_line(
