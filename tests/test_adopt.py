@@ -7,6 +7,7 @@ import json
 import lzma
 import shutil
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,11 @@ import pytest
 from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
-from conveyor.adopt import draft, edit, infer, prepare, sniff
-from conveyor.adopt.plan import PLAN
+from conveyor.adopt import adopt, draft, edit, infer, prepare, sniff
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
 from conveyor.core.params import load
+from conveyor.core.project import PLAN, Project
 from conveyor.data import contract
 
 
@@ -53,9 +54,10 @@ PLAIN = "a,b,c\n1,2.5,x\n2,3.5,y\n"
 SAME = {"a": [1, 2], "b": [2.5, 3.5], "c": ["x", "y"]}
 
 
-def zipped(content: bytes, count: int = 1) -> bytes:
+def zipped(content: bytes, count: int = 1, besides: str = "__MACOSX/._rows0.csv") -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(besides, b"")
         for number in range(count):
             archive.writestr(f"rows{number}.csv", content)
     return file.getvalue()
@@ -127,6 +129,31 @@ def test_the_same_rows_are_read_from_any_common_format(content, native, told):
         ('[{"a":1,"n":"2020-01-01"}]', "n", [pd.Timestamp("2020-01-01")]),
         ("a;n\n1;31.12.2023 05:30\n", "n", [pd.Timestamp("2023-12-31 05:30")]),
         ("a,n\n1,2023-11\n2,2024-02\n", "n", [pd.Timestamp("2023-11-01"), pd.Timestamp("2024-02-01")]),
+        ("a,n\n1,12/31/2023 02:30 PM\n", "n", [pd.Timestamp("2023-12-31 14:30")]),
+        ("a,n\n1,31.12.23\n2,01.02.24\n", "n", [pd.Timestamp("2023-12-31"), pd.Timestamp("2024-02-01")]),
+        ("a,n\n1,31-DEC-23\n2,01-FEB-24\n", "n", [pd.Timestamp("2023-12-31"), pd.Timestamp("2024-02-01")]),
+        ("a,n\n1,Dec 2023\n2,Feb 2024\n", "n", [pd.Timestamp("2023-12-01"), pd.Timestamp("2024-02-01")]),
+        ("a,n\n1,2023Q4\n2,2024-Q1\n", "n", [pd.Timestamp("2023-10-01"), pd.Timestamp("2024-01-01")]),
+        ("a,n\n1,2023-W52\n2,2024-W01\n", "n", [pd.Timestamp("2023-12-25"), pd.Timestamp("2024-01-01")]),
+        ("a,day\n1,20231231\n2,20240201\n", "day", [pd.Timestamp("2023-12-31"), pd.Timestamp("2024-02-01")]),
+        ("a,month\n1,202312\n2,202402\n", "month", [pd.Timestamp("2023-12-01"), pd.Timestamp("2024-02-01")]),
+        ("a,ts\n1,1700000000\n", "ts", [pd.Timestamp("2023-11-14T22:13:20Z")]),
+        ("a,created\n1,1700000000500\n2,\n", "created", [pd.Timestamp("2023-11-14T22:13:20.5Z"), None]),
+        ("a,amount\n1,1700000000\n2,1700003600\n", "amount", [1700000000, 1700003600]),
+        ("a,day\n1,20231331\n2,20240201\n", "day", [20231331, 20240201]),
+        ("a,n\n1,CHF 1'200.50\n2,CHF 7\n", "n", [1200.5, 7]),
+        ("a;n\n1;1.234,50 €\n2;7,25 €\n", "n", [1234.5, 7.25]),
+        ('a,n\n1,"(1,234)"\n2,"2,000"\n', "n", [-1234, 2000]),
+        ("a,n\n1,74 bhp\n2,81.8 bhp\n", "n", [74, 81.8]),
+        ("a,n\n1,5 kg\n2,80 lb\n", "n", ["5 kg", "80 lb"]),
+        ("a,n\n1,$5\n2,7€\n", "n", ["$5", "7€"]),
+        ("a,n\n1,45%\n2,0.5\n", "n", ["45%", "0.5"]),
+        ("# of a report\n# made today\na,n\n1,7\n2,8\n", "n", [7, 8]),
+        ("#a,n\n1,7\n2,8\n", "n", [7, 8]),
+        ("  a   n\n  1   7.5\n 12 \t 8\n", "n", [7.5, 8]),
+        ('a  n\n1  "two words"\n2  one\n', "n", ["two words", "one"]),
+        ("n,n,N,n_2\n1,2,3,4\n", "n_3", [2]),
+        ("a,n,,\n1,7,,\n2,8,,\n", "n", [7, 8]),
         ("a,n\n1,2023-11\n2,2024-25\n", "n", ["2023-11", "2024-25"]),
         ('a,n\n1,"two\nlines"\n2,one\n', "n", ["two\nlines", "one"]),
     ],
@@ -152,6 +179,8 @@ def test_a_file_in_another_encoding_keeps_its_letters():
             "rows: several marks could separate its columns; say SEPARATOR=',' or SEPARATOR=';'",
         ),
         (zipped(PLAIN.encode(), 2), "rows: a zip of 2 files; unpack it and name one of them"),
+        (zipped(b"", 2, "[Content_Types].xml"), "rows: a workbook of a spreadsheet; save the sheet .* as CSV"),
+        (b"\0" * 257 + b"ustar\0" + b"\0" * 249, "rows: a tar archive; unpack it and name one of its files"),
         (b"BZhjunk", "rows: damaged .*; fetch the file again"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "rows: neither text nor Parquet; save it as CSV in UTF-8"),
         (b'{"a": 1}\n{"a": ', "rows: no JSON of rows: .*; mend it"),
@@ -169,6 +198,40 @@ def test_what_can_be_read_in_no_way_or_in_two_is_one_line(content, message):
 def test_a_name_that_no_message_can_hold_is_another_one():
     found = sniff.read({"": b',a\\b,"c\nd", e ,a b\n0,1,2,3,4\n1,2,3,4,5\n'}, "rows")
     assert found.frame.columns.tolist() == ["unnamed", "a b", "c d", "e", "a b_"] and not found.native
+
+
+NESTED = (
+    b'{"a": 1, "of": {"x": 2, "deep": {"y": "p"}}, "tags": ["u"]}\n'
+    b'{"a": 3, "of": {"x": 4, "deep": {"y": "q"}}, "tags": []}\n'
+)
+
+
+def test_objects_in_a_cell_become_columns_and_lists_are_left_out():
+    found = sniff.read({"": NESTED}, "rows")
+    assert found.frame.to_dict("list") == {"a": [1, 3], "of.x": [2, 4], "of.deep.y": ["p", "q"]}
+    assert "tags left out, for it holds list<item: string>" in found.told
+
+
+def test_a_duration_is_seconds_and_the_rest_of_a_parquet_file_stays():
+    durations, lists = pa.array([1500, None], pa.duration("ms")), pa.array([[1], [2]])
+    whole = as_parquet(a=[1, 2], took=durations, tags=lists)
+    for files in ({"": whole}, {"part-0.parquet": whole}, {"": gzip.compress(whole)}):
+        found = sniff.read(files, "rows")
+        assert list(found.frame) == ["a", "took"] and not found.native
+        assert found.frame["took"].iloc[0] == 1.5 and np.isnan(found.frame["took"].iloc[1])
+
+
+def test_how_numbers_were_times_is_kept_for_the_next_rows():
+    way = sniff.read({"": b"a,ts\n1,1700000000\n2,1700003600\n"}, "rows").way
+    assert way.dates == {"ts": "s"}
+    found = sniff.read({"": b"a,ts\n3,100000000\n"}, "rows", way=way).frame  # which no one would take for a time
+    assert found["ts"].tolist() == [pd.Timestamp("1973-03-03T09:46:40Z")]
+
+
+def test_a_file_without_names_is_told_as_such():
+    found = sniff.read({"": b"1.5,2,x\n2.5,3,y\n"}, "rows")
+    with pytest.raises(Misuse, match=r"its first line holds values \(1.5, 2, x\): write the names above it$"):
+        prepare.prepare(found, infer.asked("y"))
 
 
 def test_a_named_separator_settles_it():
@@ -261,6 +324,7 @@ def test_a_name_alone_makes_no_column_private_or_an_id():
             "PassengerId": range(rows),
             "Name": [f"N {number}" for number in range(rows)],
             "contact": [f"a{number}@example.org" for number in range(rows)],
+            "from": [f"10.0.{number % 7}.{number % 251}" for number in range(rows)],
             "Street": rng.choice(["Pave", "Grvl"], rows),
             "no_of_rooms": rng.integers(1, 100, rows),
             "store_id": rng.integers(1, 300, rows),
@@ -269,7 +333,7 @@ def test_a_name_alone_makes_no_column_private_or_an_id():
         }
     )
     roles = infer.roles(frame, infer.asked("y"))
-    assert list(roles.private) == ["Name", "contact"] and roles.key == ("PassengerId",)
+    assert list(roles.private) == ["Name", "contact", "from"] and roles.key == ("PassengerId",)
     assert roles.categories == ["Street"] and roles.numbers == ["no_of_rooms", "ratio"]
     assert "name something" in roles.ignore["store_id"]
 
@@ -282,15 +346,67 @@ def test_an_amount_of_somebody_is_no_group_and_first_names_are_private_however_f
             "num_accounts": rng.integers(0, 40, rows),
             "first_name": rng.choice(["Ada", "Bo"], rows),
             "CustomerName": rng.choice(["Cy", "Di"], rows),
+            "Agent Name": rng.choice(["Eve", "Fay"], rows),
+            "card_number": [f"4{n:015d}" for n in rng.integers(0, 400, rows)],
             "street": rng.choice(["paved", "gravel"], rows),
             "y": rng.integers(0, 2, rows),
         }
     )
     roles = infer.roles(frame, infer.asked("y"))
     assert roles.group is None and roles.numbers == ["account_length", "num_accounts"]
-    assert list(roles.private) == ["first_name", "CustomerName"] and roles.categories == ["street"]
+    assert list(roles.private) == ["first_name", "CustomerName", "Agent Name", "card_number"]
+    assert roles.categories == ["street"]
     for name in ("account_no", "AccountId", "account"):
         assert infer.roles(frame.rename(columns={"account_length": name}), infer.asked("y")).group == name
+
+
+def keyed(**columns) -> infer.Roles:
+    rows, rng = 400, np.random.default_rng(1)
+    frame = pd.DataFrame({"x": rng.normal(size=rows), "y": rng.integers(0, 2, rows)} | columns)
+    return infer.roles(frame, infer.asked("y"))
+
+
+def test_values_that_are_all_different_by_chance_are_no_key():
+    rng = np.random.default_rng(1)
+    assert keyed(population=rng.choice(10**7, 400, replace=False)).key == ()
+    assert keyed(ticket=rng.permutation(400) + 5000).key == ("ticket",)
+    assert keyed(sku=[f"{n:08d}" for n in rng.permutation(400)]).key == ("sku",)
+    assert keyed(review=[f"it is number {n} of all" for n in range(400)]).key == ()
+    assert keyed(remark_id=[f"it is number {n} of all" for n in range(400)]).key == ("remark_id",)
+
+
+def test_a_time_names_the_rows_of_one_group_only():
+    days = pd.date_range("2023-01-01", periods=400)
+    assert keyed(day=days).key == ("day",)
+    assert keyed(day=days, patient_id=np.arange(400) % 50).key == ("patient_id", "day")
+
+
+def test_what_few_units_of_a_panel_are_called_is_a_feature_and_of_many_it_is_none():
+    days = pd.date_range("2023-01-01", periods=100)
+    few = {"day": np.repeat(days, 4), "shop_id": [*"abcd"] * 100}
+    assert keyed(**few).key == ("day", "shop_id") and keyed(**few).categories == ["shop_id"]
+    many = {"day": np.tile(days, 4), "shop_id": [f"S{n // 4}" for n in range(400)]}
+    assert keyed(**many).key == ("day", "shop_id") and keyed(**many).ignore["shop_id"] == "names the row"
+
+
+def test_few_whole_numbers_that_name_something_are_codes_and_not_amounts():
+    roles = keyed(store_id=np.arange(400) % 7, rooms=np.arange(400) % 7)
+    assert roles.text == ("store_id",) and roles.categories == ["store_id"] and roles.numbers == ["x", "rooms"]
+
+
+def test_texts_that_are_numbers_but_for_a_few_are_told_and_no_category():
+    rng = np.random.default_rng(1)
+    roles = keyed(lab=[f"{n:.1f}" if n > 5 else "below 5" for n in rng.uniform(0, 99, 400)])
+    assert roles.ignore["lab"] == "'below 5' in row 10 is no number: mend it, or leave the cell empty"
+    assert keyed(rooms=rng.choice(["1", "2", "3", "4", "5", "6+"], 400)).categories == ["rooms"]
+
+
+def test_a_copy_of_a_target_with_a_long_tail_is_a_leak():
+    rows, rng = 1000, np.random.default_rng(1)
+    y = rng.pareto(0.8, rows)
+    frame = pd.DataFrame({"x": rng.normal(size=rows) + np.log(y), "in_euro": y * 0.9, "y": y})
+    roles = infer.roles(frame, infer.asked("y"))
+    assert "tells the target alone (100.0%)" in roles.ignore["in_euro"] and roles.numbers == ["x"]
 
 
 @pytest.mark.parametrize("odd, seen", [(-999.0, True), (9999.0, True), (-1.0, False), (99.0, False), (-998.0, False)])
@@ -506,6 +622,35 @@ def test_the_baseline_of_numbers_and_that_of_classes_become_each_other(project):
     assert edit.of_task(params, "mine = 1\n", numbers=True) == (params, "mine = 1\n")
 
 
+def test_boosting_takes_the_place_of_a_linear_baseline_and_of_nothing_else(project):
+    params = (project.path / "params.yaml").read_text()
+    model = (project.path / "src" / project.package / "model.py").read_text()
+    assert "estimator: boosting" in edit.boosted(params, "roc_auc") and "loss:" not in edit.boosted(params, "roc_auc")
+    numbers, _ = edit.of_task(params, model, numbers=True)
+    assert "{learning_rate: 0.05, max_iter: 200, loss: absolute_error}" in edit.boosted(numbers, "mae")
+    assert edit.boosted(edit.boosted(numbers, "mae"), "mae") is None
+    assert edit.boosted("model: {params: {estimator: logistic}}", "mae") is None
+
+
+@pytest.mark.parametrize("values, kept", [([3.0, 1.0], "boosted"), ([3.0, 2.5], "baseline"), ([1.0], "baseline")])
+def test_boosting_is_tried_only_where_the_baseline_is_beyond_its_floor_and_kept_only_if_it_is_not(
+    project, monkeypatch, values, kept
+):
+    seen, left = [], iter(values)
+
+    def tried(project, changes):
+        seen.append(changes["params.yaml"])
+        value = next(left)
+        return SimpleNamespace(metric="mae", floors=[SimpleNamespace(holds=value <= 2.0)], value=value), None
+
+    monkeypatch.setattr(adopt, "_tried", tried)
+    given = {"params.yaml": (project.path / "params.yaml").read_bytes(), "model.py": b""}
+    decision, _, changes = adopt._holding(project, given, lambda line: None)
+    assert len(seen) == len(values)
+    assert (changes == given) == (kept == "baseline") and changes["model.py"] == b""
+    assert decision.value == values[-1 if kept == "boosted" else 0] and changes["params.yaml"] in seen
+
+
 def test_lists_of_columns_are_replaced_and_nothing_else(project):
     model = (project.path / "src" / project.package / "model.py").read_text() + "\nMINE = [1]\n"
     wide = [f"column number {number}" for number in range(20)]
@@ -599,6 +744,36 @@ def test_numbers_are_adopted_with_a_baseline_of_their_own_and_predicted(project,
     assert len(told) == 5 and told.between(25, 346).all()
 
 
+def test_texts_alone_sorted_by_class_with_a_class_of_three_rows_become_a_green_repository(project, tmp_path):
+    rng = np.random.default_rng(5)
+    grade = np.array([*["high"] * 150, *["low"] * 150, *["none"] * 97, *["odd"] * 3])
+    sure = np.where(rng.random(400) < 0.7, [text[0] for text in grade], rng.choice([*"hln"], 400))
+    frame = pd.DataFrame({"mark": sure, "shop": rng.choice(["Köln", "Bonn"], 400), "grade": grade})
+    frame.to_csv(tmp_path / "grades.csv", index=False)
+    project.cli("adopt", "--data", str(tmp_path / "grades.csv"), "--target", "grade")
+    lists = edit.columns_in((project.path / "src" / project.package / "model.py").read_text())
+    assert lists == {"CATEGORIES": ["mark", "shop"], "NUMBERS": []}
+    pipeline = project.make("pipeline", "format", "check", "test").stdout
+    assert "bootstrap" in pipeline and "failed" not in pipeline
+
+
+def test_rows_at_a_url_stay_there_or_come_as_parquet(project):
+    import fsspec
+
+    for name, content in {"rows.csv": PLAIN.encode(), "rows.tsv": PLAIN.replace(",", "\t").encode()}.items():
+        with fsspec.open(f"memory://adopt/{name}", "wb") as file:
+            file.write(content)
+    here = Project(project.path)
+    for name, path, count in (("rows.csv", "memory://adopt/rows.csv", 0), ("rows.tsv", "data/rows.parquet", 1)):
+        files = adopt._files(here, f"memory://adopt/{name}")
+        found = sniff.read(files, name)
+        assert found.frame.to_dict("list") == SAME
+        placed, new = adopt._place(here, f"memory://adopt/{name}", files, found.frame, found.native)
+        assert placed == path and len(new) == count
+    with pytest.raises(Misuse, match="^memory://adopt/none.csv: cannot be read: .*; check DATA and its credentials$"):
+        adopt._files(here, "memory://adopt/none.csv")
+
+
 def test_an_adopt_that_fails_or_is_killed_leaves_the_old_state_or_is_finished_by_the_next(project, orders, one_line):
     before = tree(project)
     one_line(
@@ -636,6 +811,28 @@ def test_an_adopt_that_fails_or_is_killed_leaves_the_old_state_or_is_finished_by
         shutil.copytree(kept, plan)
         for name, content in list(zip(names, contents, strict=False))[:done_before]:
             (project.path / name).write_bytes(content)
+        (project.path / "data" / ".writing-left").write_bytes(b"half")
+        killed = "build/adopt: `adopt`, .* was killed while it replaced files; run it again; to keep .*"
+        one_line(project.cli("validate", check=False), 2, killed)
         project.cli("adopt", "--data", "nowhere.csv", "--target", "x", check=False)
         assert [(project.path / name).read_bytes() for name in names[:2]] == contents
         assert not (project.path / names[2]).exists() and not plan.exists()
+        assert not (project.path / "data" / ".writing-left").exists()
+
+
+def test_a_folder_that_takes_the_place_of_another_one_keeps_none_of_its_files_and_loses_none(project):
+    old, other = project.path / "data" / "events", as_parquet(**SAME)
+    (old / "deep").mkdir(parents=True)
+    (old / "deep" / "part-9.parquet").write_bytes(other)
+    new = {"part-0.parquet": b"0", "part-1.parquet": b"1"}
+    files, own = Project(project.path), {f"data/events/{name}": content for name, content in new.items()}
+    with pytest.raises(Misuse, match="^data/events: is there already, and git does not have it; commit it, or move it"):
+        adopt._new_files(files, "data/events", new)
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "events")
+    assert adopt._new_files(files, "data/events", new) == own | {"data/events/deep/part-9.parquet": None}
+    assert adopt._new_files(files, "data/others", {"": b"2"}) == {"data/others": b"2"}
+    assert adopt._new_files(files, "data/flights.csv.gz", {"": b"2"}) == {"data/flights.csv.gz": b"2"}
+    (project.path / "data" / "mine.csv").write_bytes(b"a,b")
+    with pytest.raises(Misuse, match="^data/mine.csv: is there already"):
+        adopt._new_files(files, "data/mine.csv", {"": b"2"})

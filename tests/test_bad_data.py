@@ -341,11 +341,16 @@ def test_a_broken_contract_is_named(sound, one_line, content, message):
     assert (sound.path / "build" / "report.md").read_text().startswith("**Verdict: data refused**")
 
 
-@pytest.mark.parametrize("convert", ["true", "false", "input"])
-def test_a_file_with_the_line_ends_of_windows_keeps_its_pin_in_every_clone(project, tmp_path, convert):
+@pytest.mark.parametrize(
+    "convert, file",
+    [("true", "flights.csv"), ("true", "of 2013/new york/flights.csv"), ("false", "a.csv"), ("input", "a.csv")],
+)
+def test_a_file_with_the_line_ends_of_windows_keeps_its_pin_in_every_clone(project, tmp_path, convert, file):
     rows = gzip.decompress((project.path / FILE).read_bytes()).replace(b"\n", b"\r\n")
-    (project.path / "data" / "flights.csv").write_bytes(rows)
-    project.edit("params.yaml", f"path: {FILE}", "path: data/flights.csv")
+    place = project.path / "data" / file
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(rows)
+    project.set_param("data.path", f"data/{file}")
     project.cli("data-lock")
     project.git("config", "core.autocrlf", convert)
     project.git("add", "--all")

@@ -28,7 +28,7 @@ from engine import free_port
 from github import GitHub, grants
 from pyarrow import parquet
 
-from conveyor.adopt import append, collect, sniff
+from conveyor.adopt import append, collect, origin, sniff
 from conveyor.core.errors import Misuse
 from conveyor.core.params import Source, load
 from conveyor.data import formats, source
@@ -410,6 +410,26 @@ def test_a_command_gets_the_newest_time_and_no_token(project, flights, tmp_path)
     assert told["SOURCE_PASSWORD"] == "for the source" and not {"GITHUB_TOKEN", "LEDGER_KEY"} & told.keys()
 
 
+def test_a_command_without_an_end_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(origin, "MINUTES", 0.01)
+    command = "sh -c '(sleep 2; touch late) & sleep 60'"
+    with pytest.raises(Misuse, match="^data.source.command: did not end within 0.01 minutes, and was ended; nothing"):
+        origin._of_command(tmp_path, command, None)
+    time.sleep(2)
+    assert not (tmp_path / "late").exists()
+
+
+def test_data_behind_a_link_are_not_written(project, flights, tmp_path, one_line):
+    asks(project, url=named(tmp_path / "new.csv", flights.to_csv(index=False).encode()))
+    data = project.path / "data" / "flights.csv.gz"
+    data.rename(tmp_path / "elsewhere.csv.gz")
+    data.symlink_to(tmp_path / "elsewhere.csv.gz")
+    before = tree(project)
+    message = "data.path: data/flights.csv.gz is a link, and collect writes no file behind one; name the file itself"
+    one_line(project.cli("collect", check=False), 2, message)
+    assert tree(project) == before and data.is_symlink()
+
+
 def test_since_needs_a_column_of_times(project, flights, tmp_path, one_line):
     asks(project, **sql(flights, tmp_path))
     project.set_param("data.time", None)
@@ -589,7 +609,7 @@ def test_what_was_changed_after_a_kill_is_not_written_over(project, flights, tmp
     one_line(
         project.cli("validate", check=False),
         2,
-        "data/flights.csv.gz: `adopt`, `collect` or `forget` was killed .*; run it again",
+        "build/adopt: `adopt`, `collect` or `forget` was killed .*; run it again; to keep .*, delete build/adopt",
     )
     project.cli("data-lock")
     project.set_param("model.seed", 8)

@@ -92,6 +92,15 @@ def test_make_lists_each_verb_that_says_what_it_does_below_one_heading(folder):
     assert makefile.count("\n## ") == len(headings)
 
 
+def test_the_glossary_tells_ten_words_that_the_pages_use(project):
+    rows = re.findall(r"(?m)^\| (\w[^|]*) \| (\w[^|]*) \|$", (project.path / "docs" / "glossary.md").read_text())
+    words = [word for cell, _ in rows[1:] for word in cell.split(", ")]
+    assert rows[0][0] == "word" and len(words) >= 10 and len(set(words)) == len(words)
+    pages = [page for page in (project.path / "docs").glob("*.md") if page.name != "glossary.md"]
+    used = " ".join(page.read_text() for page in (*pages, project.path / "README.md", project.path / "Makefile"))
+    assert [word for word in words if word not in used] == []
+
+
 # The template's address
 
 

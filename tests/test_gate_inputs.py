@@ -127,6 +127,20 @@ def test_a_metric_at_the_end_of_its_range_is_measured(calls):
         assert found["precision"].challenger == 1 and found["recall"].challenger_low is not None
 
 
+@pytest.mark.parametrize("wrong", [1, 2, 5, 95, 99])
+def test_an_interval_stays_within_the_range_of_its_metric(wrong):
+    """An accuracy of 1.009 is none."""
+    y = np.arange(100) % 2
+    said = np.where(np.arange(100) < wrong, 1 - y, y) * 0.9 + 0.05
+    bounded = {"roc_auc", "average_precision", "brier", "accuracy", "balanced_accuracy", "precision", "recall", "f1"}
+    for group in (None, np.arange(100) // 4):
+        found = {m.name: m for m in decide(y, None, said, RULE, groups=group).metrics}
+        ends = [(m.challenger_low, m.challenger_high) for name, m in found.items() if name in bounded]
+        known = [(low, high) for low, high in ends if low is not None]
+        assert bounded <= set(found) and len(known) > 4
+        assert all(0 <= low <= high <= 1 for low, high in known), known
+
+
 @pytest.mark.parametrize("metric", ["log_loss", "brier", "accuracy"])
 @pytest.mark.parametrize("positive", [0, 2, 9])
 def test_rows_of_one_class_show_nothing_because_the_other_class_would_pay(metric, positive):

@@ -5,6 +5,7 @@ import re
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import BakedProject
@@ -87,6 +88,32 @@ def test_other_data_take_the_place_of_the_samples_champion_with_the_approval_tha
     bootstrapped.set_param("model.seed", 8)
     bootstrapped.make("pipeline")
     assert decided(bootstrapped)["outcome"] == "keep"
+
+
+def test_the_words_of_the_readme_lead_from_an_unseen_file_to_a_promoted_champion_and_a_prediction(project):
+    """Nothing is run or edited here but what README.md and the verbs themselves say."""
+    readme = (project.path / "README.md").read_text()
+    said = {words.split()[1]: words for words in re.findall(r"make [a-z]+[^`#\n]*", readme)}
+
+    def run(verb: str, **env: str) -> str:
+        return project.run("sh", "-c", said[verb], env={"VENV": str(project.venv), **env}).stdout
+
+    rng = np.random.default_rng(20261130)
+    rooms, area = rng.integers(1, 9, 900), rng.uniform(20, 200, 900).round(1)
+    price = 1000 * np.where(rooms % 2 == 0, area, 300 - area) * rng.lognormal(0, 0.05, 900)  # of no linear form
+    rows = pd.DataFrame({"rooms": rooms, "area": area, "price": price.round()})
+    rows.to_csv(project.path / "rows.csv", index=False)
+    run("setup")
+    assert "next: make pipeline format check test" in run("adopt")
+    assert "bootstrap: champion/000002" in run("pipeline")
+    tried = run("try")
+    assert re.search("(?m)^promote: ", tried) and "put the change into params.yaml" in tried
+    [(name, value)] = re.findall(r'SET="([\w.]+)=(\w+)"', said["try"])
+    project.set_param(name, value)
+    assert "promote: " in run("pipeline") and json.loads(project.cli("history", "--json").stdout)[-1]["type"] == "live"
+    run("predict")
+    told = pd.read_csv(project.path / "predictions.csv")
+    assert len(told) == 900 and np.corrcoef(told["prediction"], price)[0, 1] > 0.95
 
 
 OTHER_TASKS = {

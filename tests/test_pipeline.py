@@ -193,6 +193,12 @@ def test_try_shows_the_difference_and_promotes_nothing(bootstrapped):
     assert bootstrapped.git("status", "--porcelain").stdout == ""
 
 
+def test_try_says_once_what_would_be_blocked(bootstrapped):
+    done = bootstrapped.cli("try", "gate.floors={roc_auc: 0.99}")
+    assert len(re.findall("is below the floor 0.99", done.stdout)) == 1 and done.stderr == ""
+    assert re.search(r"(?m)^block: roc_auc 0\.\d+ is below the floor 0.99", done.stdout)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

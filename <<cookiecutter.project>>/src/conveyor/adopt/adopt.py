@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from conveyor.adopt import draft, edit, infer, plan, prepare, sniff
+from conveyor.adopt import draft, edit, infer, meant, plan, prepare, sniff
 from conveyor.core import params
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256, to_json, write_bytes
@@ -59,7 +59,7 @@ def run(
     path, new = _place(project, data, files, found.frame, found.native)
     frame = formats.read(new or files, path, roles.text, ())
     changes = _changes(project, path, source.pin(new or files), frame, roles, found.way)
-    changes |= {f"{path}/{inner}" if inner else path: content for inner, content in new.items()}
+    changes |= _new_files(project, path, new)
     settings = _settings((changes["params.yaml"] or b"").decode())
     most = max(map(len, (new or files).values()))
     if most > MOST_BYTES and "://" not in path:
@@ -71,20 +71,24 @@ def run(
     say(
         "adopt     trying it in a copy: contract, training, and a comparison with a constant (some seconds, or minutes)"
     )
-    decision = _tried(project, changes)
+    decision, first, changes = _holding(project, changes, say)
     for name, content in changes.items():
         if content is None and name.startswith("data/"):
             say(f"adopt     {name} goes; git has it")
     plan.carry_out(project, changes)
     [of] = [one for one in decision.metrics if one.name == decision.metric]
     against = f"{path}: {decision.metric} {_figure(of.challenger)}, a constant has {_figure(of.champion)},"
-    if of.challenger_low is None:
-        mend = "raise split.holdout in params.yaml, or take more rows; `make pipeline` would block the model"
-        return f"{against} on {decision.rows:,} held out rows, which are too few to tell: {mend}"
-    interval = f"with the interval {_figure(of.challenger_low)} to {_figure(of.challenger_high)}"
+    interval = ""
+    if of.challenger_low is not None:
+        interval = f" with the interval {_figure(of.challenger_low)} to {_figure(of.challenger_high)}"
+    rest = f"{against}{interval} on {decision.rows:,} held out rows"
+    if first.outcome == "block":
+        mend = "take more rows, or raise split.holdout in params.yaml"
+        if not _holds(decision):
+            mend = "add columns that tell the target, or another model in model.py"
+        return f"{rest}; `make pipeline` would block it ({first.reason}): {mend}"
     better = "" if decision.outcome == "promote" else "; it is not shown to be better than a constant"
-    rest = f"on {decision.rows:,} held out rows{better}; next: make pipeline format check test"
-    return f"{against} {interval} {rest}"
+    return f"{rest}{better}; next: make pipeline format check test"
 
 
 def _figure(value: float | None) -> str:
@@ -115,8 +119,24 @@ def _place(
     return f"data/{name.split('.')[0] or 'rows'}.parquet", {"": sniff.parquet_of(frame)}
 
 
+def _new_files(project: Project, path: str, new: dict[str, bytes]) -> dict[str, bytes | None]:
+    """What is written below ``path``: of a folder that is there the other files go.
+
+    Raises:
+        Misuse: something is there that is neither the pinned data nor in git.
+    """
+    place, made = project.root / path, {f"{path}/{inner}" if inner else path: data for inner, data in new.items()}
+    if not new or not place.exists():
+        return {**made}
+    if path != project.params.data.path and not _kept_by_git(project, path):
+        raise Misuse(f"{path}: is there already, and git does not have it; commit it, or move it away")
+    files = [file for file in place.rglob("*") if not file.is_dir()] if "" not in new else []
+    there = [file.relative_to(project.root).as_posix() for file in files]
+    return {**made, **{name: None for name in there if name not in made}}
+
+
 def _changes(
-    project: Project, path: str, pin: str, frame: pd.DataFrame, roles: infer.Roles, way: sniff.Way
+    project: Project, path: str, pin: str, frame: pd.DataFrame, roles: infer.Roles, way: meant.Way
 ) -> dict[str, bytes | None]:
     """The new content of each file; None: it goes."""
     root = project.root
@@ -259,8 +279,33 @@ def _differ(project: Project, changes: dict[str, bytes | None], say: Callable[[s
             say(line)
 
 
-def _tried(project: Project, changes: dict[str, bytes | None]) -> Decision:
-    """The baseline against a constant, both on the holdout, in a copy of the repository.
+def _holding(
+    project: Project, changes: dict[str, bytes | None], say: Callable[[str], None]
+) -> tuple[Decision, Decision, dict[str, bytes | None]]:
+    """What came of the baseline, or of boosting if that alone keeps to the floors: heavy tails spoil a linear model.
+
+    Returns:
+        The comparison with a constant, the verdict of a first champion, and the changes.
+    """
+    found, text = _tried(project, changes), (changes["params.yaml"] or b"").decode()
+    boosted = edit.boosted(text, found[0].metric) if not _holds(found[0]) else None
+    if boosted is None:
+        return *found, changes
+    say("adopt     the baseline is beyond its floor: trying boosting in its place")
+    other = changes | {"params.yaml": boosted.encode()}
+    again = _tried(project, other)
+    if not _holds(again[0]):
+        return *found, changes
+    say("adopt     model.params.estimator is boosting, which keeps to the floor")
+    return *again, other
+
+
+def _holds(decision: Decision) -> bool:
+    return all(floor.holds for floor in decision.floors)
+
+
+def _tried(project: Project, changes: dict[str, bytes | None]) -> tuple[Decision, Decision]:
+    """The baseline against a constant, both on the holdout, and as a first champion, in a copy of the repository.
 
     Raises:
         Misuse: the contract does not hold, or training fails; the line is of that step.
@@ -298,11 +343,12 @@ def _tried(project: Project, changes: dict[str, bytes | None]) -> Decision:
     predicted = answer(bundle, columns.features(held_out, names), tried.params.model.trusted_types).predictions
     groups, unit = units.units(held_out, names, rule.block)
     constant = _constant(y[trained], names.task, predicted)
-    decision = decide(
-        y[~trained], constant, predicted, rule, task=names.task, groups=groups, unit=unit, every_metric=False
+    decision, first = (
+        decide(y[~trained], other, predicted, rule, task=names.task, groups=groups, unit=unit, every_metric=False)
+        for other in (constant, None)
     )
     shutil.rmtree(copy)
-    return decision
+    return decision, first
 
 
 def _constant(y: np.ndarray[Any, Any], task: str, predicted: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from conveyor.adopt import append, edit, origin, plan, sniff
+from conveyor.adopt import append, edit, meant, origin, plan, sniff
 from conveyor.core import params
 from conveyor.core.ci import outputs
 from conveyor.core.environment import data_options
@@ -76,6 +76,8 @@ def run(
     files, known = source.fetch(data.path, project.root), source.frame_of(project)
     if "" not in files and "://" in data.path:
         raise Misuse(f"data.path: {data.path} is a folder at a URL, and collect writes none; let your own job write it")
+    if "://" not in data.path and (project.root / data.path).is_symlink():
+        raise Misuse(f"data.path: {data.path} is a link, and collect writes no file behind one; name the file itself")
     place = origin.where(data.source)
     say(f"collect   asks {place} (as long as it takes to answer)")
     newest = known[data.time].max() if data.time else None
@@ -126,13 +128,13 @@ def _read(project: Project, files: dict[str, bytes], place: str, known: pd.DataF
         return None
 
 
-def _way(project: Project) -> sniff.Way:
+def _way(project: Project) -> meant.Way:
     """How `adopt` has read the data: the same source writes its marks as then."""
     try:
         noted = json.loads((project.root / SUITE).read_bytes())["meta"]["adopt"]["way"]
-        return sniff.Way(noted["decimal"], dict(noted["dates"]))
+        return meant.Way(noted["decimal"], dict(noted["dates"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return sniff.Way()
+        return meant.Way()
 
 
 def _ended(files: dict[str, bytes]) -> tuple[dict[str, bytes], bool]:

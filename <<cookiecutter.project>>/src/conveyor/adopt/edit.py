@@ -77,6 +77,17 @@ def of_task(params: str, model: str, numbers: bool) -> tuple[str, str]:
     return with_values(params, values), model
 
 
+def boosted(params: str, metric: str) -> str | None:
+    """params.yaml with boosting in the place of the baseline's linear model; None: the model is another one."""
+    given = yaml.load(params, Loader=UniqueKeys)["model"]["params"]
+    if given.get("estimator") not in OPTIONS or not isinstance(given.get("boosting"), dict):
+        return None
+    values: dict[str, Any] = {"model.params.estimator": "boosting"}
+    if metric == "mae":  # a mean is far from the median of a long tail
+        values["model.params.boosting"] = given["boosting"] | {"loss": "absolute_error"}
+    return with_values(params, values)
+
+
 def with_columns(model: str, **lists: list[str]) -> str | None:
     """model.py with other lists of columns, by the names of the lists; None if it has no such lists."""
     for name, columns in lists.items():

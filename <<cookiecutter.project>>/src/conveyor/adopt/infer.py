@@ -22,6 +22,7 @@ TELLS = 0.995  # of the best score: a column that tells the target alone comes f
 DAYS = 20  # so many days of rows make a holdout of the newest ones
 SEGMENTS, SEGMENT_ROWS = 3, 100
 PARTS = 3  # columns of a key
+CHANCE = 4.6  # -ln(0.01): amounts of this many rows would be all different in one of a hundred tables
 
 ID = re.compile(r"(^|[_\W])(id|ids|key|nr|no|num|number|uuid|guid|pk)$|^(index|row|rowid|unnamed)|[a-z](Id|ID)$", re.I)
 NAMES = re.compile(r"(^|[_\W])(id|ids|uuid|guid|pk)$|[a-z](Id|ID)$")  # what names something is no amount
@@ -34,18 +35,21 @@ WHEN = re.compile(r"date|time|day|timestamp|created|scheduled|when|month|at$|_at
 BORN = re.compile(r"birth|born|\bdob\b|geburt", re.I)
 CODE = re.compile(r"zip|post_?(al)?_?code|plz|postcode|fips|(^|_)icd", re.I)
 PERSON = re.compile(  # however few there are
-    r"(^|_)(first|last|sur|full|given|family|middle|user|maiden|fore|vor|nach|customer|client|patient|employee)_?name"
+    r"(^|_)(first|last|sur|full|given|family|middle|user|maiden|fore|vor|nach|customer|client|patient|employee|agent|"
+    r"doctor|physician|nurse|driver|manager|teacher|student|owner|member|guest|passenger|applicant|contact|person)_?name"
     r"($|_)",
     re.I,
 )
 PRIVATE = re.compile(
-    r"^name$|mail|phone|mobile|fax|(^|_)(street|address|addr|iban|ssn|passport|credit_?card)($|_)|birth|(^|_)dob($|_)",
+    r"^name$|mail|phone|mobile|fax|birth|(^|_)(street|address|addr|iban|ssn|passport|credit_?card|dob|born)($|_)"
+    r"|card_?(no|nr|num|number)$|social_?security|licen[cs]e_?plate",
     re.I,
 )
 SENTINEL = re.compile(r"-?(9{2,}|8{2,}|7{2,})")
 PEOPLE = 50  # a column of such a name with fewer values names nobody
 MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[a-z]{2,}", re.I)
 PHONE = re.compile(r"\+\d[\d ()/-]{6,}\d")
+HOST = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 
 
 @dataclass
@@ -119,7 +123,7 @@ def roles(frame: pd.DataFrame, asked: Asked) -> Roles:
     _time(frame, features, asked, found)
     _group(frame, features, asked, found)
     _key(frame, features, asked, found)
-    found.text = tuple(name for name in features if CODE.search(name) and pd.api.types.is_integer_dtype(frame[name]))
+    found.text = tuple(name for name in features if _code(frame[name], name))
     for name in features:
         _one(frame, name, found)
     _leaks(frame, found)
@@ -204,8 +208,12 @@ def _key(frame: pd.DataFrame, features: list[str], asked: Asked, found: Roles) -
         found.told.append(("data.key", ", ".join(found.key), "as KEY says"))
         return
     whole = [name for name in features if frame[name].notna().all() and not fractions(frame[name])]
-    alone = [name for name in whole if frame[name].is_unique]
+    alone = [name for name in whole if frame[name].is_unique and (ID.search(name) or _by_design(frame[name]))]
     named = [name for name in alone if ID.search(name)]
+    if alone and (named or alone)[0] == found.time and found.group:
+        found.key = (found.group, found.time)
+        found.told.append(("data.key", ", ".join(found.key), "the next row may have the time of another one"))
+        return
     if named or alone:
         found.key = ((named or alone)[0],)
         found.told.append(("data.key", found.key[0], "its value is another one in each row"))
@@ -222,6 +230,17 @@ def _key(frame: pd.DataFrame, features: list[str], asked: Asked, found: Roles) -
                 return
 
 
+def _by_design(values: pd.Series) -> bool:
+    """Whether values that are all different name rows: an amount may be so by chance, and a remark in these rows only.
+
+    Of n numbers in a range of R some are equal with a probability of about 1 - exp(-n² / 2R).
+    """
+    if pd.api.types.is_numeric_dtype(values):
+        span = float(values.max()) - float(values.min()) + 1
+        return len(values) ** 2 / (2 * span) > CHANCE
+    return kind_of(str(values.dtype)) == "time" or not values.astype(str).str.contains(r"\S\s+\S\s+\S").any()
+
+
 def joined(name: str) -> str:
     """The words of a name, as in customer_id for customerId or "Customer ID"."""
     return "_".join(word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) if word)
@@ -229,6 +248,12 @@ def joined(name: str) -> str:
 
 def fractions(values: pd.Series) -> bool:
     return pd.api.types.is_float_dtype(values) and not bool((values.dropna() % 1 == 0).all())
+
+
+def _code(values: pd.Series, name: str) -> bool:
+    """Whether whole numbers are codes: of places by their name, or the few that name something."""
+    few = bool(NAMES.search(name)) and values.nunique() <= PEOPLE and not values.is_unique
+    return pd.api.types.is_integer_dtype(values) and (bool(CODE.search(name)) or few)
 
 
 def _one(frame: pd.DataFrame, name: str, found: Roles) -> None:
@@ -250,7 +275,7 @@ def _one(frame: pd.DataFrame, name: str, found: Roles) -> None:
         found.ignore[name] = "has one value in all rows"
     elif kind == "time":
         found.ignore[name] = "a time: make numbers of it, such as its hour"
-    elif name in found.key and (len(found.key) == 1 or ID.search(name)):
+    elif name in found.key and (len(found.key) == 1 or (ID.search(name) and count > PEOPLE)):
         found.ignore[name] = "names the row"
     elif (ID.search(name) or texts) and not fractions(values) and count > 0.9 * len(present) and len(present) > FEW:
         found.ignore[name] = "another value in nearly every row"
@@ -258,6 +283,8 @@ def _one(frame: pd.DataFrame, name: str, found: Roles) -> None:
         found.ignore[name] = f"{count} numbers that name something"
     elif texts and all(hints.DATE.fullmatch(str(text)) for text in present.unique()):
         found.ignore[name] = "dates that can be read in two ways, or in none: write them as 2013-06-30"
+    elif texts and count > PEOPLE and (how := hints.hint(values)):
+        found.ignore[name] = how
     elif texts and count > SOME:
         found.ignore[name] = f"{count} texts: too many for categories"
     elif texts or name in found.text:
@@ -288,7 +315,11 @@ def _private(name: str, present: pd.Series, texts: bool) -> str:
     if (texts and PERSON.search(words)) or (PRIVATE.search(words) and present.nunique() > PEOPLE):
         return "its name says so"
     few = [str(text) for text in present[:200]] if texts else []
-    for pattern, what in ((MAIL, "addresses of mail"), (PHONE, "numbers of telephones")):
+    for pattern, what in (
+        (MAIL, "addresses of mail"),
+        (PHONE, "numbers of telephones"),
+        (HOST, "addresses of computers"),
+    ):
         if few and sum(bool(pattern.fullmatch(text.strip())) for text in few) > len(few) / 2:
             return what
     return ""
@@ -309,6 +340,8 @@ def _leaks(frame: pd.DataFrame, found: Roles) -> None:
         model: Any = DecisionTreeClassifier if classes else DecisionTreeRegressor
         tree = model(max_leaf_nodes=64, random_state=0)
         score = cross_val_score(tree, x, y, cv=3, scoring="balanced_accuracy" if classes else "r2").mean()
+        if not classes and name in found.numbers:  # of a long tail a tree knows little
+            score = max(score, abs(few[name].astype(np.float64).corr(pd.Series(y, few.index), method="spearman")))
         if score > TELLS:
             found.ignore[name] = f"tells the target alone ({score:.1%}): is it known before?"
             for kind in (found.numbers, found.categories):

@@ -6,8 +6,10 @@ import datetime
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +30,9 @@ FOR_A_SHELL = re.compile(r"^([|&;]+|\d?[<>].*|~/.*|[A-Z_]+=.*)$|;$|\$[A-Za-z_{(]
 SECRETS = ("GITHUB_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "LEDGER_KEY")  # no command's
 PLAIN = (str, bool, int, float, datetime.date, datetime.time)
 CONNECT = 15  # seconds for a server to answer at all
+MINUTES = (
+    30  # for a command or a query to end: one that waits for something would keep the lock of the build folder for ever
+)
 
 
 def where(asked: params.Source) -> str:
@@ -62,7 +67,10 @@ def _of_command(root: Path, command: str, newest: pd.Timestamp | None) -> bytes:
     if newest is not None:
         variables["SINCE"] = newest.isoformat()
     try:
-        done = subprocess.run(words, cwd=root, env=variables, stdin=subprocess.DEVNULL, capture_output=True)
+        done = _run(words, root, variables)
+    except subprocess.TimeoutExpired:
+        mend = "nothing was changed, mend it, or let your own job write a file for data.source.url"
+        raise Misuse(f"data.source.command: did not end within {MINUTES} minutes, and was ended; {mend}") from None
     except OSError as error:
         raise Misuse(f"data.source.command: {words[0]}: {error.strerror}; mend it in params.yaml") from None
     if done.returncode:
@@ -73,6 +81,30 @@ def _of_command(root: Path, command: str, newest: pd.Timestamp | None) -> bytes:
     if not done.stdout.strip():
         raise Misuse("data.source.command: wrote nothing; where there are no new rows it has to write the header alone")
     return done.stdout
+
+
+def _run(words: list[str], root: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end, or end it and all that it has started.
+
+    Raises:
+        TimeoutExpired: it took more than MINUTES.
+    """
+    with subprocess.Popen(
+        words,
+        cwd=root,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=60 * MINUTES)
+        except BaseException:  # also where a person has stopped it
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def _words(command: str) -> list[str]:
@@ -110,7 +142,8 @@ def _of_query(project: Project, asked: params.Source, newest: pd.Timestamp | Non
             url = url.set(password=project.environment.source_password)
         options: dict[str, Any] = {}
         if url.get_backend_name() == "postgresql":
-            options = {"connect_timeout": CONNECT, "options": "-c timezone=UTC -c default_transaction_read_only=on"}
+            settings = f"-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout={MINUTES}min"
+            options = {"connect_timeout": CONNECT, "options": settings}
         elif url.get_backend_name() == "sqlite":
             file = project.root / (url.database or "")
             if not file.is_file():  # it would be made

@@ -8,14 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from pathlib import PurePosixPath
 
 from conveyor.core.files import new_directory, sha256, to_json, write_bytes
-from conveyor.core.project import Project
-from conveyor.data.source import UNFINISHED
+from conveyor.core.project import PLAN, Project
 from conveyor.steps.pipeline import digest
-
-PLAN = str(PurePosixPath(UNFINISHED).parent)
 
 
 def carry_out(project: Project, changes: dict[str, bytes | None]) -> None:
@@ -54,6 +50,8 @@ def finish(project: Project, say: Callable[[str], None] | None) -> bool:
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
+        for left in target.parent.glob(".writing-*"):  # of the run that was killed
+            left.unlink(missing_ok=True)
     (place / "plan.json").unlink()  # first: without its files a plan is none
     shutil.rmtree(place)
     return not changed

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from conveyor.adopt import infer
-from conveyor.adopt.sniff import Found
+from conveyor.adopt.meant import Found
 from conveyor.core.errors import Misuse
+from conveyor.data import hints
 from conveyor.model.rows import kind_of
 
 ROW = "row"  # the name of a key that is made
@@ -32,6 +33,8 @@ def prepare(found: Found, asked: infer.Asked) -> tuple[infer.Roles, list[tuple[s
     if asked.target not in frame.columns:
         close = get_close_matches(asked.target, list(frame.columns), n=1)
         mend = f"is {close[0]!r} meant?" if close else f"the data have {', '.join(map(str, frame.columns))}"
+        if sum(bool(hints.NUMBER.fullmatch(str(name))) for name in frame.columns) > frame.shape[1] / 2:
+            mend = f"its first line holds values ({', '.join(map(str, frame.columns[:3]))}): write the names above it"
         raise Misuse(f"adopt: TARGET: there is no column {asked.target!r}; {mend}")
     told = [("format", "; ".join(found.told), f"{len(frame):,} rows, {frame.shape[1]} columns")]
     infinite = [name for name in frame.select_dtypes("float") if np.isinf(frame[name]).any()]

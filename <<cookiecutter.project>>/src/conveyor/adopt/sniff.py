@@ -10,65 +10,25 @@ import json
 import lzma
 import re
 import zipfile
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from conveyor.adopt.meant import Found, Way, amounts, times, without_signs
 from conveyor.core.errors import Misuse
 from conveyor.core.frozen import shown
 from conveyor.data import formats, hints
+from conveyor.data.formats import TICKS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BLANK = " "  # any number of them
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LINES = 200  # of a CSV are read to find the separator
 PACKED = (formats.PARQUET, formats.GZIP, b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")  # they begin so
-MARKS = 3  # of a missing value are enough in one file
-DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
-WORDS = ("%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d-%b-%Y", "%d %B %Y", "%B %d %Y", "%B %d, %Y")
-WORDY = re.compile(r"(\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}|[A-Za-z]{3,9} \d{1,2},? \d{4}).*")
-AMOUNT = re.compile(r"[-+]?[$€£¥]?[-+]?(\d+|\d{1,3}([., '\u00a0\u202f]\d{3})+)([.,]\d+)?[$€£¥%]?")
-SIGNS = re.compile(r"[$€£¥% '\u00a0\u202f]")
-MONTH = re.compile(r"(19|20)\d\d-(0[1-9]|1[0-2])")
-# Where a mark is of thousands, three digits come after each one.
-THOUSANDS = {
-    mark: re.compile(rf"[-+]?[$€£¥]?[-+]?\d{{1,3}}({re.escape(mark)}\d{{3}})+([{re.escape(other)}]\d+)?[$€£¥%]?")
-    for mark, other in ((",", "."), (".", ","))
-}
-CLOCKS = ("", " %H:%M", " %H:%M:%S")
-
-
-@dataclass
-class Way:
-    """How marks are read that could mean two things. An earlier file of the same source settles it for later ones.
-
-    Attributes:
-        decimal: the mark of decimals in a CSV; None: not settled.
-        dates: the form of each column of dates that is not ISO 8601.
-    """
-
-    decimal: str | None = None
-    dates: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Found:
-    """Rows, and how they were read.
-
-    Attributes:
-        frame: the rows.
-        native: whether ``data.path`` can name the file as it is.
-        told: what was found, a line each.
-        way: how marks were read.
-    """
-
-    frame: pd.DataFrame
-    native: bool
-    told: list[str] = field(default_factory=list)
-    way: Way = field(default_factory=Way)
 
 
 def read(
@@ -96,13 +56,17 @@ def read(
     """
     way, content = way or Way(), files.get("", b"")
     if "" not in files or content.startswith(formats.PARQUET):
-        found = Found(formats.read(files, where, text, numbers), True, ["Parquet"])
-        _dates(found, text, way)
+        formats.check(files, where)
+        found = _parquet(files, where, text, numbers)
+        times(found, text, way)
         return _named(found)
     formats.check(files, where)
     plain, packed = _unpacked(content, where)
     if plain.startswith(formats.PARQUET):
-        return _named(Found(formats.read({"": plain}, where, text, numbers), False, [f"Parquet in {packed}"]))
+        found = _parquet({"": plain}, where, text, numbers)
+        found.native, found.told = False, [f"Parquet in {packed}", *found.told[1:]]
+        times(found, text, way)
+        return _named(found)
     written, encoding = _text(plain, where)
     if written.lstrip()[:1] == "<":
         raise Misuse(f"{where}: is HTML or XML, perhaps a message of a server, and no rows: {shown(written.strip())}")
@@ -116,8 +80,8 @@ def read(
     if encoding != "UTF-8":
         found.told.append(encoding)
     found.native = found.native and packed in ("", "gzip") and encoding == "UTF-8"
-    _dates(found, text, way)
-    _amounts(found, text, where)
+    times(found, text, way)
+    amounts(found, text, where)
     return _named(found)
 
 
@@ -136,39 +100,6 @@ def _named(found: Found) -> Found:
     return found
 
 
-def _amounts(found: Found, stay: tuple[str, ...], where: str) -> None:
-    """Text columns of numbers with marks of thousands, signs of money or of a hundredth become numbers.
-
-    Raises:
-        Misuse: a comma could be that of decimals or of thousands, or stands in the place of neither.
-    """
-    decimal = found.way.decimal or "."
-    for name in found.frame:
-        values = found.frame[name]
-        texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" and name not in stay else []
-        cells = [text for text in texts if not hints.GAPS.fullmatch(text)]
-        plain = [cell.replace(" ", "") if not re.search(r"\d \d", cell) else cell.strip() for cell in cells]
-        if not cells or not all(AMOUNT.fullmatch(cell) for cell in plain):
-            continue
-        if any(re.match(r"[-+]?0\d", cell) for cell in plain) or all(cell.isdigit() for cell in plain):
-            continue  # codes
-        other = "." if decimal == "," else ","
-        odd = next((cell for cell in plain if other in cell and not THOUSANDS[other].fullmatch(cell)), None)
-        if odd is not None:
-            mend = f"write {shown(odd)} with a decimal point and without marks of thousands"
-            raise Misuse(f"{where}: column {name!r} has numbers whose marks mean two things; {mend}")
-        known = {}
-        for cell in cells:
-            bare = SIGNS.sub("", cell.strip())
-            known[cell] = bare.replace(".", "").replace(",", ".") if decimal == "," else bare.replace(",", "")
-        numbers = pd.to_numeric(pd.Series(list(known.values())), errors="coerce")
-        if numbers.notna().all():
-            parsed = dict(zip(known, numbers, strict=True))
-            found.frame = found.frame.assign(**{name: values.map(parsed).astype("float64")})
-            found.native = False
-            found.told.append(f"{name} as amounts")
-
-
 def _unpacked(content: bytes, where: str) -> tuple[bytes, str]:
     try:
         if content.startswith(formats.GZIP):
@@ -184,8 +115,11 @@ def _unpacked(content: bytes, where: str) -> tuple[bytes, str]:
         if content.startswith(b"PK\x03\x04"):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                names = [name for name in names if not name.startswith("__MACOSX/")]
                 if len(names) == 1:
                     return archive.read(names[0]), "zip"
+            if {"[Content_Types].xml", "mimetype"} & set(names):
+                raise Misuse(f"{where}: a workbook of a spreadsheet; save the sheet that holds the rows as CSV")
             raise Misuse(f"{where}: a zip of {len(names)} files; unpack it and name one of them")
     except Misuse:
         raise
@@ -195,6 +129,8 @@ def _unpacked(content: bytes, where: str) -> tuple[bytes, str]:
 
 
 def _text(content: bytes, where: str) -> tuple[str, str]:
+    if content[257:262] == b"ustar":
+        raise Misuse(f"{where}: a tar archive; unpack it and name one of its files")
     if content[:2] in formats.UTF_16:
         return content.decode("utf-16", errors="replace"), "UTF-16"
     try:
@@ -224,7 +160,39 @@ def _json(text: str, where: str, stay: tuple[str, ...], numbers: tuple[str, ...]
                 table = lines.read_json(io.BytesIO(text.encode()), block, as_text)
     except (pa.ArrowException, ValueError, AttributeError) as error:
         raise Misuse(f"{where}: no JSON of rows: {' '.join(str(error).split())[:200]}; mend it") from None
-    return Found(formats.read({"": packed(table)}, where, stay, numbers), False, [told])
+    table, changed = _flat(table)
+    return Found(formats.read({"": packed(table)}, where, stay, numbers), False, [told, *changed])
+
+
+def _parquet(files: dict[str, bytes], where: str, stay: tuple[str, ...], numbers: tuple[str, ...]) -> Found:
+    """Parquet, whose columns of no type that models take become such, or are left out."""
+    plain, told = {}, []
+    for name, content in files.items():
+        table, changed = _flat(formats.table_of_parquet(content, f"{where}/{name}" if name else where))
+        plain[name] = packed(table) if changed else content
+        told += [each for each in changed if each not in told]
+    return Found(formats.read(plain, where, stay, numbers), not told, ["Parquet", *told])
+
+
+def _flat(table: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Objects in a column become columns of their own, durations become seconds, and lists and bytes are left out."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    told = []
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        told += [f"{field.name} as columns of its own" for field in table.schema if pa.types.is_struct(field.type)]
+        table = table.flatten()
+    for field in table.schema:
+        if pa.types.is_duration(field.type):
+            ticks = compute.cast(compute.cast(table.column(field.name), pa.int64()), pa.float64(), safe=False)
+            seconds = compute.divide(ticks, float(TICKS[field.type.unit]))
+            table = table.set_column(table.column_names.index(field.name), field.name, seconds)
+            told.append(f"{field.name} in seconds")
+        elif pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            table = table.drop_columns(field.name)
+            told.append(f"{field.name} left out, for it holds {field.type}")
+    return table, told
 
 
 def packed(table: pa.Table) -> bytes:
@@ -257,17 +225,24 @@ def arrow(values: pd.Series) -> pa.Array:
 def _csv(
     text: str, where: str, separator: str | None, stay: tuple[str, ...], numbers: tuple[str, ...], way: Way
 ) -> Found:
+    text, remarks = _without_remarks(text)
+    native = not remarks
     first, _, rest = text.partition("\n")
-    native = True
     if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
         separator, text, native = separator or first.strip()[4], rest, False
     mark = separator or _separator(text, where)
+    told = [(SEPARATORS | {BLANK: "blanks"}).get(mark, f"separated by {mark!r}")] + [
+        f"{remarks} lines of remarks left out"
+    ] * bool(remarks)
+    names = _header(text, mark)
+    if mark == BLANK or len(set(names)) < len(names):
+        text, mark, native = _with_commas(text, mark), ",", False
     content = {"": text.encode()}
     written = formats.read(content, where, tuple(_header(text, mark)), (), formats.Dialect(mark))
     decimal, gaps, doubtful = way.decimal or ".", set(), ""
     for name in written:
         cells = [str(cell) for cell in written[name].dropna().unique()]
-        others = [cell for cell in cells if not hints.GAPS.fullmatch(cell)]
+        others = without_signs([cell for cell in cells if not hints.GAPS.fullmatch(cell)])
         commas = [cell for cell in others if hints.COMMA.fullmatch(cell)]
         certain = [cell for cell in commas if not hints.GROUPED.fullmatch(cell)]
         plain = [cell for cell in others if hints.NUMBER.fullmatch(cell)]
@@ -290,13 +265,42 @@ def _csv(
         raise Misuse(f"{where}: has decimal commas in one column and decimal points in another; write all alike")
     dialect = formats.Dialect(mark, decimal, tuple(sorted(gaps)))
     frame = formats.read(content, where, stay, numbers, dialect)
-    told = [SEPARATORS.get(mark, f"separated by {mark!r}")]
     told += ["decimal comma"] * (decimal == ",") + [f"{', '.join(map(shown, sorted(gaps)))} for a gap"] * bool(gaps)
     return Found(frame, native and dialect == formats.Dialect(), ["CSV, " + ", ".join(told)], Way(decimal))
 
 
+def _rows(text: str, mark: str) -> Iterator[list[str]]:
+    if mark == BLANK:
+        text = re.sub(r"(?m)^ +| +$", "", re.sub("[ \t]+", BLANK, text))
+    return csv.reader(io.StringIO(text, newline=None), delimiter=mark)
+
+
 def _header(text: str, mark: str) -> list[str]:
-    return next(csv.reader(io.StringIO(text, newline=None), delimiter=mark), [])
+    return next(_rows(text, mark), [])
+
+
+def _with_commas(text: str, mark: str) -> str:
+    """The same rows with commas between, and each name of a column once: a second one gets a number."""
+    out, rows = io.StringIO(), _rows(text, mark)
+    names, once = next(rows), list[str]()
+    for name in names:
+        others = (f"{name or 'unnamed'}_{number}" for number in count(2))
+        once.append(name if name not in once else next(new for new in others if new not in (*names, *once)))
+    csv.writer(out, lineterminator="\n").writerows([once, *filter(None, rows)])
+    return out.getvalue()
+
+
+def _without_remarks(text: str) -> tuple[str, int]:
+    """The text without the remarks above its header, and how many lines they are.
+
+    The names of the columns may begin with # as well: that line has as many marks as the next one.
+    """
+    lines = text.split("\n", LINES)
+    remarks = next((number for number, line in enumerate(lines) if not line.startswith("#")), 0)
+    marks = [sum(map(line.count, SEPARATORS)) for line in lines]
+    if remarks and marks[remarks - 1] and marks[remarks - 1] == marks[remarks]:
+        remarks -= 1
+    return ("\n".join(lines[remarks:]) if remarks else text), remarks
 
 
 def _separator(text: str, where: str) -> str:
@@ -307,8 +311,7 @@ def _separator(text: str, where: str) -> str:
     """
     fits = []
     for mark in SEPARATORS:
-        lines = csv.reader(io.StringIO(text, newline=None), delimiter=mark)
-        with_cells = {len(row) for row in islice(lines, LINES) if row}
+        with_cells = {len(row) for row in islice(_rows(text, mark), LINES) if row}
         if len(with_cells) == 1 and with_cells != {1}:
             fits.append(mark)
     if len(fits) > 1:
@@ -321,35 +324,9 @@ def _separator(text: str, where: str) -> str:
     # Rows that do not fit their header are told as such.
     header = text.partition("\n")[0]
     found = fits or sorted((mark for mark in SEPARATORS if mark in header), key=header.count, reverse=True)
+    with_cells = set() if found else {len(row) for row in islice(_rows(text, BLANK), LINES) if row}
+    if len(with_cells) == 1 and with_cells != {1}:
+        return BLANK
     if not found:
         raise Misuse(f"{where}: has one column; rows need several (SEPARATOR= of adopt names another mark)")
     return found[0]
-
-
-def _dates(found: Found, stay: tuple[str, ...], settled: Way) -> None:
-    """Text columns of dates become times, where one way to read them fits all."""
-    for name in found.frame:
-        values = found.frame[name]
-        texts = [str(text) for text in values.dropna().unique()] if values.dtype == "str" and name not in stay else []
-        if not texts or not all(any(way.fullmatch(text) for way in (hints.DATE, WORDY, MONTH)) for text in texts):
-            continue
-        fits: dict[str, Any] = {}
-        ways = [settled.dates[name]] if name in settled.dates else [d + c for d in (*DAYS, *WORDS) for c in CLOCKS]
-        for way in ("ISO8601", *ways):
-            utc = way == "ISO8601" and all(re.search(r"(Z|[-+]\d\d:?\d\d)$", text) for text in texts)
-            try:
-                read = pd.to_datetime(pd.Series(texts, dtype=object), format=way, errors="coerce", utc=utc)
-            except ValueError:  # some with a zone and some without
-                continue
-            if pd.api.types.is_datetime64_any_dtype(read) and read.notna().all():
-                fits.setdefault(str(read.tolist()), (way, dict(zip(texts, read, strict=True))))
-        if len(fits) == 1:
-            [(way, known)] = fits.values()
-            found.frame = found.frame.assign(**{name: pd.to_datetime(values.map(known))})
-            found.native = False
-            found.told.append(f"{name} as {way}")
-            if way != "ISO8601":
-                found.way.dates[name] = way
-        elif fits:
-            either = " or ".join(way for way, _ in fits.values())
-            found.told.append(f"{name} could be {either}: write it as 2013-06-30")

@@ -18,6 +18,7 @@ from conveyor.core.files import sha256
 from conveyor.core.git import LEAST, Git, GitError
 
 SCHEMA = 1
+PLAN = "build/adopt"  # files that take their places together; a run that is killed meanwhile leaves it
 
 
 def now() -> str:
@@ -48,6 +49,17 @@ def new_enough(told: str) -> None:
     found = re.search(r"(\d+)\.(\d+)", told)
     if found and (int(found[1]), int(found[2])) < LEAST:
         raise Misuse(f"git: {told.strip()} is too old; install {LEAST[0]}.{LEAST[1]} or newer")
+
+
+def whole(root: Path) -> None:
+    """Check that no killed run has left files half replaced: any of them may be the old one, and none is to blame.
+
+    Raises:
+        Misuse: one has.
+    """
+    if (root / PLAN / "plan.json").is_file():
+        mend = f"run it again; to keep the files as they are now, delete {PLAN}"
+        raise Misuse(f"{PLAN}: `adopt`, `collect` or `forget` was killed while it replaced files; {mend}")
 
 
 Made = TypeVar("Made")

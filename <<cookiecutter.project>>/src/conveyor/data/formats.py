@@ -80,7 +80,7 @@ def read(
     for name, content in files.items():
         place = _place(where, name)
         packed = content.startswith(PARQUET)
-        table = _parquet(content, place) if packed else _csv(content, place, text, numbers, dialect)
+        table = table_of_parquet(content, place) if packed else _csv(content, place, text, numbers, dialect)
         for column, value in partition(name).items():
             if column not in table.column_names:
                 table = table.append_column(column, pa.array([value] * len(table), pa.string()))
@@ -145,7 +145,12 @@ def partition(name: str) -> dict[str, str | None]:
     return {unquote(key): None if value == NO_VALUE else unquote(value) for key, is_key, value in told if is_key}
 
 
-def _parquet(content: bytes, place: str) -> pa.Table:
+def table_of_parquet(content: bytes, place: str) -> pa.Table:
+    """A file of Parquet.
+
+    Raises:
+        Misuse: it is damaged.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -12,13 +12,12 @@ from conveyor.core import environment, params
 from conveyor.core.errors import Misuse
 from conveyor.core.files import sha256
 from conveyor.core.frozen import shown
-from conveyor.core.project import Project, per_project
+from conveyor.core.project import Project, per_project, whole
 from conveyor.data import formats
 from conveyor.data.hints import hint
 
 # What pull requests may name: fsspec knows many more, and some of them read the machine itself.
 STORES = ("https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss")
-UNFINISHED = "build/adopt/plan.json"  # of a run that was killed while it replaced files
 QUESTION = ("data.target", "data.time", "data.key", "data.group")
 
 
@@ -120,18 +119,15 @@ def read(data: params.Data, root: Path) -> pd.DataFrame:
     """The pinned data as a frame with the columns of the file, in its order.
 
     Raises:
-        Misuse: the file is not the pinned one, cannot be used (see ``formats.read``), or lacks a column of params.yaml.
-            The line names the file, and the row or column if there is one.
+        Misuse: files are half replaced; the file is not the pinned one, cannot be used (see ``formats.read``), or lacks
+            a column of params.yaml. The line names the file, and the row or column if there is one.
     """
+    whole(root)
     files = fetch(data.path, root)
     found = pin(files)
     if found != data.sha256:
         # An empty or damaged file tells more by itself.
         formats.check(files, data.path)
-        if (root / UNFINISHED).is_file():
-            raise Misuse(
-                f"{data.path}: `adopt`, `collect` or `forget` was killed while it replaced files; run it again"
-            )
         raise Misuse(
             f"{data.path}: its sha256 {found[:12]}… differs from the pin {data.sha256[:12]}… in params.yaml;"
             " restore the file, or run `make data-lock` if the change is meant"

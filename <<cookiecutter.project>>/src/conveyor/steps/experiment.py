@@ -41,10 +41,9 @@ def run(root: Path, changes: list[str]) -> None:
         with alone(project):
             for name in ("validate", "train", "score", "compare"):
                 show(BY_NAME[name], project)
-    except Refused as refused:
+    except Refused:
         if not (project.build / "decision.json").is_file():
-            raise
-        print(f"would be blocked: {refused}")
+            raise  # else the verdict follows
     decision = read_json(project.build / "decision.json", made_by="try")["decision"]
     print(
         f"\n{'metric':<18} {'champion':>9} {'trial':>9} {'gain':>9}   interval ({decision['confidence']:.0%} each side)"

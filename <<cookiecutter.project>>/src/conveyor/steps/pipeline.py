@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from conveyor.core.code import code_sha256
 from conveyor.core.errors import Misuse, Refused, one_line
 from conveyor.core.files import check_received, read_json, sha256, to_json, write_json
-from conveyor.core.project import Project
+from conveyor.core.project import Project, whole
 from conveyor.core.waits import announced
 from conveyor.gate import metrics
 from conveyor.ledger.ledger import ledger_of
@@ -186,6 +186,7 @@ def run(step: Step, project: Project) -> str:
     Raises:
         Refused, Misuse: as the step does.
     """
+    whole(project.root)
     record = project.build / "steps" / f"{step.name}.json"
     reads = fingerprint(step, project)
     writes = {name: digest(project.build / name) for name in step.writes}

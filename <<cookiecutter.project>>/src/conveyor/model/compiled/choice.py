@@ -19,7 +19,7 @@ from conveyor.core.errors import Misuse, at_fault
 from conveyor.model import runtime
 from conveyor.model.compiled.convert import convert
 from conveyor.model.compiled.probes import Asked, Original, probed
-from conveyor.model.rows import Rows
+from conveyor.model.rows import Rows, kind_of_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +68,7 @@ def choose(
         Misuse: even a data frame does not give the answers of training, or a row's answer depends on other rows.
     """
     features = {name: str(dtype) for name, dtype in held_out.dtypes.items()}
+    kinds = {name: kind_of_values(held_out[name]) for name in features}
     task, classes = asked["task"], len(asked["classes"])
 
     def original(rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -87,7 +88,7 @@ def choose(
     for form in runtime.FORMS:
         try:
             if form == "compiled":
-                content = convert(fitted, features, task, classes)
+                content = convert(fitted, kinds, task, classes)
                 answer = runtime.compiled(content, features, task)
             else:
                 answer = {"arrays": runtime.arrays, "frame": runtime.frame}[form](fitted, features, task, classes)

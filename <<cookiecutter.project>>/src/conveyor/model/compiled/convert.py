@@ -13,11 +13,13 @@ import numpy as np
 
 from conveyor.core.errors import Misuse
 from conveyor.model.compiled import graphs, trees
-from conveyor.model.rows import kind_of
 
 
-def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> bytes:
+def convert(fitted: Any, kinds: dict[str, str], task: str, classes: int) -> bytes:
     """A fitted pipeline as ONNX. Its output is the answer; its inputs are those of ``graphs.joined``.
+
+    Args:
+        kinds: the kind of each feature, see ``kind_of_values``.
 
     Raises:
         Misuse: the kind of a column or the shape of the model has no such input or answer.
@@ -27,9 +29,9 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
     from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 
     types = {"number": DoubleTensorType, "truth": DoubleTensorType, "text": StringTensorType}
-    for name, dtype in features.items():
-        if kind_of(dtype) not in types:
-            raise Misuse(f"column {name!r} is of type {dtype}, which is neither a number nor text")
+    for name, kind in kinds.items():
+        if kind not in types:
+            raise Misuse(f"column {name!r} is of kind {kind}, which is neither a number nor text")
     if task != "regression" and len(fitted.classes_) != classes:
         raise Misuse("a class was not there to learn")
     with warnings.catch_warnings():
@@ -37,16 +39,16 @@ def convert(fitted: Any, features: dict[str, str], task: str, classes: int) -> b
         made = convert_sklearn(
             fitted,
             name="model",
-            initial_types=[(name, types[kind_of(dtype)]([None, 1])) for name, dtype in features.items()],
+            initial_types=[(name, types[kind]([None, 1])) for name, kind in kinds.items()],
             options=None if task == "regression" else {"zipmap": False},
             target_opset={"": 18, graphs.ML: graphs.KNOWN},
             custom_conversion_functions=_converters(),
             custom_shape_calculators=_shapes(),
         )
-    graphs.named(made, list(features))
+    graphs.named(made, list(kinds))
     graphs.doubled(made)
     graphs.pruned(made)
-    graphs.joined(made, {kind: [n for n in features if kind_of(features[n]) == kind] for kind in graphs.JOINED})
+    graphs.joined(made, {kind: [n for n in kinds if kinds[n] == kind] for kind in graphs.JOINED})
     content: bytes = made.SerializeToString()
     return content
 

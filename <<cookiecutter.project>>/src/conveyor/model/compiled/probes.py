@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conveyor.model.rows import LARGEST, kind_of
+from conveyor.model.rows import LARGEST, kind_of, kind_of_values
 from conveyor.model.runtime import MISSING, UNSEEN, fits
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _without(few: pd.DataFrame) -> Iterator[Question]:
 
     rows = np.arange(len(few))
     for name, dtype in few.dtypes.items():
-        kind = kind_of(str(dtype))
+        kind = kind_of_values(few[name])
         if kind == "number":
             yield Question(name, "missing", rows, pd.Series(np.full(len(few), np.nan)))
             continue
