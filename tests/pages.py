@@ -19,7 +19,7 @@ TODAY = "2026-08-30T05:17:00Z"
 RUN = "https://github.com/your-team/late-flights/actions/runs/7"
 BETTER = "shown to be better: roc_auc 0.7123 against 0.7001, gain +0.0122 [+0.0031, +0.0213] on 3000 rows"
 FIRST = "no champion yet and every floor holds: roc_auc 0.6912 on 3000 rows"
-COUNTS = ("20,000 predictions, 18,000 with a label, 2,000 without", "3 labels have no prediction")
+COUNTS = ("predictions: 20,000; with a label: 18,000; without: 2,000", "labels without a prediction: 3")
 HOSTILE = '<script>alert(1)</script> | `x` **y** [click](javascript:alert(1)) {{ 7 * 7 }} "><img src=x onerror=y>'
 
 

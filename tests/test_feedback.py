@@ -425,6 +425,6 @@ def test_the_monitor_counts_what_callers_said(bootstrapped, tmp_path, monkeypatc
     monitor.run(project, say=lambda text: None)
     text = (project.build / "monitor.md").read_text()
     assert "Requests without an answer: 1,234 with status 422; a median of" in text
-    assert f"- {len(rows)} predictions, {len(rows)} with a label, 0 without" in text
-    assert "- 1 lines of the log are damaged or half written" in text and "- 1 labels have no prediction" in text
+    assert f"- predictions: {len(rows)}; with a label: {len(rows)}; without: 0" in text
+    assert "- damaged or half-written lines of the log: 1" in text and "- labels without a prediction: 1" in text
     assert "promised, on the holdout" in text, "the loss is told"

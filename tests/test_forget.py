@@ -239,8 +239,8 @@ def test_predictions_go_by_key_and_by_group_and_labels_with_them(people, tmp_pat
     assert ids(log, "predictions") == [("a", 2), ("c", 1), ("d", 1), ("e", 1), None, ("g", 1)]
     assert ids(log, "feedback") == [("a", 2), ("c", 1), ("z", 1)]
     assert untouched.exists() and not [file for file in log.iterdir() if file.name.startswith(".")]
-    assert "forget    the log of production: 3 predictions and 2 labels of callers deleted, in 3 files" in told
-    assert "forget    not reached: 1 damaged lines of the log: nobody can tell whose they are" in told
+    assert "forget    the log of production: deleted predictions 3, labels of callers 2, in files 3" in told
+    assert "forget    not reached: damaged lines of the log, 1: nobody can tell whose they are" in told
     found = predictions.read(Project(project.path), Asked((), False), pd.Timestamp.now("UTC"))
     assert len(found.rows) == 5 and len(found.labels) == 3
 
@@ -346,7 +346,7 @@ def test_labels_of_a_file_go_by_key_and_by_id_and_those_at_a_url_are_named(peopl
     (project.path / "labels.csv").write_bytes(b"id,row,label\na,1,1\na,2,0\nb,1,1\n")
     told = forgotten(project, "who=ann")
     assert (project.path / "labels.csv").read_bytes() == b"id,row,label\na,2,0\nb,1,1\n"
-    assert "forget    labels.csv: 1 labels deleted" in told
+    assert "forget    labels.csv: deleted labels 1" in told
     project.set_param("monitor.labels", f"file://{tmp_path}/labels.csv?token=secret")
     told = forgotten(project, "who=bob")
     assert f"forget    not reached: monitor.labels, file://{tmp_path}/labels.csv: delete the labels there" in told
@@ -383,7 +383,7 @@ def test_the_volume_of_a_host_is_rewritten_by_a_replica(people, engine, base_ima
         told = forgotten(project, "who=ann")
         found = predictions.read(started, Asked(("who",), False), pd.Timestamp.now("UTC"))
         assert found.rows["feature who"].tolist() == ["bob"] and not len(found.labels)
-        assert "forget    the log of production: 1 predictions and 1 labels of callers deleted, in 2 files" in told
+        assert "forget    the log of production: deleted predictions 1, labels of callers 1, in files 2" in told
     finally:
         replica.remove(force=True)
         volume.remove()
@@ -464,5 +464,5 @@ def test_a_killed_run_is_finished_by_the_next_ones(people, tmp_path, one_line, w
     assert (project.path / "labels.csv").read_bytes() == b"id,row,label\nb,1,1\n"
     assert not (project.path / "build/candidate").exists()
     report = (project.path / "build/forget.md").read_text()
-    for told in ("labels.csv: 1 labels deleted", "the log of production: 1 predictions", "2 of 5 rows deleted"):
+    for told in ("labels.csv: deleted labels 1", "the log of production: deleted predictions 1", "2 of 5 rows deleted"):
         assert told in report, "what a stopped run has changed is told, too"

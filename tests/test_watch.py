@@ -33,7 +33,7 @@ def test_the_loss_of_live_rows_is_told_beside_what_the_holdout_promised(live, tm
     project, rows = live
     done, text = monitor(project, tmp_path)
     assert "its log_loss has not shown to be higher than on its holdout" in done.stdout
-    assert "| promised, on the holdout | 37 | 0.55 |" in text and "20,000 predictions, 20,000 with a label" in text
+    assert "| promised, on the holdout | 37 | 0.55 |" in text and "predictions: 20,000; with a label: 20,000" in text
     whole = rows[rows["time"] < "2013-12-31T00:00Z"]  # of the last day there are few rows, which wait
     last = whole[whole["time"] > pd.Timestamp("2013-12-31", tz="UTC") - pd.Timedelta(days=28)]
     clipped = last["prediction"].to_numpy()
@@ -62,10 +62,10 @@ def test_each_look_counts_only_what_is_labelled_and_says_what_is_not(live, tmp_p
     odd = said.head(3).assign(flight=9998)
     pd.concat([said, said.head(2), odd]).to_csv(project.path / "labels.csv", index=False)
     text = monitor(project, tmp_path)[1]
-    for words in ("2 labels were said before", "3 labels have no prediction"):
+    for words in ("labels that were given before: 2", "labels without a prediction: 3"):
         assert words in text
     july = int((rows["time"] < "2013-08-01T00:00Z").sum())
-    assert f"{july:,} with a label, {20_000 - july:,} without" in text
+    assert f"with a label: {july:,}; without: {20_000 - july:,}" in text
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_log_of_lines_that_count_for_nothing_says_why(live, tmp_path):
     (tmp_path / "log" / "predictions-1.jsonl").write_text("\n".join([*future, lines[2][:40]]) + "\n")
     text = monitor(project, tmp_path)[1]
     assert (
-        "the log holds no prediction; 1 lines of the log are damaged or half written; 2 lines of the log are of" in text
+        "the log holds no prediction; damaged or half-written lines of the log: 1; lines of the log with a time" in text
     )
 
 
@@ -106,8 +106,8 @@ def test_labels_that_shrink_are_taken_as_they_are(live, tmp_path):
     rows = pd.read_csv(project.path / "labels.csv")
     rows.head(len(rows) // 4).to_csv(project.path / "labels.csv", index=False)
     text = monitor(project, tmp_path)[1]
-    assert "20,000 predictions, 20,000 with a label, 0 without" in first
-    assert "20,000 predictions, 5,000 with a label, 15,000 without" in text
+    assert "predictions: 20,000; with a label: 20,000; without: 0" in first
+    assert "predictions: 20,000; with a label: 5,000; without: 15,000" in text
 
 
 def test_a_champion_of_older_data_is_compared_with_the_holdout_of_then(live, tmp_path):

@@ -192,10 +192,10 @@ def _log(project: Project, person: Person, work: Work) -> Found:
         work.rest.append(f"the log of predictions: {why}{first}")
         return Found([], frozenset(), 0, 0, 0)
     if found.names:
-        lines = f"{found.predictions:,} predictions and {found.labels:,} labels of callers"
-        work.told.append(f"the log of production: {lines} deleted, in {len(found.names)} files")
+        lines = f"predictions {found.predictions:,}, labels of callers {found.labels:,}, in files {len(found.names):,}"
+        work.told.append(f"the log of production: deleted {lines}")
     if found.damaged:
-        work.rest.append(f"{found.damaged:,} damaged lines of the log: nobody can tell whose they are")
+        work.rest.append(f"damaged lines of the log, {found.damaged:,}: nobody can tell whose they are")
     columns = ", ".join(person.columns)
     work.rest.append(
         f"predictions whose caller did not send {columns} beside the features: nothing tells whose they are"
@@ -219,7 +219,7 @@ def _labels(project: Project, person: Person, log: Found, work: Work) -> int:
         gone |= np.array([each in log.rows for each in named], dtype=bool)
     if gone.any():
         work.labels |= _places(place, rows.without(files, place, frame, gone, data))
-        work.told.append(f"{place}: {int(gone.sum()):,} labels deleted")
+        work.told.append(f"{place}: deleted labels {int(gone.sum()):,}")
     return int(gone.sum())
 
 

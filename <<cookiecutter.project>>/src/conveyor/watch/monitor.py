@@ -37,9 +37,9 @@ MEASURED = (
     "Measured by the template on simulated years: at most 0.8 % of those without a change had an alarm. With a rise of"
     " 0.10 nats half of the alarms came within 10 days where rows are independent, and within 69 where days differ."
 )
-DAMAGED = "lines of the log are damaged or half written"
-REFUSED = "requests for one had no answer"
-FUTURE = "lines of the log are of a time that has not come"
+DAMAGED = "damaged or half-written lines of the log"
+REFUSED = "requests for one without an answer"
+FUTURE = "lines of the log with a time that has not come"
 SAYS = {
     "calm": "has not shown to be higher than on its holdout",
     "alarm": "has risen",
@@ -186,7 +186,7 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> T
     if not len(log.rows):
         refused = int(log.refusals["count"].sum())
         found = ((log.damaged, DAMAGED), (log.future, FUTURE), (refused, REFUSED))
-        besides = [f"{count:,} {what}" for count, what in found if count]
+        besides = [f"{what}: {count:,}" for count, what in found if count]
         raise predictions.NoLog("; ".join(["the log holds no prediction", *besides]))
     said = labels.read(project) if given is None else given
     joined = labels.joined(log.rows, said, asked["classes"], log.labels)
@@ -250,17 +250,17 @@ def _counts(log: log_rows.Read, found: labels.Joined, told_apart: bool) -> tuple
     Args:
         told_apart: whether labels are in a place of their own; most rows of the data were never asked for.
     """
-    told = [f"{len(log.rows):,} predictions, {len(found.rows):,} with a label, {found.waiting:,} without"]
+    told = [f"predictions: {len(log.rows):,}; with a label: {len(found.rows):,}; without: {found.waiting:,}"]
     for count, what in (
-        (log.repeated, "lines of the log repeat an id"),
+        (log.repeated, "lines of the log that repeat an id"),
         (log.damaged, DAMAGED),
         (log.future, FUTURE),
-        (found.repeated, "labels were said before"),
-        (found.contradicting, "predictions have labels that contradict each other"),
-        (found.unasked + (found.unknown if told_apart else 0), "labels have no prediction"),
-        (found.unusable, "labels are no class of the model, or no number"),
+        (found.repeated, "labels that were given before"),
+        (found.contradicting, "predictions with labels that contradict each other"),
+        (found.unasked + (found.unknown if told_apart else 0), "labels without a prediction"),
+        (found.unusable, "labels that are no class of the model, or no number"),
     ):
-        told += [f"{count:,} {what}"] if count else []
+        told += [f"{what}: {count:,}"] if count else []
     return tuple(told)
 
 
