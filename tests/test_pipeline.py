@@ -193,6 +193,16 @@ def test_try_shows_the_difference_and_promotes_nothing(bootstrapped):
     assert bootstrapped.git("status", "--porcelain").stdout == ""
 
 
+def test_a_split_that_has_changed_is_flagged_beside_the_verdict(bootstrapped):
+    """More training rows alone may make a model better."""
+    bootstrapped.set_param("split.holdout", 0.1)
+    bootstrapped.cli("pipeline", check=False)
+    made = json.loads((bootstrapped.path / "build" / "decision.json").read_text())
+    told = "the split has changed (0.2 held out by time, now 0.1 held out by time): a gain may come from other"
+    assert [flag.startswith(told) for flag in made["flags"]] == [True]
+    assert told in (bootstrapped.path / "build" / "report.md").read_text()
+
+
 def test_try_says_once_what_would_be_blocked(bootstrapped):
     done = bootstrapped.cli("try", "gate.floors={roc_auc: 0.99}")
     assert len(re.findall("is below the floor 0.99", done.stdout)) == 1 and done.stderr == ""

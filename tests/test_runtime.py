@@ -252,20 +252,18 @@ def test_a_compiled_model_decides_as_its_original_at_every_threshold_and_just_be
     assert said == pytest.approx(runtime.predict(fitted, asked_for, task, classes), abs=EXACT)
 
 
-def in_32_bits(fitted, features, task, classes) -> bytes:
+def in_32_bits(fitted, kinds, task, classes) -> bytes:
     """As models were compiled before: an input for each column, and every number in 32 bits."""
-    kinds = {
-        name: FloatTensorType if dtype[:3] in ("flo", "int") else StringTensorType for name, dtype in features.items()
-    }
+    types = {name: FloatTensorType if kind == "number" else StringTensorType for name, kind in kinds.items()}
     options = None if task == "regression" else {"zipmap": False}
-    inputs = [(name, kind([None, 1])) for name, kind in kinds.items()]
+    inputs = [(name, of([None, 1])) for name, of in types.items()]
     return convert_sklearn(fitted, initial_types=inputs, options=options).SerializeToString()
 
 
 def test_a_model_that_was_compiled_in_32_bits_is_still_served():
     frame = sample()
     fitted = pipeline(LogisticRegression()).fit(frame, labels(frame, "binary"))
-    answer = runtime.compiled(in_32_bits(fitted, types(frame), "binary", 2), types(frame), "binary")
+    answer = runtime.compiled(in_32_bits(fitted, kinds(frame), "binary", 2), types(frame), "binary")
     assert answer(Rows.of_frame(frame)) == pytest.approx(fitted.predict_proba(frame)[:, 1], abs=TOLERANCE)
 
 

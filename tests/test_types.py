@@ -30,6 +30,7 @@ class Trained:
 
 NUMBER, FLOAT = Trained("number", "int64"), Trained("number", "float64")
 TEXT = Trained("text", "str", ["a", "b"])
+EMPTY = Trained("text", "object", [])
 DIGITS = Trained("text", "str", ["1", "2", "x"])
 POSTCODES = Trained("text", "str", ["01067", "10115"])
 TRUTH, GAPS = Trained("truth", "bool"), Trained("truth", "object")
@@ -55,6 +56,10 @@ TIME = Trained("time", "datetime64[s, UTC]")
         (FLOAT, [True, None], [1.0, None], "float64"),
         (TEXT, ["a", None], ["a", None], "str"),
         (TEXT, [None, None], [None, None], "str"),
+        (EMPTY, [1.5, None], [None, None], "object"),
+        (EMPTY, [True, False], [None, None], "object"),
+        (EMPTY, [pd.Timestamp("2013-01-01")], [None], "object"),
+        (EMPTY, ["a", None], ["a", None], "object"),
         (DIGITS, [1, 2, 3], ["1", "2", "3"], "str"),
         (DIGITS, [1.0, None, 2.5], ["1", None, "2.5"], "str"),
         (POSTCODES, [1067, 10115], ["01067", "10115"], "str"),

@@ -50,6 +50,15 @@ class SplitRule(Frozen):
             key = ".".join(map(str, error.errors()[0]["loc"]))
             raise Misuse(f"{path}: damaged (key {key}); delete it and run `make train`") from None
 
+    def unlike(self, before: SplitRule) -> str:
+        """That another share of the rows trained the champion; empty if it was the same. New rows move no share."""
+        if (self.by, self.columns, self.holdout) == (before.by, before.columns, before.holdout):
+            return ""
+        then, now = (f"{rule.holdout:g} held out by {rule.by}" for rule in (before, self))
+        return (
+            f"the split has changed ({then}, now {now}): a gain may come from other training rows than the champion's"
+        )
+
     def trained_on(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Mask (n,) of the rows on the training side.
 

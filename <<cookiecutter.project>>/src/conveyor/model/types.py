@@ -66,6 +66,8 @@ def _brought(values: pd.Series, column: Column, dtype: str) -> pd.Series:
         return _missing(values, dtype)
     if now == column.kind:
         return _same_kind(values, dtype)
+    if column.categories == frozenset():  # it was empty in training: to the model any value is one that it never had
+        return _missing(values, dtype)
     if column.kind == "number" and now == "truth":
         return values.astype(object).where(values.notna(), np.nan).astype(np.float64)
     if column.kind == "number" and now == "text":

@@ -104,7 +104,8 @@ def judge_now(project: Project) -> Decision:
     changed, key = judge.find(project), str(about["challenger"].get("key"))
     banned = ledger_of(project).quarantine_of(key)
     quarantined = [f"{BANNED}: {ledger_of(project).why_quarantined(banned)}"] if banned else []
-    held_out = ~split.split(frame, names, project.params.split, project.params.gate.block).trained_on(frame)
+    rule = split.split(frame, names, project.params.split, project.params.gate.block)
+    held_out, apart = ~rule.trained_on(frame), ""
     # An error that the pull request reports for the champion counts as little as its predictions.
     error = str(about["champion_error"]) if about.get("champion_error") and not project.pull else None
     learnt = np.zeros(len(frame), dtype=bool)
@@ -113,7 +114,9 @@ def judge_now(project: Project) -> Decision:
         try:
             bundle = ledger_of(project).bundle(champion)
             recipe = looks.recipe_of(about["challenger"].get("recipe"), bundle.recipe)
-            learnt = held_out & split.SplitRule.read(bundle.path).trained_on(frame)
+            theirs_rule = split.SplitRule.read(bundle.path)
+            learnt = held_out & theirs_rule.trained_on(frame)
+            apart = "" if project.pull else rule.unlike(theirs_rule)  # a pull request is judged by the split of main
         except Misuse as unknown:
             error = error or str(unknown)
     altered = held_out & ~learnt & np.isin(np.arange(len(frame)), changed.altered_rows)
@@ -179,7 +182,7 @@ def judge_now(project: Project) -> Decision:
             "left_out": {"champion_trained": int(learnt.sum()), "altered": int(altered.sum())},
             "anchor": _anchor(project, decision),
             "rule_of": changed.rule_of,
-            "flags": [*changed.flags, *quarantined],
+            "flags": [*changed.flags, *([apart] if apart else []), *quarantined],
             "warnings": warnings(about.get("cost")),
             "decision": decision.model_dump(mode="json"),
         },
