@@ -51,6 +51,18 @@ def test_one_of_which_git_has_no_log_is_told_with_the_page(place):
 
 
 @left
+def test_a_broken_record_of_what_was_verified_is_forgotten_as_it_is_told(place, content):
+    for number in range(25):  # so many that it is noted how far they were verified
+        place.promote(f"local {number}")
+    record = place.project.path / ".git/refs/conveyor/verified/2-here"
+    record.write_bytes(content)
+    with pytest.raises(Misuse, match="^ledger: refs/conveyor/verified/2-here .*; `[^`]*` forgets it$") as error:
+        place.open()
+    mended(place, str(error.value))
+    assert not record.exists() and place.open().number == 50
+
+
+@left
 @pytest.mark.parametrize("which", ["witness", "bytes"])
 def test_a_broken_witness_and_broken_bytes_are_put_back_as_it_is_told(place, content, which):
     place.promote("first")
@@ -58,7 +70,7 @@ def test_a_broken_witness_and_broken_bytes_are_put_back_as_it_is_told(place, con
     ref = {"witness": "refs/tags/champion/000002", "bytes": f"refs/models/{place.key('first')}"}[which]
     before = place.refs()
     (place.project.path / ".git" / ref).write_bytes(content)
-    with pytest.raises(Misuse, match=f"^ledger: {ref} .*, then `make fsck REPAIR=1` puts it back$") as error:
+    with pytest.raises(Misuse, match=f"^ledger: {ref} .*` and `make fsck REPAIR=1` put it back$") as error:
         place.open()
     mended(place, str(error.value))
     assert "sound" in fsck.run(Project(place.project.path), repair=True)

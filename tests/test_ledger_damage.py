@@ -166,6 +166,20 @@ def test_what_a_newer_version_wrote_is_no_damage(place, changes, what):
         place.open()
 
 
+@pytest.mark.parametrize("changes", [{"schema": 3}, {"type": "retired"}, {"judged_by": "AAAA"}], ids=str)
+def test_what_a_newer_version_wrote_and_has_verified_in_this_clone_is_no_damage_either(place, changes):
+    """A branch with the older machinery is checked out again."""
+    bare = place.remote()
+    ledger = place.promote("first", push=True)
+    place.project.git("fetch", "--quiet", "origin", "ledger:ledger")
+    newer = place.forge(place.forged(ledger, **changes))
+    place.project.git("push", "--quiet", str(bare), "ledger")
+    place.project.git("update-ref", "refs/conveyor/verified/2", newer)
+    with pytest.raises(Misuse, match="this version (knows 2|does not know)") as error:
+        place.open()
+    assert str(error.value).endswith(": a newer version of the machinery wrote it; `make update`")
+
+
 def test_a_clone_that_has_verified_the_ledger_refuses_what_comes_after(place):
     """It verifies what is new, and only that: the forged commit is the new one."""
     bare = place.remote()

@@ -119,6 +119,21 @@ def test_two_writers_of_a_local_ledger_lose_nothing_and_one_that_was_killed_hold
     assert {e.key for e in ledger.events if e.type == "live"} >= {place.key("a"), place.key("b")}
 
 
+def test_what_was_written_before_an_event_that_was_not_is_told(place, monkeypatch):
+    """The model on its way is aborted for another one, and then the disk is full."""
+    ledger = place.open()
+    ledger.accept(place.bundle("first"), 0, "bootstrap", "")
+    counted = f"""case " $* " in *" commit-tree "*)
+        echo x >> '{place.folder}/count'
+        [ "$(wc -l < '{place.folder}/count')" -lt 3 ] || {{ echo 'fatal: no room' >&2; exit 128; }};;
+    esac"""
+    place.git_that(monkeypatch, counted)
+    ledger = place.open()
+    with pytest.raises(Misuse, match="did not take the event: fatal: no room; event 2 was written before it$"):
+        ledger.accept(place.bundle("second"), 1, "bootstrap", "")
+    assert kinds(place.open()) == ["accepted", "aborted"]
+
+
 def test_a_lock_that_a_killed_git_left_is_named(place):
     place.promote("first")
     lock = place.project.path / ".git" / "refs" / "heads" / "ledger.lock"

@@ -6,10 +6,11 @@ import subprocess
 import pytest
 
 from conveyor.core.errors import Misuse
+from conveyor.core.files import to_json
 from conveyor.core.project import Project
 from conveyor.gate.looks import Sight
 from conveyor.ledger import fsck
-from conveyor.ledger.events import path_of
+from conveyor.ledger.events import path_of, read
 from conveyor.ledger.signatures import SIGNERS
 
 
@@ -49,6 +50,26 @@ def test_an_event_that_is_not_signed_is_refused_and_one_before_them_is_not(team)
         Misuse, match=f"^ledger: {path_of(3)} is not signed; the last sound commit is {ledger.head[:12]}"
     ):
         team.open()
+
+
+def test_without_signatures_who_may_push_can_put_a_model_live_under_anothers_name_and_the_readme_says_so(place):
+    place.promote("first")
+    ledger = place.promote("second")
+    first = ledger.events[0]
+    told = {name: getattr(first, name) for name in ("key", "digest", "commit", "data_sha256", "model")}
+    for kind, identity in (("accepted", "1" * 32), ("live", "2" * 32)):
+        event = {**told, "type": kind, "by": "Ada", "id": identity}
+        [file] = (content for name, content in place.forged(ledger, **event).items() if name.startswith("events/"))
+        after = read(file)
+        commit = place.forge({path_of(after.number): file, "champion.json": to_json(ledger.summary(after)).encode()})
+        if kind == "live":
+            place.project.git("tag", f"champion/{after.number:06d}", commit)
+        ledger = place.open()
+    assert (place.open().champion().key, place.open().events[-1].by) == (place.key("first"), "Ada")
+    said = "Anyone with write access can change production, unless the ledger has a [key](docs/ledger.md#who-may-write)"
+    assert said in (place.project.path / "README.md").read_text()
+    page = (place.project.path / "docs/ledger.md").read_text().split("## Who may write\n")[1]
+    assert page.startswith("\nAnyone with write access can write an event under another name, and production follows.")
 
 
 def test_a_key_that_no_review_has_let_in_writes_nothing(team, monkeypatch):

@@ -285,3 +285,4 @@ def test_a_git_that_is_too_old_is_named(place, monkeypatch):
     place.git_that(monkeypatch, script)
     with pytest.raises(Misuse, match=r"^git: git version 2.30.2 is too old; install 2.31 or newer$"):
         place.open()
+    assert "It needs git 2.31, to sign 2.34." in (place.project.path / "docs/ledger.md").read_text()

@@ -55,6 +55,7 @@ class Journal(State):
         self.store = Store(project)
         self.models = Models(self.store)
         self.reading: Reading
+        self.wrote = 0  # the number of the last event that this process has written
         self.read()
 
     def read(self) -> None:
@@ -118,6 +119,7 @@ class Journal(State):
             refs[BRANCH] = refs.pop(BRANCH)
         reached(f"before {kind}")
         self._write(event, refs, size)
+        self.wrote = event.number
         reached(f"after {kind}")
         return event
 
@@ -216,7 +218,8 @@ class Journal(State):
 
     def _untaken(self, error: GitError) -> Misuse:
         waiting = self.pending()
-        state = f"event {waiting.number} waits for the next run" if waiting else "nothing was changed"
+        state = f"event {self.wrote} was written before it" if self.wrote else "nothing was changed"
+        state = f"event {waiting.number} waits for the next run" if waiting else state
         mend = "; delete that .lock file if no git is at work" if ".lock'" in str(error) else ""
         mend = "; rename that ref: the ledger needs its place" if "exists; cannot create" in str(error) else mend
         return Misuse(f"ledger: {self.store.where} did not take the event: {error}{mend}; {state}")

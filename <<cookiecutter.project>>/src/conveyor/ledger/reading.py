@@ -22,7 +22,7 @@ from conveyor.ledger.chain import (
     shaped,
 )
 from conveyor.ledger.damage import Damage, Damaged
-from conveyor.ledger.events import SCHEMA, Unsound, plain, read_again
+from conveyor.ledger.events import SCHEMA, Newer, Unsound, plain, read_again
 from conveyor.ledger.signatures import Signatures
 from conveyor.ledger.state import State
 from conveyor.ledger.store import BRANCH, PAGE, RESTORE, VERIFIED, WITNESS, Look, Store
@@ -30,6 +30,7 @@ from conveyor.ledger.store import BRANCH, PAGE, RESTORE, VERIFIED, WITNESS, Look
 RULES = "2"  # another number verifies everything again
 NEW = 50  # a writer without an origin notes after so many events that they were verified
 TURNS = 4
+WROTE = "a newer version of the machinery wrote it"
 
 
 @dataclass
@@ -155,9 +156,9 @@ def _take(store: Store, reading: Reading, head: str, base: str | None, signature
         reading.damages.append(_unsound(store, broken, chain))
     except Unsound as fault:
         where = f"the events up to {str(base)[:12]} cannot be read: one {fault}"
-        reading.damages.append(
-            Damage(where, f"`git update-ref -d refs/conveyor/verified/{reading.rules}` verifies them again")
-        )
+        forget = f"`git update-ref -d {VERIFIED}{reading.rules}` verifies them again"
+        newer = Damage(f"{where}: {WROTE}", "`make update`")
+        reading.damages.append(newer if isinstance(fault, Newer) else Damage(where, forget))
     return len(chain)
 
 
@@ -189,7 +190,7 @@ def _summarised(reading: Reading, content: bytes | None, chain: list[Link], base
 
 def _unsound(store: Store, broken: Broken, chain: list[Link]) -> Damage:
     if broken.newer:
-        return Damage(f"{broken.what}: a newer version of the machinery wrote it", "`make update`")
+        return Damage(f"{broken.what}: {WROTE}", "`make update`")
     if broken.sound is None:
         if store.project.clone.shallow:
             if store.remote:

@@ -164,11 +164,12 @@ class Store:
         if self.remote:
             return self.update([f"delete {ref}"]) if broken.lost else (shared / ref).unlink()
         drop = f"git update-ref -d {ref}" if broken.lost else f"rm {shlex.quote(str(shared / ref))}"
-        mend = f"`{drop}`, then `make fsck REPAIR=1` puts it back"
+        back = "forgets it" if ref.startswith(VERIFIED) else "and `make fsck REPAIR=1` put it back"
+        mend = f"`{drop}` {back}"
         if ref == BRANCH:
-            back = self._logged(ref)
-            put = f"`{drop} && git update-ref {ref} {back}` puts it at the last commit that git's log of it names"
-            mend = f"{put} and this clone has" if back else f"{PAGE}, {RESTORE}"
+            at = self._logged(ref)
+            put = f"`{drop} && git update-ref {ref} {at}` puts it at the last commit that git's log of it names"
+            mend = f"{put} and this clone has" if at else f"{PAGE}, {RESTORE}"
         raise Damaged(Damage(str(broken), mend))
 
     def _logged(self, ref: str) -> str | None:
