@@ -508,6 +508,21 @@ def test_codes_that_come_as_numbers_are_not_other_rows(project, one_line):
     one_line(project.cli("collect", check=False), 2, message)
 
 
+def test_the_columns_of_the_data_tell_the_separator_of_a_header_alone(project):
+    rows = [f"{n},{n % 7},{n % 2}" for n in range(400)]
+    small(project, "\n".join(['id,"a|b",y', *rows, ""]).encode(), key="id")
+    assert "nothing new" in answers(project, header='id,"a|b",y').stdout
+    assert "1 new row" in answers(project, "900,3,1", header='id,"a|b",y').stdout
+
+
+def test_a_time_that_has_not_come_does_not_keep_all_new_rows_away():
+    now = pd.Timestamp.now("UTC")
+    for zone in ("UTC", None):
+        times = pd.Series([now - pd.Timedelta(days=2), now - pd.Timedelta(days=1), now + pd.Timedelta(days=900)])
+        times = times.dt.tz_localize(None) if zone is None else times
+        assert collect._newest(times) == times[1] and collect._newest(times[2:]) == times[2]
+
+
 def test_a_target_of_true_and_false_may_wait_too(project):
     rows = [f"{n},{n % 7},{'true' if n % 3 else 'false'}" for n in range(400)]
     small(project, "\n".join(["id,x,y", *rows, ""]).encode(), key="id")

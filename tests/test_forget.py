@@ -4,6 +4,7 @@ left."""
 import gzip
 import io
 import json
+import os
 import signal
 import sys
 import threading
@@ -252,12 +253,38 @@ def test_days_of_the_log_that_were_kept_where_the_next_look_finds_them_go_too(pe
     log.joinpath("refusals-1.jsonl").write_bytes(b'{"time": "2026-11-29T10:00:00Z", "status": 422, "count": 3}\n')
     asked = Asked(("who",), several=False)
     assert len(predictions.read(Project(project.path), asked, pd.Timestamp.now("UTC")).rows) == 2
-    assert len(list((tmp_path / "kept").iterdir())) == 2
+    kept = tmp_path / "kept" / project.package
+    assert len(list(kept.iterdir())) == 2
+    (kept / ".writing-x").write_bytes(b"of a killed look")
+    log.joinpath("predictions-0.jsonl.gz").write_bytes(b"packed")
     told = forgotten(project, "who=ann")
-    assert not list((tmp_path / "kept").iterdir()) and "damaged" not in told
-    assert f"forget    {tmp_path}/kept: 2 days of the log deleted; monitor reads them again" in told
+    assert not kept.exists() and "damaged" not in told
+    assert f"forget    {kept}: deleted; monitor reads the log again" in told
+    assert "forget    not reached: files beside the log, 1, which are not read: predictions-0.jsonl.gz" in told
     found = predictions.read(Project(project.path), asked, pd.Timestamp.now("UTC"))
     assert (found.rows["id"].tolist(), found.refusals["count"].tolist()) == (["c"], [3])
+
+
+def test_a_log_without_a_file_is_told_and_one_that_may_not_be_read_stops_it(people, tmp_path, monkeypatch, one_line):
+    project = people()
+    monkeypatch.setenv("PREDICTION_LOG", f"file://{tmp_path}/typo")
+    told = forgotten(project, "who=bob")
+    assert f"the log of predictions: file://{tmp_path}/typo holds no file of it; is that the right place?" in str(told)
+    monkeypatch.setenv("PREDICTION_LOG", "http://127.0.0.1:9/log")
+    done = project.cli("forget", "--key", "who=ann", "--yes", check=False)
+    one_line(done, 2, "serve.log: http://127.0.0.1:9/log: cannot be read: .*; check DATA_OPTIONS and the store")
+
+
+def test_a_rewritten_file_of_the_log_keeps_its_owner_and_who_may_read_it(tmp_path):
+    file = tmp_path / "predictions-1.jsonl"
+    file.write_bytes(line("a") + line("b"))
+    file.chmod(0o640)
+    owner = (65534, 65534) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(file, *owner)
+    assert removal.remove(str(tmp_path), [file.name], {("a", 1)}, wait=0) == 1
+    [left] = tmp_path.iterdir()
+    about = left.stat()
+    assert (about.st_mode & 0o777, (about.st_uid, about.st_gid)) == (0o640, owner)
 
 
 def test_a_person_who_is_only_in_the_log_is_found_there(people, tmp_path):

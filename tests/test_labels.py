@@ -56,7 +56,7 @@ def test_each_row_of_a_request_counts_once_in_the_order_of_time():
     ],
 )
 def test_what_is_no_line_is_counted_and_costs_no_other_one(content):
-    found = read(line("a2") + content, line("a3"))
+    found = log_rows.sound(read(line("a2") + content, line("a3")), "m", "binary", 2)
     assert found.damaged == 1 and found.rows["id"].tolist() == ["a2", "a3"]
 
 
@@ -79,6 +79,7 @@ def test_an_empty_log_and_a_log_with_other_files_beside_it_have_no_rows():
 
 def test_of_several_classes_a_prediction_is_a_list():
     found = read(line(prediction=[0.2, 0.3, 0.5]) + line("a2"), several=True)
+    found = log_rows.sound(found, "m", "multiclass", 3)
     assert np.stack(found.rows["prediction"]).tolist() == [[0.2, 0.3, 0.5]] and found.damaged == 1
 
 
@@ -169,6 +170,16 @@ def test_a_column_of_the_key_may_have_a_name_of_the_log(project, name):
     log = read(line("a1", features={name: 7}), line("a2", features={name: 9}), wanted=labels.key_columns(given))
     found = labels.joined(log.rows, given, ["0", "1"])
     assert found.rows["id"].tolist() == ["a1"] and (found.waiting, found.unknown) == (1, 1)
+
+
+def test_what_has_no_key_gets_no_label():
+    rows = [line(f"{n}", features={"flight": 1} if n == 2 else {}) for n in range(3)]
+    log = read(*rows, wanted=("flight",))
+    for said in (["", 1, 3], [None, 1, 3]):
+        given = pd.DataFrame({"feature flight": pd.Series(said, dtype=object).replace("", None), "label": [1, 0, 1]})
+        found = labels.joined(log.rows, given, ["0", "1"])
+        assert found.rows[["id", "y"]].to_numpy().tolist() == [["2", 0.0]]
+        assert (found.waiting, found.unknown) == (2, 1)
 
 
 def test_a_file_of_labels_that_has_no_row_yet_is_no_fault(project):

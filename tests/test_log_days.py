@@ -2,18 +2,18 @@
 
 import json
 import os
+import random
 import time
 
 import pandas as pd
 import pytest
-from given_log import files_of
+from given_log import files_of, parsed
 
-from conveyor.core.errors import Misuse
 from conveyor.core.project import Project
 from conveyor.watch import log_days, predictions
 from conveyor.watch.log_days import LogFile, parts
 from conveyor.watch.log_lines import Asked
-from conveyor.watch.log_rows import read_of
+from conveyor.watch.log_rows import read_of, sound
 
 NOW = pd.Timestamp("2026-11-30T12:00:00Z")
 ASKED = Asked(("dest",), several=False, recent={"hour": "number", "dest": "text"})
@@ -99,8 +99,6 @@ def test_other_questions_are_asked_of_the_log(log):
     assert list(log.look(Asked((), several=False)).features) == [] and len(log.read) == 9
     assert list(log.look(Asked((), several=False, recent={"hour": "number"})).features) == ["hour"]
     assert len(log.read) == 9
-    log.look()
-    assert log.read == [], "and the first ones are kept beside them"
 
 
 def test_a_day_that_the_log_has_no_more_is_deleted_here_too(log):
@@ -111,12 +109,31 @@ def test_a_day_that_the_log_has_no_more_is_deleted_here_too(log):
     assert sorted({place.stem.rpartition("-")[2] for place in log.folder.iterdir()}) == ["20261128", "20261129"]
 
 
-def test_what_nobody_has_asked_for_in_a_month_is_deleted(log):
-    old = {place: None for place in log.folder.iterdir()}
-    for place in old:
-        os.utime(place, (time.time() - log_days.UNUSED - 60,) * 2)
+def test_what_was_kept_for_another_question_is_deleted_and_what_a_killed_look_has_left(log):
+    """A column that became private is no question any more, and its values must not stay."""
+    old, left, busy = set(log.folder.iterdir()), log.folder / ".writing-old", log.folder / ".writing-new"
+    left.touch()
+    busy.touch()
+    os.utime(left, (time.time() - log_days.STALE - 60,) * 2)
     log.look(Asked((), several=False))
-    assert len(list(log.folder.iterdir())) == 9 and not old.keys() & set(log.folder.iterdir())
+    assert len(log.read) == 9 and not {*old, left} & set(log.folder.iterdir()) and busy.exists()
+    log.files.clear()
+    log.look()
+    assert set(log.folder.iterdir()) == {busy}
+
+
+def test_one_wrong_bit_of_what_was_kept_is_noticed(log):
+    draw = random.Random(7)
+    right = log.look()
+    for _ in range(60):
+        place = draw.choice(sorted(log.folder.iterdir()))
+        content = bytearray(place.read_bytes())
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        place.write_bytes(content)
+        found = log.look()
+        assert len(log.read) == 1, "its day is read again"
+        for name in ("rows", "features", "labels", "refusals"):
+            pd.testing.assert_frame_equal(getattr(right, name), getattr(found, name))
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 no Parquet", None])
@@ -135,16 +152,23 @@ def test_where_nothing_can_be_kept_the_log_is_read_each_time(tmp_path):
         assert len(made.look().features) == 3 and len(made.read) == 9
 
 
-def test_a_day_that_another_run_replaces_meanwhile_is_one_line(log):
-    listed = [LogFile(name, "a mark", lambda name=name: log.files[name]) for name in log.files]
+def test_a_day_that_another_look_replaces_meanwhile_is_as_this_one_found_it(log):
+    listed = [LogFile(file.name, file.mark, file.content) for file in files_of(log.files.items())]
 
     def replaced():
         yield from parts(listed, ASKED, log.folder)
         for place in log.folder.iterdir():
             place.write_bytes(b"")
 
-    with pytest.raises(Misuse, match=r"kept/.*-predictions-20261127.parquet: changed while it was read; run it again"):
-        read_of(replaced(), ASKED, NOW)
+    assert len(read_of(replaced(), ASKED, NOW).features) == 3
+
+
+def test_only_the_user_who_looks_can_read_what_is_kept(log, project, tmp_path, monkeypatch):
+    assert {place.stat().st_mode & 0o777 for place in log.folder.iterdir()} == {0o600}
+    (tmp_path / "of everybody").mkdir(mode=0o755)
+    monkeypatch.setenv("LOG_CACHE", str(tmp_path / "of everybody"))
+    kept = predictions.kept(Project(project.path))
+    assert kept == tmp_path / "of everybody" / project.package, "another project's days are not these"
 
 
 def test_a_log_at_a_url_tells_by_its_listing_what_has_changed(project, tmp_path, monkeypatch):
@@ -154,7 +178,10 @@ def test_a_log_at_a_url_tells_by_its_listing_what_has_changed(project, tmp_path,
     started, file = Project(project.path), tmp_path / "log" / "predictions-20261129T100000000000Z-host-7.jsonl"
     file.write_bytes(line(29, "a") + line(29, "b")[:30])
     assert predictions.read(started, ASKED, NOW).damaged == 1
-    assert len(list((tmp_path / "kept").iterdir())) == 1 and not (project.path / "build" / "log").exists()
+    assert (
+        len(list((tmp_path / "kept" / project.package).iterdir())) == 1
+        and not (project.path / "build" / "log").exists()
+    )
     file.write_bytes(line(29, "a") + line(29, "b"))
     found = predictions.read(started, ASKED, NOW)
     assert (found.rows["id"].tolist(), found.damaged) == (["a", "b"], 0)
@@ -173,3 +200,26 @@ def test_a_file_that_the_service_deletes_while_the_log_is_read_costs_no_other_on
 
     monkeypatch.setattr(predictions, "parts", later)
     assert predictions.read(Project(project.path), ASKED, NOW).rows["id"].tolist() == ["28", "29"]
+
+
+def test_files_beside_the_log_are_counted_and_folders_are_none(project, tmp_path, monkeypatch):
+    """A packed part of a log is not read, and must not look as if it were."""
+    (tmp_path / "log" / "deeper").mkdir(parents=True)
+    monkeypatch.setenv("PREDICTION_LOG", f"file://{tmp_path}/log")
+    name = Log.name(29).partition("/")[2]
+    for place in (name, f"{name}.gz", ".forget-part", "tried-feedback-host-7", f"deeper/{name}"):
+        (tmp_path / "log" / place).write_bytes(line(29, "a"))
+    found = predictions.read(Project(project.path), ASKED, NOW)
+    assert (len(found.rows), found.files, found.others) == (1, 1, 1)
+
+
+def test_a_prediction_of_a_model_of_another_task_is_no_damage_and_words_are_no_times():
+    def told(**more) -> bytes:
+        return json.dumps({**json.loads(line(29, "a")), **more}).encode() + b"\n"
+
+    lines = told() + told(id="b", prediction=[0.5, 0.5], model="n") + told(id="c", prediction=["x"])
+    lines += told(id="d", time="now") + told(id="e", time="today")
+    found = parsed([(Log.name(29), lines)], (), False, NOW)
+    assert found.rows["id"].tolist() == ["a", "b"] and found.damaged == 3
+    assert [len(sound(found, key, "binary", 2).rows) for key in "mn"] == [2, 1], "of its own model it is"
+    assert [len(sound(found, key, "regression", 0).rows) for key in "mn"] == [2, 1]

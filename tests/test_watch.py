@@ -157,6 +157,23 @@ def test_a_day_of_few_rows_waits_for_the_next_one():
     assert found.number.tolist() == days
 
 
+@pytest.mark.parametrize("odd", ["a small day", "an old clock", "a full day"])
+def test_a_day_with_all_its_labels_does_not_make_the_others_wait(odd):
+    """Of each day 45 of 100 rows have a label, and 3 of the last two days."""
+    rows = []
+    for day in range(1, 21):
+        known = 45 if day < 19 else 3
+        rows += [(f"2026-11-{day:02d}T10:00:00Z", 0.5, 1.0 if n < known else None) for n in range(100)]
+    first = {
+        "a small day": [("2026-10-31T10:00:00Z", 0.5, 1.0)] * 3,
+        "an old clock": [("1970-01-01T00:00:05Z", 0.5, 1.0)],
+    }
+    if odd == "a full day":
+        rows[400:500] = [(rows[400][0], 0.5, 1.0)] * 100
+    found = told([*first.get(odd, []), *rows])
+    assert len(found.loss) == 18 and str(np.datetime64(int(found.number[-1]), "D")) == "2026-11-18"
+
+
 def test_the_newest_days_wait_for_their_labels_and_older_ones_do_not():
     rows = [("2026-11-01T10:00:00Z", 0.5, 1.0)] * 30 + [("2026-11-01T11:00:00Z", 0.5, None)] * 170
     rows += [("2026-11-02T10:00:00Z", 0.5, 1.0)] * 100 + [("2026-11-03T10:00:00Z", 0.5, 1.0)] * 25

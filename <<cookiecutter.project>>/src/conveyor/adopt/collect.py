@@ -20,7 +20,7 @@ from conveyor.core.files import sha256, write_json
 from conveyor.core.project import Project
 from conveyor.data import formats, source
 from conveyor.data.contract import SUITE, read_suite, validate
-from conveyor.data.hashing import row_hash
+from conveyor.data.hashing import row_hash, utc
 from conveyor.github.propose import PROPOSAL
 from conveyor.model.rows import changed_kind, kind_of_values
 from conveyor.steps.validate import failures
@@ -80,7 +80,7 @@ def run(
         raise Misuse(f"data.path: {data.path} is a link, and collect writes no file behind one; name the file itself")
     place = origin.where(data.source)
     say(f"collect   asks {place} (as long as it takes to answer)")
-    newest = known[data.time].max() if data.time else None
+    newest = _newest(known[data.time]) if data.time else None
     asked, unended = _ended(origin.ask(project, data.source, newest))
     found = _read(project, asked, place, known)
     if found is not None and "" in files and not files[""].startswith(formats.PARQUET):
@@ -112,6 +112,12 @@ def run(
     return f"{rows}; {path} has {len(known) + len(answer.new):,} rows now, and the pin says so; next: make pipeline"
 
 
+def _newest(times: pd.Series) -> pd.Timestamp:
+    """The newest time that has come: a slip such as 2103 would keep all new rows away."""
+    come = times[utc(times) <= pd.Timestamp.now("UTC")].max()
+    return times.max() if pd.isna(come) else come
+
+
 def _told(project: Project, text: str) -> str:
     outputs(project.environment, collected="false")
     return text
@@ -122,7 +128,7 @@ def _read(project: Project, files: dict[str, bytes], place: str, known: pd.DataF
     named = [name for name in known.columns if known[name].notna().any()]
     codes, data = tuple(name for name in named if kind_of_values(known[name]) == "text"), project.params.data
     try:
-        return sniff.read(files, place, None, data.text, data.numbers, codes, _way(project)).frame
+        return sniff.read(files, place, None, data.text, data.numbers, codes, _way(project), tuple(known)).frame
     except formats.NoRows as none:
         append.has_all([str(name).strip() for name in none.args[1]], known, place)  # else it may be a message
         return None

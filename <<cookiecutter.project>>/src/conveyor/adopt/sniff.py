@@ -39,6 +39,7 @@ def read(
     numbers: tuple[str, ...] = (),
     codes: tuple[str, ...] = (),
     way: Way | None = None,
+    columns: tuple[str, ...] = (),
 ) -> Found:
     """Rows of a CSV, of Parquet or of JSON, compressed or not.
 
@@ -50,6 +51,7 @@ def read(
         numbers: columns of numbers.
         codes: columns that stay text where the file does not tell types, as a CSV.
         way: how an earlier file was read.
+        columns: of an earlier file; they tell the separator where several fit.
 
     Raises:
         Misuse: it is none of these, or could be read in two ways; the line says how to choose.
@@ -74,7 +76,7 @@ def read(
         found = _json(written, where, text, numbers)
     else:
         text = (*text, *codes)
-        found = _csv(written, where, separator, text, numbers, way)
+        found = _csv(written, where, separator, text, numbers, way, columns)
     if packed:
         found.told.append(packed)
     if encoding != "UTF-8":
@@ -223,14 +225,20 @@ def arrow(values: pd.Series) -> pa.Array:
 
 
 def _csv(
-    text: str, where: str, separator: str | None, stay: tuple[str, ...], numbers: tuple[str, ...], way: Way
+    text: str,
+    where: str,
+    separator: str | None,
+    stay: tuple[str, ...],
+    numbers: tuple[str, ...],
+    way: Way,
+    columns: tuple[str, ...],
 ) -> Found:
     text, remarks = _without_remarks(text)
     native = not remarks
     first, _, rest = text.partition("\n")
     if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
         separator, text, native = separator or first.strip()[4], rest, False
-    mark = separator or _separator(text, where)
+    mark = separator or _separator(text, where, columns)
     told = [(SEPARATORS | {BLANK: "blanks"}).get(mark, f"separated by {mark!r}")] + [
         f"{remarks} lines of remarks left out"
     ] * bool(remarks)
@@ -303,7 +311,7 @@ def _without_remarks(text: str) -> tuple[str, int]:
     return ("\n".join(lines[remarks:]) if remarks else text), remarks
 
 
-def _separator(text: str, where: str) -> str:
+def _separator(text: str, where: str, columns: tuple[str, ...]) -> str:
     """The one mark that divides all lines into equally many cells.
 
     Raises:
@@ -314,6 +322,8 @@ def _separator(text: str, where: str) -> str:
         with_cells = {len(row) for row in islice(_rows(text, mark), LINES) if row}
         if len(with_cells) == 1 and with_cells != {1}:
             fits.append(mark)
+    if len(fits) > 1 and columns:
+        fits = [mark for mark in fits if set(columns) <= set(_header(text, mark))] or fits
     if len(fits) > 1:
         # In the header stands no decimal comma.
         alone = [m for m in fits if not any(other in "".join(_header(text, m)) for other in set(fits) - {m})]

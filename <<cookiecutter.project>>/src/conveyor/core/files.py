@@ -48,14 +48,18 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content`` in one rename."""
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``content`` in one rename.
+
+    Args:
+        mode: who may read it; mkstemp makes it private, and an artifact is not.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; an artifact is not
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)

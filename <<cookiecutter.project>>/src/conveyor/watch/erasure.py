@@ -58,6 +58,7 @@ class Found:
         rows: id and row of each of the person's answers.
         predictions, labels: how many lines.
         damaged: lines of the log that cannot be read, so that nobody knows whose they are; they stay.
+        files: of the log; others: the names of those beside them, which are not looked at.
     """
 
     names: list[str]
@@ -65,6 +66,8 @@ class Found:
     predictions: int
     labels: int
     damaged: int
+    files: int = 0
+    others: tuple[str, ...] = ()
 
 
 def find(files: Iterator[tuple[str, bytes]], person: Person) -> Found:
@@ -72,9 +75,12 @@ def find(files: Iterator[tuple[str, bytes]], person: Person) -> Found:
     rows: set[tuple[str, int]] = set()
     counts: dict[str, int] = {}
     said: dict[str, list[tuple[str, int] | None]] = {}
-    damaged = 0
+    damaged = count = 0
+    others = list[str]()
     for name, content in files:
         kind = log_lines.kind_of(name)
+        count += kind is not None
+        others += [name] if log_lines.is_beside(name) else []
         if kind == log_lines.FEEDBACK:
             said[name] = [removal.row_of(line) for line in content.splitlines() if line.strip()]
             damaged += said[name].count(None)
@@ -87,7 +93,8 @@ def find(files: Iterator[tuple[str, bytes]], person: Person) -> Found:
             damaged += bad
     of_labels = {name: sum(row in rows for row in given) for name, given in said.items()}
     names = [name for found in (of_labels, counts) for name in sorted(found) if found[name]]
-    return Found(names, frozenset(rows), sum(counts.values()), sum(of_labels.values()), damaged)
+    found = sum(counts.values()), sum(of_labels.values())
+    return Found(names, frozenset(rows), *found, damaged, count, tuple(others))
 
 
 def _features(wanted: tuple[str, ...], told: Any) -> tuple[str, int, list[str | None]]:

@@ -18,6 +18,7 @@ from conveyor.core.files import write_text
 from conveyor.core.project import Project, now
 from conveyor.data import formats, source
 from conveyor.data.hashing import row_hash
+from conveyor.deploy.host import log_of
 from conveyor.ledger.ledger import ledger_of
 from conveyor.watch import rows
 from conveyor.watch.erasure import Found, Person, erase, find
@@ -81,9 +82,9 @@ def run(project: Project, key: str, yes: bool = False, say: Callable[[str], None
     left = [place for place in sorted(project.build.iterdir()) if place.name not in KEPT]
     if left:
         work.told.append(f"build/: {', '.join(place.name for place in left)} deleted; the steps make them again")
-    if project.environment.log_cache and (days := sorted(kept(project).glob("*.parquet"))):
-        work.told.append(f"{kept(project)}: {len(days)} days of the log deleted; monitor reads them again")
-        left += days
+    if project.environment.log_cache and kept(project).is_dir():
+        work.told.append(f"{kept(project)}: deleted; monitor reads the log again")
+        left.append(kept(project))
     for text in work.told:
         say(one_line(f"forget    {text if yes else f'would be: {text}'}"))
     for text in work.rest:
@@ -191,6 +192,11 @@ def _log(project: Project, person: Person, work: Work) -> Found:
         )
         work.rest.append(f"the log of predictions: {why}{first}")
         return Found([], frozenset(), 0, 0, 0)
+    if not found.files:
+        work.rest.append(f"the log of predictions: {log_of(project)} holds no file of it; is that the right place?")
+    if found.others:
+        names = [name.rpartition("/")[2] for name in found.others]
+        work.rest.append(f"files beside the log, {len(names)}, which are not read: {', '.join(names[:5])}")
     if found.names:
         lines = f"predictions {found.predictions:,}, labels of callers {found.labels:,}, in files {len(found.names):,}"
         work.told.append(f"the log of production: deleted {lines}")

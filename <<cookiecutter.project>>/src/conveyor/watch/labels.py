@@ -35,7 +35,7 @@ class Joined:
         unasked: the same, of those that callers sent to the service.
         repeated: labels that were said before, equally.
         contradicting: predictions with labels that differ: none of them counts.
-        unusable: labels that are no class of the model, or no number.
+        unusable: labels that lack a part of the key, or are no class of the model, or no number.
     """
 
     rows: pd.DataFrame
@@ -126,15 +126,17 @@ def _said(predictions: pd.DataFrame, labels: pd.DataFrame, classes: list[str]) -
     y = _values(labels[LABEL], classes)
     usable = ~np.isnan(y)
     key = [f"{FEATURE}{name}" for name in key_columns(labels)]
+    usable &= labels[key].notna().all(axis=1).to_numpy()  # what lacks a part of the key has no name
     said = pd.DataFrame({"name": _names(labels, key)[usable], "y": y[usable]})
     distinct = said.drop_duplicates()
     torn = distinct["name"].duplicated(keep=False)
     one = distinct[~torn].set_index("name")["y"]
     names = pd.Series(_names(predictions, key), index=predictions.index)
+    named = predictions[key].notna().all(axis=1)
     return _Said(
-        y=names.map(one),
-        torn=names.isin(set(distinct.loc[torn, "name"])),
-        unknown=int((~one.index.isin(names)).sum()),
+        y=names.map(one).where(named),
+        torn=names.isin(set(distinct.loc[torn, "name"])) & named,
+        unknown=int((~one.index.isin(names[named])).sum()),
         repeated=len(said) - len(distinct),
         unusable=int((~usable & labels[LABEL].notna()).sum()),
     )

@@ -33,6 +33,12 @@ def kind_of(name: str) -> str | None:
     return kind if dash and kind in KINDS and rest.endswith(ENDING) else None
 
 
+def is_beside(name: str) -> bool:
+    """Whether a file is none of a log, and no trace of its writing either: it may be a packed part of it."""
+    plain = PurePosixPath(name).name
+    return kind_of(name) is None and not plain.startswith((".", "tried-"))
+
+
 @dataclass(frozen=True)
 class Asked:
     """What is read of each prediction.
@@ -159,7 +165,13 @@ def _prediction(asked: Asked, recent: list[tuple[Any, ...]], names: set[str], to
     """A line as a row; its recent features are added to ``recent``, and what it has to ``names``."""
     features, prediction = told["features"], told["prediction"]
     found = [None if (cell := dict.get(features, name)) is None else text_of(cell) for name in asked.wanted]
-    given = [_finite(part) for part in prediction] if asked.several else _finite(prediction)
+    given: Any = None  # that of a model of another task
+    if isinstance(prediction, list) == asked.several:
+        given = [_finite(part) for part in prediction] if asked.several else _finite(prediction)
+    elif isinstance(prediction, list):
+        prediction = [_finite(part) for part in prediction]
+    else:
+        _finite(prediction)
     row = (*_of_line(told), str(told["model"]), given, *found)
     if asked.recent:
         cells = tuple(map(features.get, asked.recent))
@@ -186,7 +198,10 @@ def _of_line(told: Any) -> tuple[str, int, str]:
     row = int(told["row"])
     if not 0 < row < 2**63:
         raise ValueError("no number of a row")
-    return str(told["id"]), row, str(told["time"])
+    time = str(told["time"])
+    if not time[:4].isdigit():
+        raise ValueError("pandas would take now and today for times")
+    return str(told["id"]), row, time
 
 
 def _finite(cell: Any) -> float:

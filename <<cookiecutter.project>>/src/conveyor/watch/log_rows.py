@@ -29,6 +29,7 @@ class Read:
         labels: what callers said by /feedback: ``id``, ``row`` and, as text, ``label``.
         refusals: ``time`` (UTC), ``status`` and ``count`` of requests for /predict that had no answer.
         files: how many were read.
+        others: files beside them, which are not read.
         repeated: lines with the id and row of another one; each counts once.
         damaged: what is no line, as the end of one that is being written.
         future: lines of a time that has not come; they are left out.
@@ -42,6 +43,7 @@ class Read:
     repeated: int
     damaged: int
     future: int
+    others: int = 0
 
 
 def read_of(parts: Iterable[Part], asked: Asked, now: pd.Timestamp) -> Read:
@@ -90,11 +92,12 @@ def read_of(parts: Iterable[Part], asked: Asked, now: pd.Timestamp) -> Read:
 
 def sound(read: Read, model: str, task: Task, classes: int) -> Read:
     """The same without the predictions of a model that are none of its task; they count as damaged."""
-    if task == "regression":
-        return read
     mine = (read.rows["model"] == model).to_numpy()
     said, kept = read.rows.loc[mine, "prediction"], ~mine
-    kept[mine] = [_shares(each, classes) for each in said] if task == "multiclass" else said.between(0, 1)
+    if task == "multiclass":
+        kept[mine] = [_shares(each, classes) for each in said]
+    else:
+        kept[mine] = said.notna() if task == "regression" else said.between(0, 1)
     features = read.features[kept[read.features.index]]
     return replace(read, rows=read.rows[kept], features=features, damaged=read.damaged + int((~kept).sum()))
 

@@ -26,7 +26,7 @@ from conveyor.watch.labels import Joined
 
 OF_TASK = {"regression": "mae"}  # the loss of a row; of classes the log loss
 ROWS = 20  # labelled rows of a live block; days with fewer wait for the next one
-COMPLETE = 0.5  # of the largest share of a block's rows that had a label: below it labels are still to come
+COMPLETE, REACHED = 0.5, 0.1  # below this part of the share that a tenth of the predictions have, labels are to come
 
 
 class Untold(Misuse):
@@ -176,12 +176,15 @@ def labelled(joined: Joined, log: pd.DataFrame, model: str, task: Task, block: p
     if not len(rows):
         return rows.assign(loss=np.zeros(0))
     number = units.blocks(rows["time"], block)
-    asked = dict(zip(*np.unique(units.blocks(all_rows["time"], block), return_counts=True), strict=True))
+    every, predictions = np.unique(units.blocks(all_rows["time"], block), return_counts=True)
     found, counts = np.unique(number, return_counts=True)
-    share = counts / np.array([asked[each] for each in found])
-    incomplete = share < COMPLETE * share.max()
+    asked = predictions[np.searchsorted(every, found)]
+    share = counts / asked
+    # Not the largest share: a block of few predictions may have all its labels.
+    order = np.argsort(share)[::-1]
+    reached = share[order][np.searchsorted(np.cumsum(asked[order]), REACHED * asked.sum())]
     # Only at the end: an earlier block whose labels never came stays as small as it is.
-    keep = number <= found[~incomplete].max()
+    keep = number <= found[share >= COMPLETE * reached].max()
     predicted = np.stack(rows["prediction"].to_list()).astype(np.float64)
     loss = of_rows(task, rows["y"].to_numpy(dtype=np.float64), predicted)
     return rows.assign(loss=loss)[keep]

@@ -38,6 +38,7 @@ MEASURED = (
     " 0.10 nats half of the alarms came within 10 days where rows are independent, and within 69 where days differ."
 )
 DAMAGED = "damaged or half-written lines of the log"
+OTHERS = "files beside the log, which are not read"
 REFUSED = "requests for one without an answer"
 FUTURE = "lines of the log with a time that has not come"
 SAYS = {
@@ -185,7 +186,7 @@ def _told(project: Project, champion: Champion, say: Callable[[str], None]) -> T
     log = log_rows.sound(log, champion.key, asked["task"], len(asked["classes"]))
     if not len(log.rows):
         refused = int(log.refusals["count"].sum())
-        found = ((log.damaged, DAMAGED), (log.future, FUTURE), (refused, REFUSED))
+        found = ((log.damaged, DAMAGED), (log.future, FUTURE), (log.others, OTHERS), (refused, REFUSED))
         besides = [f"{what}: {count:,}" for count, what in found if count]
         raise predictions.NoLog("; ".join(["the log holds no prediction", *besides]))
     said = labels.read(project) if given is None else given
@@ -231,7 +232,7 @@ def _table(seen: Watch, name: str, block: params.Block, budget: float) -> list[s
         ("promised, on the holdout", seen.promised),
         *((f"last {w.days} days", w) for w in seen.recent),
     ):
-        bounds = "too few blocks" if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
+        bounds = wording.NO_BOUNDS if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
         text.append(f"| {what} | {window.blocks} | {window.mean:.4g} | {bounds} |")
     shown = f"{seen.evidence:.2f}" if isfinite(seen.evidence) else "none"
     evidence = f"Evidence {shown} of {seen.threshold:.2f}, as decimal logarithms"
@@ -255,10 +256,11 @@ def _counts(log: log_rows.Read, found: labels.Joined, told_apart: bool) -> tuple
         (log.repeated, "lines of the log that repeat an id"),
         (log.damaged, DAMAGED),
         (log.future, FUTURE),
+        (log.others, OTHERS),
         (found.repeated, "labels that were given before"),
         (found.contradicting, "predictions with labels that contradict each other"),
         (found.unasked + (found.unknown if told_apart else 0), "labels without a prediction"),
-        (found.unusable, "labels that are no class of the model, or no number"),
+        (found.unusable, "labels without a key, or that are no class of the model, or no number"),
     ):
         told += [f"{what}: {count:,}"] if count else []
     return tuple(told)

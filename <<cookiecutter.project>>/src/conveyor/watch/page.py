@@ -22,6 +22,7 @@ from conveyor.watch.alarm import State, Watch, Window
 from conveyor.watch.explained import Explained
 from conveyor.watch.lives import lives, sure, words
 from conveyor.watch.loss import Blocks
+from conveyor.watch.wording import NO_BOUNDS
 
 RUN, WEEK = 7, 7 * 24  # blocks of a running mean; hours
 NEWEST = 100  # blocks in the table
@@ -229,7 +230,7 @@ def over_time(given: Given) -> Section | None:
         + (
             ", the green band its 95 % bounds."
             if seen.promised.low is not None
-            else "; it has too few blocks for bounds."
+            else f"; it has no bounds: {NO_BOUNDS}."
         ),
     ]
     if loss.alarmed and loss.started:
@@ -267,7 +268,7 @@ def windows(given: Given) -> Section | None:
 
 
 def _bounds(window: Window) -> str:
-    return "too few blocks" if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
+    return NO_BOUNDS if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
 
 
 def counts(given: Given) -> Section | None:

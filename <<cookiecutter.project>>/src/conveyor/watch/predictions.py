@@ -9,6 +9,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -24,7 +25,7 @@ from conveyor.deploy.docker_engine import connected
 from conveyor.deploy.host import Host, log_of
 from conveyor.ledger.permission import TARGET
 from conveyor.watch.log_days import LogFile, parts
-from conveyor.watch.log_lines import Asked
+from conveyor.watch.log_lines import Asked, is_beside
 from conveyor.watch.log_rows import Read, read_of
 
 T = TypeVar("T")
@@ -49,12 +50,14 @@ def read(project: Project, asked: Asked, now: pd.Timestamp) -> Read:
         Misuse: the log cannot be read.
     """
     with _opened(project) as files:
-        return read_of(parts(files, asked, kept(project)), asked, now)
+        found = read_of(parts(files, asked, kept(project)), asked, now)
+    return replace(found, others=sum(is_beside(file.name) for file in files))
 
 
 def kept(project: Project) -> Path:
     """Where days of the log are kept that were read."""
-    return Path(project.environment.log_cache or project.build / "log")
+    named = project.environment.log_cache
+    return Path(named) / project.package if named else project.build / "log"
 
 
 def files_of(project: Project) -> Iterator[tuple[str, bytes]]:
@@ -95,8 +98,9 @@ def _of_store(url: str) -> list[LogFile]:
     def listed() -> list[LogFile]:
         store, folder = fsspec.core.url_to_fs(url, **data_options())
         return [
-            LogFile(name, _mark(about), partial(asked, partial(store.cat_file, name), b""))
-            for name, about in store.find(folder, detail=True).items()
+            LogFile(str(about["name"]), _mark(about), partial(asked, partial(store.cat_file, about["name"]), b""))
+            for about in store.ls(folder, detail=True)
+            if about["type"] == "file"
         ]
 
     return asked(listed, [])
@@ -133,7 +137,8 @@ def _of_volume(project: Project, place: str, open_files: ExitStack) -> list[LogF
             releases = host.releases()
             if releases:
                 return open_files.enter_context(_archived(releases[0].containers[0].get_archive, place))
-    raise NoLog("nothing is deployed in production on this engine, so there is no log of predictions")
+    here = f"; a folder of this machine is file://{place}" if project.environment.prediction_log else ""
+    raise NoLog(f"nothing is deployed in production on this engine, so there is no log of predictions{here}")
 
 
 @contextmanager

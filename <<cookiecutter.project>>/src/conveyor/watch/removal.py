@@ -49,7 +49,11 @@ def _rewrite(folder: str, name: str, rows: set[tuple[str, int]]) -> int:
     if not left:
         os.unlink(file)
         return count
+    about = os.stat(file)
     with open(part, "wb") as out:
+        os.chmod(part, about.st_mode & 0o7777)
+        if hasattr(os, "chown") and os.geteuid() == 0:  # nobody else can give a file away
+            os.chown(part, about.st_uid, about.st_gid)
         out.write(left)
         out.flush()
         os.fsync(out.fileno())

@@ -10,6 +10,7 @@ from conveyor.watch.moved import SIZE, Change, Column, Traffic
 from conveyor.watch.segments import ROWS, Segment
 
 MOST = 30  # columns that are told, beside those that have moved
+NO_BOUNDS = "too few blocks, or too much alike"
 NO_INTERVAL = "no interval"  # days are fewer than ten, or too much alike
 SHARES = {
     "missing": "missing",
