@@ -50,7 +50,8 @@ def test_a_request_has_one_id_in_the_answer_and_both_logs(trained, image, bundle
         ]:
             assert asked(server, method, path, content, **{"X-Request-Id": "mine"}) == (status, "mine")
         code, complaint = server.end()
-    lines = [json.loads(line) for file in (tmp_path / "log").iterdir() for line in file.read_text().splitlines()]
+    files = (tmp_path / "log").glob("predictions-*")
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     assert [line["request"] for line in lines[:2]] == [mine, made]
     assert len({line["id"] for line in lines}) == len(lines) == 10
     found = told(complaint)

@@ -355,7 +355,7 @@ def test_a_roll_back_whose_target_fails_too_keeps_what_serves(serving, one_line)
     serving.project.edit(
         "src/conveyor/serving/service.py",
         "content = {",
-        "predicted = predicted / 2\n        content = {",
+        "said = [each / 2 for each in said]\n        content = {",
     )
     done = serving.cli("rollback", "--because", "too slow", check=False)
     one_line(done, 1, "deploy: replica 1 gives other answers .* rolled back: .* serves as before")

@@ -6,10 +6,8 @@ import datetime
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +19,7 @@ from conveyor.adopt.sniff import packed
 from conveyor.core import params
 from conveyor.core.errors import Misuse
 from conveyor.core.frozen import shown
+from conveyor.core.git import bounded
 from conveyor.core.project import Project
 from conveyor.data import source
 
@@ -67,7 +66,7 @@ def _of_command(root: Path, command: str, newest: pd.Timestamp | None) -> bytes:
     if newest is not None:
         variables["SINCE"] = newest.isoformat()
     try:
-        done = _run(words, root, variables)
+        done = bounded(words, root, None, variables, 60 * MINUTES)
     except subprocess.TimeoutExpired:
         mend = "nothing was changed, mend it, or let your own job write a file for data.source.url"
         raise Misuse(f"data.source.command: did not end within {MINUTES} minutes, and was ended; {mend}") from None
@@ -81,30 +80,6 @@ def _of_command(root: Path, command: str, newest: pd.Timestamp | None) -> bytes:
     if not done.stdout.strip():
         raise Misuse("data.source.command: wrote nothing; where there are no new rows it has to write the header alone")
     return done.stdout
-
-
-def _run(words: list[str], root: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end, or end it and all that it has started.
-
-    Raises:
-        TimeoutExpired: it took more than MINUTES.
-    """
-    with subprocess.Popen(
-        words,
-        cwd=root,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        try:
-            out, err = process.communicate(timeout=60 * MINUTES)
-        except BaseException:  # also where a person has stopped it
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def _words(command: str) -> list[str]:

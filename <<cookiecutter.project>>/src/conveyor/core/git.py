@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 SECONDS = 120
@@ -71,7 +72,8 @@ def bounded(
             out, told = run.communicate(stdin, timeout=seconds)
         except BaseException:
             # End its helpers, too: an ssh that waits for ever would keep the pipes open.
-            os.killpg(run.pid, signal.SIGKILL) if hasattr(os, "killpg") else run.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL) if hasattr(os, "killpg") else run.kill()
             raise
     return subprocess.CompletedProcess(words, run.returncode, out, told)
 
