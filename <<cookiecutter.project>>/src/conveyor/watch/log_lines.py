@@ -165,13 +165,9 @@ def _prediction(asked: Asked, recent: list[tuple[Any, ...]], names: set[str], to
     """A line as a row; its recent features are added to ``recent``, and what it has to ``names``."""
     features, prediction = told["features"], told["prediction"]
     found = [None if (cell := dict.get(features, name)) is None else text_of(cell) for name in asked.wanted]
-    given: Any = None  # that of a model of another task
-    if isinstance(prediction, list) == asked.several:
-        given = [_finite(part) for part in prediction] if asked.several else _finite(prediction)
-    elif isinstance(prediction, list):
-        prediction = [_finite(part) for part in prediction]
-    else:
-        _finite(prediction)
+    several = isinstance(prediction, list)
+    said = [_finite(part) for part in prediction] if several else _finite(prediction)
+    given = said if several == asked.several else None  # that of a model of another task
     row = (*_of_line(told), str(told["model"]), given, *found)
     if asked.recent:
         cells = tuple(map(features.get, asked.recent))
