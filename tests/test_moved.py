@@ -249,7 +249,10 @@ def test_a_huge_number_of_one_caller_is_no_error_and_no_page_of_digits(both):
 
 
 def parsed(*contents: str, recent=KINDS, now=NOW) -> log_rows.Read:
-    files = ((f"predictions-202611{day:02d}T0Z.jsonl", content.encode()) for day, content in enumerate(contents, 1))
+    files = (
+        (f"predictions-202611{day:02d}T000000000000Z-h-1.jsonl", content.encode())
+        for day, content in enumerate(contents, 1)
+    )
     return given_log.parsed(files, (), False, now, recent)
 
 
@@ -299,7 +302,9 @@ def test_features_of_a_long_log_take_no_memory_once_they_are_old(tmp_path):
             return "".join(each).encode()
 
         files = [
-            log_days.LogFile(f"predictions-{month[:10].replace('-', '')}T100000Z.jsonl", "", partial(content, place))
+            log_days.LogFile(
+                f"predictions-{month[:10].replace('-', '')}T100000000000Z-h-1.jsonl", "", partial(content, place)
+            )
             for place, month in enumerate(months)
         ]
         before = pa.total_allocated_bytes()

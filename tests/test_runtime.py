@@ -344,7 +344,7 @@ def test_truth_values_are_numbers_of_the_compiled_form_with_gaps_or_without(chos
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     columns = ColumnTransformer([("texts", encoder, ["shop"]), ("numbers", numbers, ["size", "even"])])
-    y = labels(sample(), "binary") ^ (frame["even"] == True)  # noqa: E712
+    y = labels(sample(), "binary") ^ frame["even"].eq(True)
     fitted = make_pipeline(columns, LogisticRegression()).fit(frame, y)
     taken = chosen(fitted, frame, "binary")
     assert (taken.form, taken.why) == ("compiled", None)

@@ -20,6 +20,7 @@ from conveyor.data.hashing import row_hash
 from conveyor.deploy.docker_engine import connected, run_inside
 from conveyor.deploy.host import Host, archive, log_of
 from conveyor.ledger.permission import TARGET
+from conveyor.serving.log_files import FEEDBACK, PREDICTIONS
 from conveyor.watch import log_lines, removal
 
 
@@ -81,10 +82,10 @@ def find(files: Iterator[tuple[str, bytes]], person: Person) -> Found:
         kind = log_lines.kind_of(name)
         count += kind is not None
         others += [name] if log_lines.is_beside(name) else []
-        if kind == log_lines.FEEDBACK:
+        if kind == FEEDBACK:
             said[name] = [removal.row_of(line) for line in content.splitlines() if line.strip()]
             damaged += said[name].count(None)
-        elif kind == log_lines.PREDICTIONS:
+        elif kind == PREDICTIONS:
             lines, bad = log_lines.lines_of(content, partial(_features, person.columns))
             told = pd.DataFrame([features for *_, features in lines], columns=list(person.columns), dtype=object)
             mine = {(id, row) for (id, row, _), is_one in zip(lines, person.among(told), strict=True) if is_one}

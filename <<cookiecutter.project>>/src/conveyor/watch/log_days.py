@@ -6,7 +6,6 @@ The folder holds rows of callers: only the user who runs this may read it, and `
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -17,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conveyor.core.files import sha256, write_bytes
+from conveyor.serving.log_files import PREDICTIONS, begun
 from conveyor.watch import log_lines
-from conveyor.watch.log_lines import PREDICTIONS, Asked, Part, kind_of, part_of
+from conveyor.watch.log_lines import Asked, Part, kind_of, part_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from conveyor.watch.log_lines import Fields
 
-DAY = re.compile(r"-(\d{8})T[^/]*$")  # in the name of a file: when it was begun
 ABOUT, DIGEST, ENDING = b"conveyor", 64, ".day"  # of a kept day: its digest in hex, then Parquet
 UNFINISHED, STALE = ".writing-", 3600.0  # seconds after which nobody writes such a file any more
 
@@ -69,8 +68,8 @@ def _order(named: tuple[str, str, LogFile]) -> tuple[str, str, str]:
 
 
 def _day(name: str) -> str:
-    found = DAY.search(name)
-    return found.group(1) if found else ""
+    at = begun(name)
+    return f"{at:%Y%m%d}" if at else ""
 
 
 def _kept(place: Path, marks: str, kind: str, asked: Asked) -> Part | None:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from conveyor.serving.log_files import FEEDBACK, KINDS, PREDICTIONS, REFUSALS
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
     Fields = list[tuple[str, pa.DataType]]  # of a table, by name
 
-PREDICTIONS, FEEDBACK, REFUSALS = "predictions", "feedback", "refusals"
-KINDS, ENDING = (PREDICTIONS, FEEDBACK, REFUSALS), ".jsonl"
+ENDING = ".jsonl"
 FEATURE = "feature "  # before the name of a feature, which may be id, row or time, too
 
 

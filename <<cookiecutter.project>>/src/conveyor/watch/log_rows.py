@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from conveyor.core.tasks import Task
-from conveyor.watch.log_lines import FEEDBACK, KINDS, PREDICTIONS, REFUSALS, Asked, Part, part_of
+from conveyor.serving.log_files import FEEDBACK, KINDS, PREDICTIONS, REFUSALS
+from conveyor.watch.log_lines import Asked, Part, part_of
 
 FUTURE = pd.Timedelta(minutes=5)  # two clocks may differ by so much
 RECENT = pd.Timedelta(days=28)  # whole days up to that of the newest line: so long features are kept

@@ -26,7 +26,8 @@ from conveyor.watch.labels import Joined
 
 OF_TASK = {"regression": "mae"}  # the loss of a row; of classes the log loss
 ROWS = 20  # labelled rows of a live block; days with fewer wait for the next one
-COMPLETE, REACHED = 0.5, 0.1  # below this part of the share that a tenth of the predictions have, labels are to come
+REACHED = 0.1  # of the predictions are in blocks with the reached share of labels, or a larger one
+COMPLETE = 0.5  # of the reached share: the newest blocks with fewer labels wait for the rest
 
 
 class Untold(Misuse):

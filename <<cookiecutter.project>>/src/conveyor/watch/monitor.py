@@ -39,7 +39,7 @@ MEASURED = (
 )
 DAMAGED = "damaged or half-written lines of the log"
 OTHERS = "files beside the log, which are not read"
-REFUSED = "requests for one without an answer"
+REFUSED = "requests for predictions without an answer"
 FUTURE = "lines of the log with a time that has not come"
 SAYS = {
     "calm": "has not shown to be higher than on its holdout",
@@ -232,8 +232,7 @@ def _table(seen: Watch, name: str, block: params.Block, budget: float) -> list[s
         ("promised, on the holdout", seen.promised),
         *((f"last {w.days} days", w) for w in seen.recent),
     ):
-        bounds = wording.NO_BOUNDS if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
-        text.append(f"| {what} | {window.blocks} | {window.mean:.4g} | {bounds} |")
+        text.append(f"| {what} | {window.blocks} | {window.mean:.4g} | {wording.bounds(window)} |")
     shown = f"{seen.evidence:.2f}" if isfinite(seen.evidence) else "none"
     evidence = f"Evidence {shown} of {seen.threshold:.2f}, as decimal logarithms"
     promise = f"at most {budget:.0%} of the years without a change have an alarm"

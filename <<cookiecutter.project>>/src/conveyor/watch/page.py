@@ -18,11 +18,11 @@ from conveyor.report import sections, timeline
 from conveyor.report.sections import Fact, Head, Section
 from conveyor.report.wording import counted, metric_name
 from conveyor.watch import page_explained
-from conveyor.watch.alarm import State, Watch, Window
+from conveyor.watch.alarm import State, Watch
 from conveyor.watch.explained import Explained
 from conveyor.watch.lives import lives, sure, words
 from conveyor.watch.loss import Blocks
-from conveyor.watch.wording import NO_BOUNDS
+from conveyor.watch.wording import NO_BOUNDS, bounds
 
 RUN, WEEK = 7, 7 * 24  # blocks of a running mean; hours
 NEWEST = 100  # blocks in the table
@@ -166,13 +166,13 @@ def head(given: Given) -> Head:
 
 def _facts(found: Measured) -> list[Fact]:
     seen = found.seen
-    told = [Fact("Promised", f"{seen.promised.mean:.4g}", f"on the holdout; 95 % bounds: {_bounds(seen.promised)}")]
+    told = [Fact("Promised", f"{seen.promised.mean:.4g}", f"on the holdout; 95 % bounds: {bounds(seen.promised)}")]
     for window in seen.recent[:1]:
         told.append(
             Fact(
                 f"Last {window.days} days",
                 f"{window.mean:.4g}",
-                f"{counted(window.blocks, 'block')}; {_bounds(window)}",
+                f"{counted(window.blocks, 'block')}; {bounds(window)}",
             )
         )
     tone = "bad" if seen.state == "alarm" else ""
@@ -218,7 +218,7 @@ def over_time(given: Given) -> Section | None:
     label = (
         f"{name} of {counted(len(times), 'block')} from {first:%Y-%m-%d} to {last:%Y-%m-%d}, between"
         f" {found.live.loss.min():.4g} and {found.live.loss.max():.4g}; promised {seen.promised.mean:.4g}"
-        f" ({_bounds(seen.promised)})"
+        f" ({bounds(seen.promised)})"
     )
     label += f"; alarm at {loss.alarmed:%Y-%m-%d %H:%M}" if loss.alarmed else "; no alarm"
     each = timeline.thinned(found.live.loss)[0]
@@ -258,17 +258,13 @@ def windows(given: Given) -> Section | None:
         return None
     seen = found.seen
     named = [("Promised, on the holdout", seen.promised), *((f"Last {w.days} days", w) for w in seen.recent)]
-    rows = [(name, f"{w.blocks:,}", f"{w.mean:.4g}", _bounds(w)) for name, w in named]
+    rows = [(name, f"{w.blocks:,}", f"{w.mean:.4g}", bounds(w)) for name, w in named]
     told = [f"At most {found.budget:.0%} of the years without a change have an alarm"]
     if seen.visible is not None and seen.state != "alarm":
         rise = f"A lasting rise of {seen.visible:.3g} since it is live would show by now"
         told.append(f"{rise} in about half of the cases")
     body = sections.joined(sections.table(["", "#Blocks", "#Mean", "#95 % bounds"], rows), sections.items(told))
     return Section("windows", "Last days and promise", body)
-
-
-def _bounds(window: Window) -> str:
-    return NO_BOUNDS if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
 
 
 def counts(given: Given) -> Section | None:

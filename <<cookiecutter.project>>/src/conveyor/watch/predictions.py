@@ -25,7 +25,7 @@ from conveyor.deploy.docker_engine import connected
 from conveyor.deploy.host import Host, log_of
 from conveyor.ledger.permission import TARGET
 from conveyor.watch.log_days import LogFile, parts
-from conveyor.watch.log_lines import Asked, is_beside
+from conveyor.watch.log_lines import Asked, is_beside, kind_of
 from conveyor.watch.log_rows import Read, read_of
 
 T = TypeVar("T")
@@ -61,10 +61,10 @@ def kept(project: Project) -> Path:
 
 
 def files_of(project: Project) -> Iterator[tuple[str, bytes]]:
-    """The files of the log of production, by name and content; see ``read`` for the errors."""
+    """The files of the log of production, by name and content, and the names of others; see ``read`` for the errors."""
     with _opened(project) as files:
         for file in sorted(files, key=lambda file: file.name):
-            yield file.name, file.content()
+            yield file.name, file.content() if kind_of(file.name) else b""
 
 
 @contextmanager

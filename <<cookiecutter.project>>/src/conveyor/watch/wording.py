@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conveyor.gate.spread import FEWEST
 from conveyor.report.wording import escape
+from conveyor.watch.alarm import Window
 from conveyor.watch.explained import Explained
 from conveyor.watch.few_labels import Estimate, FewLabels
 from conveyor.watch.moved import SIZE, Change, Column, Traffic
@@ -125,9 +126,14 @@ def traffic(found: Explained) -> str:
     )
 
 
+def bounds(window: Window) -> str:
+    """The bounds of a mean of live blocks."""
+    return NO_BOUNDS if window.low is None else f"{window.low:.4g} to {window.high:.4g}"
+
+
 def _refused(seen: Traffic) -> str:
     if not seen.refused:
-        return "No request for one was refused"
+        return "No request for a prediction was refused"
     told = ", ".join(f"{number:,} with status {status}" for status, number in seen.refused)
     return (
         f"Requests without an answer: {told}; a median of {seen.refused_median:,.0f} a day, {seen.refused_last:,} in"
